@@ -1,0 +1,190 @@
+"""The only module that talks to torch.distributed. Unlaunched, the world has one rank and every call is a no-op."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from fer_ddp.errors import Interrupted, JobError, RunError
+from shards.errors import DataError
+
+T = TypeVar("T")
+
+
+@contextmanager
+def world() -> Iterator[torch.device]:
+    """Join the ranks that torchrun started (or be alone), and yield this rank's device.
+
+    Raises JobError if this machine has GPUs, but fewer than ranks.
+    """
+    device = _device()
+    if not launched():
+        yield device
+        return
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(minutes=30))
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def launched() -> bool:
+    """Whether torchrun (or anything that sets its variables) started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def rank() -> int:
+    """This process's number among all ranks, from 0."""
+    return int(os.environ["RANK"]) if launched() else 0
+
+
+def world_size() -> int:
+    """The number of ranks."""
+    return int(os.environ["WORLD_SIZE"]) if launched() else 1
+
+
+def local_rank() -> int:
+    """This process's number among the ranks of this machine, from 0."""
+    return int(os.environ["LOCAL_RANK"]) if launched() else 0
+
+
+def is_main() -> bool:
+    """Whether this is rank zero, which evaluates, writes and speaks."""
+    return rank() == 0
+
+
+def _device() -> torch.device:
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    # SLURM may show each rank only its own GPU.
+    alone = torch.cuda.device_count() == 1 and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1
+    if alone and os.environ.get("SLURM_NTASKS") is None:
+        raise JobError(
+            f"{os.environ['LOCAL_WORLD_SIZE']} ranks were started on a machine with 1 GPU; start one rank a GPU, "
+            f"or hide the GPU with CUDA_VISIBLE_DEVICES="
+        )
+    index = 0 if torch.cuda.device_count() == 1 else local_rank()
+    if index >= torch.cuda.device_count():
+        raise JobError(
+            f"rank {rank()} has no GPU: this machine has {torch.cuda.device_count()}; start one rank a GPU "
+            f"(--nproc-per-node={torch.cuda.device_count()})"
+        )
+    device = torch.device("cuda", index)
+    torch.cuda.set_device(device)
+    return device
+
+
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """Add ``tensor`` over all ranks, in place."""
+    if world_size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def all_gather(tensor: Tensor) -> Tensor:
+    """Every rank's ``tensor``, in the order of the ranks: shape to (world_size, *shape)."""
+    if world_size() == 1:
+        return tensor[None]
+    gathered = [torch.empty_like(tensor) for _ in range(world_size())]
+    dist.all_gather(gathered, tensor.contiguous())
+    return torch.stack(gathered)
+
+
+def broadcast_object(value: T) -> T:
+    """Rank zero's ``value`` on every rank (pickled by torch; ours only, never a file's)."""
+    if world_size() == 1:
+        return value
+    box: list[Any] = [value if is_main() else None]
+    dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    return box[0]
+
+
+def on_main(function: Callable[[], T]) -> T:
+    """Call ``function`` on rank zero alone; its result, or the error it ended with, comes out on every rank."""
+    outcome: tuple[T | None, Exception | None] = (None, None)
+    if is_main():
+        try:
+            outcome = (function(), None)
+        except (JobError, RunError, Interrupted, DataError) as error:
+            outcome = (None, error)
+        except OSError as error:
+            outcome = (None, RunError(f"{error.filename}: {error.strerror}"))
+    result, failure = broadcast_object(outcome)
+    if failure is not None:
+        raise failure
+    return result  # type: ignore[return-value]
+
+
+def on_every_rank(function: Callable[[], T]) -> T:
+    """Call ``function`` on each rank; if it fails on one, the same error, with the rank's number, is raised on all."""
+    result, failure = None, None
+    try:
+        result = function()
+    except (JobError, RunError, DataError) as error:
+        failure = error
+    if world_size() > 1:
+        failures: list[Exception | None] = [None] * world_size()
+        dist.all_gather_object(failures, failure)
+        for number, error in enumerate(failures):
+            if error is not None:
+                error.args = (f"rank {number}: {error}",)
+                raise error
+    elif failure is not None:
+        raise failure
+    return result  # type: ignore[return-value]
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    broadcast_object(None)
+
+
+def data_parallel(network: nn.Module) -> nn.Module:
+    """Wrap ``network`` so that its gradients are the mean over ranks; a world of one is left as it is.
+
+    Buffers are not broadcast: synchronized batch norm keeps them equal. On gloo the wrapper looks for unused
+    parameters only because it then keeps its buckets as they are: rebuilt after the first step, they would make a
+    continued run sum in another order than an uninterrupted one.
+    """
+    if world_size() == 1:
+        return network
+    device = next(network.parameters()).device
+    if device.type == "cuda":
+        return DistributedDataParallel(network, device_ids=[device.index], broadcast_buffers=False)
+    return DistributedDataParallel(network, broadcast_buffers=False, find_unused_parameters=True)
+
+
+def without_gradient_exchange(network: nn.Module) -> AbstractContextManager[None]:
+    """Accumulate gradients on this rank; the next backward outside exchanges them."""
+    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+
+
+class Agreement:
+    """All ranks learn of a flag at the same step, without waiting for each other.
+
+    `ask` adds up the ranks' flags in the background; the answer is read one step later.
+    """
+
+    def __init__(self) -> None:
+        self._group = dist.new_group(backend="gloo") if world_size() > 1 else None
+        self._pending: tuple[Any, Tensor] | None = None
+
+    def ask(self, flag: bool) -> bool:
+        """Put in this rank's flag; returns whether any rank's flag was up at the previous call."""
+        if self._group is None:
+            return flag
+        answer = False
+        if self._pending is not None:
+            work, total = self._pending
+            work.wait()
+            answer = bool(total.item())
+        total = torch.tensor([int(flag)])
+        self._pending = (dist.all_reduce(total, group=self._group, async_op=True), total)
+        return answer

@@ -1,0 +1,19 @@
+"""The errors a user meets. Each message is one whole sentence: what was wrong, where, what would be right."""
+
+
+class JobError(Exception):
+    """The command or the job is wrong; nothing was started."""
+
+    exit_status = 2
+
+
+class RunError(Exception):
+    """The work itself failed."""
+
+    exit_status = 1
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop; its state is saved and the same command goes on."""
+
+    exit_status = 75

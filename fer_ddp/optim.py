@@ -1,0 +1,49 @@
+"""Optimizers: torch's Adam, AdamW and SGD, fused."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from fer_ddp.fields import FloatOrZero, PositiveFloat
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """Which optimizer, and its constants."""
+
+    name: Literal["adam", "adamw", "sgd"]
+    """adam adds the weight decay to the gradient (L2), adamw to the step (decoupled)."""
+    lr: PositiveFloat
+    """Learning rate; the highest one of a onecycle or cosine schedule."""
+    weight_decay: FloatOrZero = 0.0
+    """Weight decay of all parameters, as torch has it."""
+    momentum: FloatOrZero = 0.0
+    """SGD's momentum."""
+    nesterov: bool = False
+    """SGD with Nesterov's momentum."""
+    gradient_clip_norm: PositiveFloat | None = None
+    """The gradient's largest total norm."""
+
+    def __post_init__(self) -> None:
+        if self.name != "sgd" and (self.momentum or self.nesterov):
+            raise ValueError(f"momentum and nesterov belong to sgd; take them out or choose sgd instead of {self.name}")
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0, such as 0.9")
+
+
+def build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """The optimizer of all parameters of ``network``."""
+    parameters = list(network.parameters())
+    if config.name == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            lr=config.lr,
+            momentum=config.momentum,
+            nesterov=config.nesterov,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+    optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
+    return optimizer(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)

@@ -1,0 +1,94 @@
+"""A random number is a function of (seed, purpose, place, word), never of a state.
+
+Every random choice in training reads its bits here: a counter-based hash (Salmon et al. 2011,
+"Parallel random numbers: as easy as 1, 2, 3"; JAX works the same way) of the seed, what the number is for,
+and the sample's place in the training sequence. Plain integer tensor operations give the same bits on CPU and
+GPU, whatever the rank, the batch, the memory layout or the interruptions.
+"""
+
+import hashlib
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+_LOW_16_BITS = 0xFFFF
+_LOW_17_BITS = 0x1FFFF
+
+
+def mix_(words: Tensor) -> Tensor:
+    """Scramble int32 words in place: a bijection of 32 bits without visible structure.
+
+    The constants are lowbias32 of C. Wellons, "Prospecting for Hash Functions" (2018). torch's int32 ``>>`` is
+    arithmetic, hence the masks. Two passes over the counter, as `sample_keys` and `words` make them, are needed.
+    """
+    scratch = torch.empty_like(words)
+    words.bitwise_xor_(_shift_right(words, 16, _LOW_16_BITS, scratch))
+    words.mul_(0x7FEB352D)
+    words.bitwise_xor_(_shift_right(words, 15, _LOW_17_BITS, scratch))
+    words.mul_(0x846CA68B - (1 << 32))
+    words.bitwise_xor_(_shift_right(words, 16, _LOW_16_BITS, scratch))
+    return words
+
+
+def _shift_right(words: Tensor, bits: int, mask: int, out: Tensor) -> Tensor:
+    return torch.bitwise_right_shift(words, bits, out=out).bitwise_and_(mask)
+
+
+@lru_cache(maxsize=4096)
+def _stream(seed: int, purpose: str) -> tuple[int, int]:
+    """Two signed 32-bit constants of a seed and a purpose."""
+    digest = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest[:4], "little", signed=True), int.from_bytes(digest[4:], "little", signed=True)
+
+
+def sample_keys(seed: int, purpose: str, places: Tensor) -> Tensor:
+    """The key of each place for one purpose.
+
+    places: int64 (batch,), positions in the training sequence, 0 or more. Returns int32 (batch,). Places below
+    2**32 of one seed and purpose have different keys.
+    """
+    first, second = _stream(seed, purpose)
+    keys = mix_(places.to(torch.int32) ^ first)
+    high = mix_((places >> 32).to(torch.int32))
+    return mix_(keys ^ high ^ second)
+
+
+@lru_cache(maxsize=256)
+def _counters(count: int, device: torch.device) -> Tensor:
+    return mix_(torch.arange(1, count + 1, dtype=torch.int32, device=device))
+
+
+def words(keys: Tensor, count: int) -> Tensor:
+    """``count`` random 32-bit words of each key: int32 (batch,) to int32 (batch, count)."""
+    return mix_(keys[:, None] ^ _counters(count, keys.device))
+
+
+def uniform(keys: Tensor, count: int) -> Tensor:
+    """``count`` numbers of each key in [0, 1), multiples of 2**-24: int32 (batch,) to float32 (batch, count)."""
+    return ((words(keys, count) >> 8) & 0xFFFFFF) * 2.0**-24
+
+
+def realised_probability(probability: float) -> float:
+    """The probability that `bernoulli` really has: a multiple of 1/256 if that is exact, else of 1/65536."""
+    return round(probability * 65536) / 65536
+
+
+def bernoulli(keys: Tensor, count: int, probability: float) -> Tensor:
+    """``count`` coin flips of each key: int32 (batch,) to bool (batch, count), True with `realised_probability`.
+
+    A word holds four 8-bit draws where the probability is a multiple of 1/256, two 16-bit draws elsewhere.
+    """
+    threshold = round(probability * 65536)
+    if threshold % 256 == 0:
+        draws = words(keys, (count + 3) // 4).view(torch.uint8)[:, :count]
+        threshold //= 256
+        return draws < threshold if threshold < 256 else torch.ones_like(draws, dtype=torch.bool)
+    return words(keys, (count + 1) // 2).view(torch.int16)[:, :count] < threshold - 32768
+
+
+def permutation(seed: int, purpose: str, count: int, device: torch.device) -> Tensor:
+    """A random order of ``range(count)``: int64 (count,). The index breaks ties between 32-bit keys."""
+    index = torch.arange(count, device=device)
+    keys = sample_keys(seed, purpose, index).to(torch.int64)
+    return ((keys << 32) | index).sort().values & 0xFFFFFFFF

@@ -1,0 +1,142 @@
+"""The results of a run: the chosen weights, evaluated on val and test once, written and drawn."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fer_ddp import figures
+from fer_ddp.atomic_write import write_json
+from fer_ddp.checkpoint import load_checkpoint
+from fer_ddp.config import Job
+from fer_ddp.data import FERDataset
+from fer_ddp.dropout import CurrentPlaces
+from fer_ddp.errors import JobError
+from fer_ddp.evaluate import Evaluator
+from fer_ddp.metrics import classification_metrics
+from fer_ddp.network import build_network, place_network
+from fer_ddp.predictions import write_predictions
+from fer_ddp.run_folder import BEST, LAST, RunFolder
+from shards.manifest import read_manifest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Results:
+    """What `evaluate_run` found."""
+
+    summary: dict[str, Any]
+    """As in ``summary.json``."""
+    confusion: dict[str, list[list[int]]]
+    """Counts by split, rows are true labels."""
+    folder: Path
+    """Where ``summary.json``, ``predictions/`` and ``figures/`` are."""
+
+    @property
+    def class_names(self) -> list[str]:
+        """What the labels mean."""
+        return list(self.summary["class_names"])
+
+    def text(self) -> str:
+        """A few lines for the terminal: the figures, and what to look at."""
+        lines = []
+        for split in ("val", "test"):
+            if split in self.summary:
+                m = self.summary[split]
+                low, high = m["accuracy_ci95"]
+                lines.append(
+                    f"{split:<4}  accuracy {m['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}, {m['n']} images)"
+                    f"  macro-F1 {m['macro_f1']:.4f}  balanced accuracy {m['balanced_accuracy']:.4f}"
+                )
+        lines.append(f"look at {self.folder}/figures/*.png, {self.folder}/summary.json, {self.folder}/predictions/*.csv")
+        return "\n".join(lines)
+
+
+def evaluate_run(
+    run: RunFolder,
+    job: Job,
+    device: torch.device,
+    world_size: int,
+    between_batches: Callable[[], None] = lambda: None,
+) -> Results:
+    """Evaluate the run's chosen weights on the val and test splits of ``job.data.path``.
+
+    Writes ``summary.json``, ``predictions/`` and ``figures/`` into the run folder, or, for other data than it was
+    trained on, into ``evaluations/DIGEST/`` there. Raises JobError if the classes differ, RunError without a checkpoint.
+    """
+    manifest = read_manifest(Path(job.data.path))
+    chosen = load_checkpoint(run.checkpoints / f"{BEST if job.select == 'best_val' else LAST}.safetensors")
+    if list(manifest.class_names) != chosen["class_names"]:
+        raise JobError(
+            f"{job.data.path}: its classes are {', '.join(manifest.class_names)}; the model's are "
+            f"{', '.join(chosen['class_names'])}; evaluate it on data with the same classes in the same order"
+        )
+    network = build_network(job.model, seed=job.seed, manifest=manifest, current=CurrentPlaces())
+    network.load_state_dict(_evaluated_weights(chosen))
+    network = place_network(
+        network, device=device, precision=job.precision, memory_format=job.memory_format, world_size=1
+    )
+    evaluator = Evaluator.of(job, manifest, device)
+    trained_on_these = run.data_digest() == manifest.digest
+    folder = run.path if trained_on_these else run.path / "evaluations" / manifest.digest[:12]
+    summary: dict[str, Any] = {
+        "job": job.name,
+        "seed": job.seed,
+        "world_size": world_size,
+        "steps": chosen["step"],
+        "selected": job.select,
+        "epochs": chosen["epoch"],
+        "class_names": chosen["class_names"],
+    }
+    confusion = {}
+    (folder / "predictions").mkdir(parents=True, exist_ok=True)
+    for split in (split for split in ("val", "test") if split in manifest.splits):
+        dataset = FERDataset(job.data.path, split)
+        probabilities = evaluator.probabilities(network, dataset.images, between_batches)
+        metrics = classification_metrics(dataset.labels.numpy(), probabilities, dataset.class_names)
+        confusion[split] = metrics.pop("confusion")
+        summary[split] = metrics
+        write_predictions(
+            folder / "predictions" / f"{split}.csv",
+            dataset.keys,
+            dataset.labels.numpy(),
+            probabilities,
+            dataset.class_names,
+        )
+        _draw(folder / "figures", split, dataset, probabilities, metrics, confusion[split])
+    curves = figures.plot_learning_curves(run.read_lines("metrics.jsonl"))
+    figures.save_figure(curves, folder / "figures" / "curves.png")
+    write_json(folder / "summary.json", summary)
+    return Results(summary=summary, confusion=confusion, folder=folder)
+
+
+def _evaluated_weights(chosen: dict[str, Any]) -> dict[str, Any]:
+    """The averaged weights of a whole state where it has them, else the network's; ``best`` holds just these."""
+    ema = chosen.get("ema")
+    if ema is None:
+        return dict(chosen["network"])
+    return {name.removeprefix("module."): tensor for name, tensor in ema.items() if name.startswith("module.")}
+
+
+def _draw(
+    folder: Path,
+    split: str,
+    dataset: FERDataset,
+    probabilities: NDArray[np.floating[Any]],
+    metrics: dict[str, Any],
+    confusion: list[list[int]],
+) -> None:
+    labels, predicted = dataset.labels.numpy(), probabilities.argmax(axis=1)
+    sheet = figures.plot_worst_errors(
+        dataset.images.numpy(), labels, predicted, probabilities.max(axis=1), dataset.class_names
+    )
+    drawings = {
+        "confusion": figures.plot_confusion_matrix(confusion, dataset.class_names, f"Confusion on {split}"),
+        "per_class": figures.plot_per_class(metrics["per_class"]),
+        "worst_errors": sheet,
+    }
+    for name, figure in drawings.items():
+        figures.save_figure(figure, folder / f"{name}_{split}.png")

@@ -1,0 +1,172 @@
+"""The run folder is the state: what a run was, is, and goes on from."""
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from fer_ddp import checkpoint
+from fer_ddp.atomic_write import write_json, write_whole
+from fer_ddp.config import Job, differing_keys, job_from_dict, read_yaml
+from fer_ddp.errors import JobError, RunError
+
+LAST, PREVIOUS, BEST = "last", "previous", "best"
+
+
+class RunFolder:
+    """``runs/NAME/``: configuration, metrics, checkpoints, predictions, figures, status."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.predictions = self.path / "predictions"
+        self.figures = self.path / "figures"
+
+    def create(self) -> None:
+        """Make the folders. Raises JobError if that isn't possible."""
+        try:
+            for folder in (self.path, self.checkpoints, self.predictions, self.figures):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise JobError(f"{self.path}: the run folder can't be made ({error.strerror}); choose another run=") from None
+
+    def saved_job(self) -> Job | None:
+        """The job this run was started with, ``auto`` decided; None if it is new."""
+        path = self.path / "config.yaml"
+        return job_from_dict(read_yaml(path), str(path)) if path.exists() else None
+
+    def save_job(self, job: Job) -> None:
+        """Write ``config.yaml``."""
+        write_whole(self.path / "config.yaml", yaml.safe_dump(job.to_dict(), sort_keys=False).encode())
+
+    def check_same(self, saved: Job, job: Job, data_digest: str) -> None:
+        """Raises JobError if ``job`` would give another result than the run was started with."""
+        old, new = saved.to_dict(), job.to_dict()
+        for key in ("precision", "memory_format"):
+            if new[key] == "auto":
+                new[key] = old[key]
+        differences = differing_keys(old, new)
+        old_digest = self.data_digest()
+        if old_digest not in (None, data_digest):
+            differences.append(f"the data's digest: {old_digest[:12]} -> {data_digest[:12]}")
+        if differences:
+            raise JobError(
+                f"{self.path}: was started with another job ({'; '.join(differences)}); "
+                f"choose another run= or put these keys back"
+            )
+
+    def status(self) -> dict[str, Any]:
+        """What ``status.json`` says; empty if the run is new."""
+        path = self.path / "status.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    def write_status(self, state: str, **more: Any) -> None:
+        """``state``: running, interrupted, failed or finished."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        here = {"state": state, "host": socket.gethostname(), "pid": os.getpid(), "time": now}
+        write_json(self.path / "status.json", here | more)
+
+    def write_environment(self, data_digest: str, world_size: int, device: torch.device) -> None:
+        """``environment.json``: what is not reproducible about this start."""
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+        write_json(
+            self.path / "environment.json",
+            {
+                "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+                "commit": _commit(),
+                "python": platform.python_version(),
+                "versions": {name: version(name) for name in ("torch", "numpy", "scikit-learn", "safetensors")},
+                "device": name,
+                "threads": torch.get_num_threads(),
+                "world_size": world_size,
+                "data_digest": data_digest,
+            },
+        )
+
+    def _environment(self) -> dict[str, Any]:
+        path = self.path / "environment.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    def data_digest(self) -> str | None:
+        """The digest of the data that the run trains on; None if the run is new."""
+        return self._environment().get("data_digest")
+
+    def world_size(self) -> int:
+        """The number of ranks the run was last started with."""
+        return int(self._environment().get("world_size", 1))
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Replace the last checkpoint, keeping the one before it."""
+        last = self.checkpoints / f"{LAST}.safetensors"
+        if last.exists():
+            os.replace(last, self.checkpoints / f"{PREVIOUS}.safetensors")
+        checkpoint.save_checkpoint(last, state)
+
+    def load_state(self) -> tuple[dict[str, Any] | None, str | None]:
+        """(the newest whole state or None, a sentence if an older one had to serve)."""
+        paths = [self.checkpoints / f"{name}.safetensors" for name in (LAST, PREVIOUS)]
+        present = [path for path in paths if path.exists()]
+        problems = []
+        for path in present:
+            try:
+                return checkpoint.load_checkpoint(path), "; ".join(problems) or None
+            except RunError as error:
+                problems.append(f"{error}; going on from the one before it")
+        if present:
+            raise RunError(f"{self.checkpoints}: no checkpoint is whole; remove the folder to start the run anew")
+        return None, None
+
+    def drop_previous(self) -> None:
+        """A finished run keeps one state."""
+        (self.checkpoints / f"{PREVIOUS}.safetensors").unlink(missing_ok=True)
+
+    def append_line(self, name: str, value: dict[str, Any]) -> None:
+        """Add a line to a ``.jsonl`` file."""
+        with open(self.path / name, "a", encoding="utf-8") as file:
+            file.write(json.dumps(value) + "\n")
+
+    def read_lines(self, name: str) -> list[dict[str, Any]]:
+        """The lines of a ``.jsonl`` file; what a crash cut short at the end is left out."""
+        path = self.path / name
+        if not path.exists():
+            return []
+        text = path.read_text(encoding="utf-8")
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    def cut_back(self, step: int, epoch: int) -> None:
+        """Drop the lines that the state to go on from has not seen: after ``step``, and of epochs after ``epoch``."""
+        self._keep_lines("steps.jsonl", lambda line: line["step"] <= step)
+        self._keep_lines("metrics.jsonl", lambda line: line["epoch"] <= epoch)
+
+    def _keep_lines(self, name: str, keep: Any) -> None:
+        path = self.path / name
+        if path.exists():
+            kept = [line for line in self.read_lines(name) if keep(line)]
+            write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+
+def _commit() -> str | None:
+    """The commit of this code, with ``+`` if files were changed; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5)
+        dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return head.stdout.strip() + ("+" if dirty.stdout else "") if head.returncode == 0 else None
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,33 @@
+"""Signals only set a flag; the loop looks at it between steps, the evaluation between batches."""
+
+import signal
+from types import FrameType
+
+from fer_ddp.errors import Interrupted
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class StopFlag:
+    """Up once a signal asked this process to stop."""
+
+    def __init__(self) -> None:
+        self.signal_name: str | None = None
+
+    def listen(self) -> None:
+        """Take over the stop signals of this process."""
+        for number in STOP_SIGNALS:
+            signal.signal(number, self._raise)
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        self.signal_name = signal.Signals(number).name
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a signal came."""
+        return self.signal_name is not None
+
+    def check(self) -> None:
+        """Raises Interrupted if a signal came."""
+        if self.is_up:
+            raise Interrupted(f"stopped by {self.signal_name} during an evaluation, which is made again")

@@ -1,0 +1,241 @@
+"""Training. `run_epochs` is the loop; `train` is the whole run around it."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fer_ddp import distributed
+from fer_ddp.batches import Batches
+from fer_ddp.checkpoint import save_checkpoint
+from fer_ddp.config import Job
+from fer_ddp.data import FERDataset
+from fer_ddp.dropout import CurrentPlaces
+from fer_ddp.ema import build_ema
+from fer_ddp.errors import Interrupted, JobError, RunError
+from fer_ddp.evaluate import Evaluator
+from fer_ddp.loss import balanced_class_weights
+from fer_ddp.network import build_network, place_network
+from fer_ddp.optim import build_optimizer
+from fer_ddp.precision import compute_dtype, decide, grad_scaler
+from fer_ddp.record import NoRecord, Record
+from fer_ddp.results import evaluate_run
+from fer_ddp.run_folder import BEST, RunFolder
+from fer_ddp.schedule import EarlyStopping, Schedule
+from fer_ddp.sequence import Steps
+from fer_ddp.signals import StopFlag
+from fer_ddp.tracking import Tracker
+from fer_ddp.train_step import TrainStep
+from fer_ddp.training_state import TrainingState
+from shards.errors import DataError
+from shards.manifest import Manifest, read_manifest
+
+
+def run_epochs(
+    job: Job,
+    run: RunFolder,
+    steps: Steps,
+    state: TrainingState,
+    batches: Batches,
+    train_step: TrainStep,
+    evaluate: Callable[[], dict[str, Any] | None],
+    record: NoRecord,
+    stop: StopFlag,
+) -> None:
+    """The training loop, from ``state.step`` to the last epoch's end. Raises Interrupted once the state is saved."""
+    agreement = distributed.Agreement()
+
+    def save() -> None:
+        state.check_finite()
+        checkpoint = state.state_dict()
+        distributed.on_main(lambda: run.save_state(checkpoint))
+
+    for epoch in range(state.epoch + 1, job.epochs + 1):
+        record.begin_epoch(epoch, state.step, steps.end_of_epoch(epoch))
+        while state.step < steps.end_of_epoch(epoch):
+            loss = train_step(batches[state.step])
+            record.step()
+            if job.log.every_steps and state.step % job.log.every_steps == 0:
+                mean_loss = distributed.all_reduce_sum(loss).item()
+                record.log_step({"step": state.step, "loss": mean_loss, "lr": state.lr})
+            if agreement.ask(stop.is_up):
+                save()
+                raise Interrupted(f"stopped by {stop.signal_name or 'a signal'} after step {state.step}")
+            if job.checkpoint.every_steps and state.step % job.checkpoint.every_steps == 0:
+                save()
+        save()  # before the evaluation, which is made again if it is interrupted
+        train = state.train_metrics(steps.end_of_epoch(epoch) - steps.end_of_epoch(epoch - 1))
+        val = evaluate()
+        is_best, stop_now = state.epoch_done(val)
+        if is_best:
+            weights = state.weights()
+            distributed.on_main(lambda: save_checkpoint(run.checkpoints / f"{BEST}.safetensors", weights))
+        record.epoch({"epoch": epoch, "step": state.step, "lr": state.lr, "train": train} | ({"val": val} if val else {}))
+        if stop_now:
+            break
+
+
+def train(job: Job) -> None:
+    """Run ``job`` to its end, from wherever its run folder stands.
+
+    Raises JobError before anything is written, RunError or shards' DataError if the work fails, Interrupted if a
+    signal ended it and the same command goes on.
+    """
+    stop = StopFlag()
+    stop.listen()
+    with distributed.world() as device:
+        run = RunFolder(job.run)
+        job, finished = distributed.on_main(lambda: _open_run(run, job, device))
+        if finished:
+            return
+        try:
+            _train_and_evaluate(run, job, device, stop)
+        except Interrupted:
+            distributed.on_main(lambda: run.write_status("interrupted"))
+            raise
+        except (RunError, DataError) as error:
+            sentence = str(error)
+            if distributed.is_main():
+                run.write_status("failed", error=sentence)
+            raise
+
+
+def _open_run(run: RunFolder, job: Job, device: torch.device) -> tuple[Job, bool]:
+    """On rank zero: check the job, decide what is ``auto``, write what the run is. Returns (job, already finished)."""
+    manifest = read_manifest(Path(job.data.path))
+    check_job(job, manifest, distributed.world_size())
+    network = build_network(job.model, seed=job.seed, manifest=manifest, current=CurrentPlaces())
+    saved = run.saved_job()
+    if saved is None:
+        precision, memory_format = decide(network, device, manifest.image_shape, job.precision, job.memory_format)
+    else:
+        run.check_same(saved, job, manifest.digest)
+        precision, memory_format = saved.precision, saved.memory_format
+    job = dataclasses.replace(job, precision=precision, memory_format=memory_format)  # type: ignore[arg-type]
+    if run.status().get("state") == "finished":
+        print(f"{run.path}: this run is finished; choose another run= to train again", flush=True)
+        return job, True
+    run.create()
+    run.save_job(job)
+    run.write_environment(manifest.digest, distributed.world_size(), device)
+    return job, False
+
+
+def check_job(job: Job, manifest: Manifest, world_size: int) -> None:
+    """Whether ``job`` can run on these data and ranks. Raises JobError."""
+    if "train" not in manifest.splits:
+        raise JobError(f"{job.data.path}: has no train split, only {', '.join(manifest.splits)}; pack one with train")
+    if "val" not in manifest.splits:
+        needing = {
+            "select=best_val": job.select == "best_val",
+            "schedule.name=plateau": job.schedule.needs_val,
+            "early_stopping": job.early_stopping.patience_epochs is not None,
+        }
+        for key in (key for key, needed in needing.items() if needed):
+            raise JobError(f"{key}: needs a val split, and {job.data.path} has none; pack one with val, or change this")
+    steps = Steps(
+        samples=manifest.splits["train"].samples, global_batch_size=job.global_batch_size, world_size=world_size
+    )
+    if job.augment.mixes and (steps.local_batch_size % 2 or (job.micro_batch_size or 2) % 2):
+        raise JobError(
+            f"augment: mixup and cutmix pair neighbours, so each rank's batch (and micro_batch_size) must be even, "
+            f"not {steps.local_batch_size}; choose a global_batch_size that is a multiple of {2 * world_size}"
+        )
+    channels = manifest.image_shape[0]
+    for key, values in (("data.mean", job.data.mean), ("data.std", job.data.std)):
+        if values is not None and len(values) not in (1, channels):
+            raise JobError(f"{key}: has {len(values)} numbers, the images have {channels} channels; give 1 or {channels}")
+
+
+def _train_and_evaluate(run: RunFolder, job: Job, device: torch.device, stop: StopFlag) -> None:
+    dataset = distributed.on_every_rank(lambda: FERDataset(job.data.path, "train"))
+    manifest, world_size = dataset.manifest, distributed.world_size()
+    steps = Steps(samples=len(dataset), global_batch_size=job.global_batch_size, world_size=world_size)
+    current = CurrentPlaces()
+    state = _build_state(job, manifest, steps, current, device)
+    _go_on(run, state)
+    weights = balanced_class_weights(manifest.splits["train"].class_counts)
+    balanced = job.loss.class_weights == "balanced"
+    train_step = TrainStep(
+        job=job,
+        state=state,
+        wrapped=distributed.data_parallel(state.network),
+        current=current,
+        class_weights=weights.to(device, compute_dtype(job.precision)) if balanced else None,
+    )
+    tracker, record = Tracker.none(), NoRecord()
+    if distributed.is_main():
+        tracker = Tracker.start(job.wandb, run.path, job.to_dict(), run.read_lines("metrics.jsonl"))
+        record = Record(run, tracker, epochs=job.epochs, global_batch_size=job.global_batch_size)
+    evaluate = _evaluation(job, manifest, state, device, stop)
+    try:
+        run_epochs(job, run, steps, state, Batches(job, dataset, steps, device), train_step, evaluate, record, stop)
+        distributed.on_main(lambda: _finish(run, job, device, tracker, stop))
+    finally:
+        tracker.stop()
+
+
+def _build_state(
+    job: Job, manifest: Manifest, steps: Steps, current: CurrentPlaces, device: torch.device
+) -> TrainingState:
+    network = place_network(
+        build_network(job.model, seed=job.seed, manifest=manifest, current=current),
+        device=device,
+        precision=job.precision,
+        memory_format=job.memory_format,
+        world_size=steps.world_size,
+    )
+    optimizer = build_optimizer(network, job.optimizer)
+    return TrainingState(
+        network=network,
+        ema=build_ema(network, job.ema),
+        optimizer=optimizer,
+        scaler=grad_scaler(device, job.precision),
+        schedule=Schedule(
+            optimizer,
+            job.schedule,
+            total_steps=steps.end_of_epoch(job.epochs),
+            warmup_steps=steps.end_of_epoch(job.schedule.warmup_epochs),
+        ),
+        early_stopping=EarlyStopping(job.early_stopping),
+        class_names=manifest.class_names,
+    )
+
+
+def _go_on(run: RunFolder, state: TrainingState) -> None:
+    """Load the last checkpoint, if there is one, and cut the written lines back to it."""
+    saved, sentence = distributed.on_main(run.load_state)
+    if saved is None:
+        return
+    state.load_state_dict(saved)
+    if distributed.is_main():
+        run.cut_back(state.step, state.epoch)
+        print(f"{sentence + '; ' if sentence else ''}going on from step {state.step} (epoch {state.epoch} done)", flush=True)
+
+
+def _evaluation(
+    job: Job, manifest: Manifest, state: TrainingState, device: torch.device, stop: StopFlag
+) -> Callable[[], dict[str, Any] | None]:
+    """What evaluates the val split on rank zero and tells every rank; gives None where there is no val split."""
+    if "val" not in manifest.splits:
+        return lambda: None
+    dataset = FERDataset(job.data.path, "val") if distributed.is_main() else None
+
+    def on_rank_zero() -> dict[str, Any]:
+        assert dataset is not None
+        evaluator = Evaluator.of(job, dataset.manifest, device)
+        metrics = evaluator.metrics(state.evaluated_network, dataset, stop.check)
+        return {key: metrics[key] for key in ("loss", "accuracy", "macro_f1", "balanced_accuracy")}
+
+    return lambda: distributed.on_main(on_rank_zero)
+
+
+def _finish(run: RunFolder, job: Job, device: torch.device, tracker: Tracker, stop: StopFlag) -> None:
+    """On rank zero: evaluate the chosen weights, write and draw the results."""
+    results = evaluate_run(run, job, device, distributed.world_size(), stop.check)
+    run.drop_previous()
+    tracker.finish(results.summary, results.confusion, results.class_names)
+    run.write_status("finished", step=results.summary["steps"])
+    print(results.text(), flush=True)

@@ -1,0 +1,137 @@
+"""What a run is at a step: everything that a continued run needs, in one dictionary for one checkpoint."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from fer_ddp import distributed
+from fer_ddp.errors import RunError
+from fer_ddp.schedule import EarlyStopping, Schedule
+
+_NEVER = 2**62
+
+
+@dataclass(kw_only=True)
+class TrainingState:
+    """The network and all that moves with it."""
+
+    network: nn.Module
+    """The bare network, not DDP's wrapper."""
+    ema: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    schedule: Schedule
+    early_stopping: EarlyStopping
+    class_names: tuple[str, ...]
+    step: int = 0
+    """Steps done."""
+    lr: float = 0.0
+    """The learning rate of the last step done."""
+    epoch: int = 0
+    """Epochs done and evaluated."""
+    best_accuracy: float | None = None
+    """The best val accuracy so far."""
+
+    def __post_init__(self) -> None:
+        device = next(self.network.parameters()).device
+        # On the device, so that no step waits for the host: this rank's loss, right answers and images of the epoch.
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self._right = torch.zeros((), dtype=torch.int64, device=device)
+        self._seen = torch.zeros((), dtype=torch.int64, device=device)
+        self._first_bad_step = torch.full((), _NEVER, dtype=torch.int64, device=device)
+
+    @property
+    def evaluated_network(self) -> nn.Module:
+        """The network that validation, ``best`` and predictions use: the average where there is one."""
+        return self.network if self.ema is None else self.ema.module
+
+    def count_right(self, logits: Tensor, labels: Tensor) -> None:
+        """Count right answers; logits: (batch, classes), labels: int64 (batch,)."""
+        self._right += (logits.detach().argmax(dim=1) == labels).sum()
+        self._seen += len(labels)
+
+    def step_done(self, loss: Tensor) -> None:
+        """``loss`` is this rank's part of the global mean, a float64 scalar."""
+        self.step += 1
+        self.lr = float(self.optimizer.param_groups[0]["lr"])
+        self.schedule.step_done()
+        self._loss_sum += loss
+        bad = torch.where(loss.isfinite(), _NEVER, self.step)
+        self._first_bad_step = torch.minimum(self._first_bad_step, bad)
+
+    def check_finite(self) -> None:
+        """Raises RunError on every rank if any rank's loss was not finite. Waits for the device."""
+        first = int(distributed.all_gather(self._first_bad_step).min())
+        if first < _NEVER:
+            raise RunError(
+                f"the loss was not finite at step {first}; the last good state is kept: "
+                f"try a lower optimizer.lr, optimizer.gradient_clip_norm=1 or precision=float32"
+            )
+
+    def train_metrics(self, epoch_steps: int) -> dict[str, float]:
+        """The epoch's mean loss and accuracy on the (augmented) training images, over all ranks."""
+        loss, right, seen = (
+            distributed.all_gather(value).sum().item() for value in (self._loss_sum, self._right, self._seen)
+        )
+        return {"loss": loss / epoch_steps, "accuracy": right / seen}
+
+    def epoch_done(self, val: dict[str, Any] | None) -> tuple[bool, bool]:
+        """Move on after an evaluation; returns (these weights are the best so far, stop now)."""
+        self.epoch += 1
+        for value in (self._loss_sum, self._right, self._seen):
+            value.zero_()
+        self.schedule.epoch_done(val)
+        is_best = val is not None and (self.best_accuracy is None or val["accuracy"] > self.best_accuracy)
+        if is_best and val is not None:
+            self.best_accuracy = val["accuracy"]
+        return is_best, self.early_stopping.epoch_done(val)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Call it on all ranks at the same step: it gathers each rank's sums."""
+        return {
+            "step": self.step,
+            "lr": self.lr,
+            "epoch": self.epoch,
+            "best_accuracy": self.best_accuracy,
+            "class_names": list(self.class_names),
+            "network": self.network.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "early_stopping": self.early_stopping.state_dict(),
+            "sums": {name: distributed.all_gather(value) for name, value in self._sums().items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave, on any number of ranks."""
+        self.step, self.lr = state["step"], state["lr"]
+        self.epoch, self.best_accuracy = state["epoch"], state["best_accuracy"]
+        self.network.load_state_dict(state["network"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.early_stopping.load_state_dict(state["early_stopping"])
+        for name, value in self._sums().items():
+            by_rank = state["sums"][name]
+            if len(by_rank) == distributed.world_size():
+                value.copy_(by_rank[distributed.rank()])
+            elif distributed.is_main():  # on another number of ranks, rank zero takes it all
+                value.copy_(by_rank.sum())
+
+    def weights(self) -> dict[str, Any]:
+        """What ``best`` holds: the evaluated network's weights and what they mean."""
+        return {
+            "step": self.step,
+            "epoch": self.epoch,
+            "class_names": list(self.class_names),
+            "network": self.evaluated_network.state_dict(),
+        }
+
+    def _sums(self) -> dict[str, Tensor]:
+        return {"loss": self._loss_sum, "right": self._right, "seen": self._seen}

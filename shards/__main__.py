@@ -1,0 +1,114 @@
+"""The commands: ``python -m shards pack | verify | inspect | fake``."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from shards.errors import DataError
+from shards.labels import SPLITS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0 done, 1 the data cannot be used, 2 the command is wrong."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except DataError as error:
+        print(f"shards {options.command}: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print(f"shards {options.command}: stopped; nothing was written.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m shards", description="Face images in WebDataset shards.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    pack = commands.add_parser("pack", help="pack a CSV or folders of images into shards")
+    pack.add_argument("source", metavar="SOURCE", type=Path, help="FER2013's CSV, or a folder SPLIT/CLASS/IMAGE")
+    pack.add_argument("out", metavar="OUT", type=Path, help="the folder to make; it appears whole or not at all")
+    pack.add_argument("--format", default="auto", choices=["auto", "csv", "folders"], help="default: by what SOURCE is")
+    _writing_options(pack)
+    pack.add_argument("--max-rejects", type=int, default=0, metavar="N", help="go on if up to N samples are bad (0)")
+    pack.add_argument("--votes", type=Path, metavar="CSV", help="FER+'s fer2013new.csv, joined to the CSV row by row")
+    pack.set_defaults(run=_pack)
+
+    verify = commands.add_parser("verify", help="read a data set back and compare it with its manifest")
+    verify.add_argument("out", metavar="OUT", type=Path)
+    verify.set_defaults(run=_verify)
+
+    inspect = commands.add_parser("inspect", help="print what a data set holds, and draw it")
+    inspect.add_argument("out", metavar="OUT", type=Path)
+    inspect.add_argument("--figures", type=Path, metavar="DIR", help="draw distribution.png and samples.png there")
+    inspect.set_defaults(run=_inspect)
+
+    fake = commands.add_parser("fake", help="draw synthetic faces and pack them")
+    fake.add_argument("out", metavar="OUT", type=Path, help="the folder to make; it appears whole or not at all")
+    for split, count in zip(SPLITS, (4000, 800, 800), strict=True):
+        fake.add_argument(f"--{split}", type=int, default=count, metavar="N", help=f"faces in {split} ({count})")
+    _writing_options(fake)
+    fake.set_defaults(run=_fake)
+    return parser
+
+
+def _writing_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=int, default=0, help="of the order of the samples (0)")
+    parser.add_argument("--shard-samples", type=int, default=2048, metavar="N", help="samples in a shard at most (2048)")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (the CPUs); not in the result"
+    )
+
+
+def _pack(options: argparse.Namespace) -> None:
+    from shards.sources.detect import source_of
+
+    _packed(options, source_of(options.source, options.format, options.votes), options.max_rejects, {})
+
+
+def _fake(options: argparse.Namespace) -> None:
+    from shards.sources.synthetic_faces import Faces, scan_faces
+
+    faces = Faces(train=options.train, val=options.val, test=options.test, seed=options.seed)
+    _packed(options, partial(scan_faces, faces), 0, {})
+
+
+def _packed(options: argparse.Namespace, source, max_rejects: int, extra: dict[str, int | str]) -> None:  # type: ignore[no-untyped-def]
+    from shards.packer import pack
+
+    started = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    packed = pack(
+        source,
+        options.out,
+        seed=options.seed,
+        shard_samples=options.shard_samples,
+        workers=options.workers,
+        max_rejects=max_rejects,
+        options=extra,
+    )
+    manifest = packed.manifest
+    counts = ", ".join(f"{split.samples} {name}" for name, split in manifest.splits.items())
+    shards = sum(len(split.shards) for split in manifest.splits.values())
+    if packed.created:
+        print(f"{options.out}: {counts} in {shards} shards, {time.monotonic() - started:.1f} s.")
+    else:
+        print(f"{options.out}: holds these samples already ({counts}), byte for byte.")
+
+
+def _verify(options: argparse.Namespace) -> None:
+    raise NotImplementedError
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    raise NotImplementedError
+
+
+if __name__ == "__main__":
+    sys.exit(main())

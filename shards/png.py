@@ -1,0 +1,67 @@
+"""PNG without compression: an image's pixels stand at a known offset in its file.
+
+Faces of 48 x 48 compress badly (to about 80 %, and a tar rounds that up to the next 512 bytes, so a shard is 14 %
+larger without). In return writing costs no deflate, reading is a copy, and the bytes do not depend on which
+version of zlib is installed. Every PNG reader reads the result.
+"""
+
+import struct
+import zlib
+from functools import lru_cache
+
+import numpy as np
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_COLOUR_TYPES = {1: 0, 3: 2}
+_BLOCK = 65535
+"""The most that one stored block of deflate holds (RFC 1951, 3.2.4)."""
+_END = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """A PNG of ``image``: uint8, (1 or 3, height, width)."""
+    channels, height, width = image.shape
+    rows = np.zeros((height, 1 + width * channels), np.uint8)
+    rows[:, 1:] = image.transpose(1, 2, 0).reshape(height, width * channels)
+    raw = rows.tobytes()
+    head, blocks = _layout(channels, height, width)
+    body = b"".join(
+        [b"IDAT\x78\x01", *(mark + raw[start:end] for mark, start, end in blocks), struct.pack(">I", zlib.adler32(raw))]
+    )
+    return b"".join([head, body, struct.pack(">I", zlib.crc32(body)), _END])
+
+
+@lru_cache(maxsize=16)
+def _layout(channels: int, height: int, width: int) -> tuple[bytes, tuple[tuple[bytes, int, int], ...]]:
+    """Everything before the letters IDAT, and the stored blocks as (their five-byte mark, start, end)."""
+    length = height * (1 + width * channels)
+    blocks = []
+    for start in range(0, length, _BLOCK):
+        end = min(start + _BLOCK, length)
+        blocks.append((struct.pack("<BHH", end == length, end - start, (end - start) ^ 0xFFFF), start, end))
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
+    data_length = 2 + 5 * len(blocks) + length + 4
+    head = b"".join(
+        [
+            _SIGNATURE,
+            struct.pack(">I", len(header) - 4),
+            header,
+            struct.pack(">I", zlib.crc32(header)),
+            struct.pack(">I", data_length),
+        ]
+    )
+    return head, tuple(blocks)
+
+
+def stored_prefix(channels: int, height: int, width: int) -> bytes | None:
+    """What a file of :func:`encode_png` begins with, up to its first row; None if its rows are not in one piece."""
+    if channels not in _COLOUR_TYPES:
+        return None
+    head, blocks = _layout(channels, height, width)
+    return head + b"IDAT\x78\x01" + blocks[0][0] if len(blocks) == 1 else None
+
+
+def stored_size(channels: int, height: int, width: int) -> int:
+    """Length in bytes of a file of :func:`encode_png`."""
+    head, blocks = _layout(channels, height, width)
+    return len(head) + 6 + 5 * len(blocks) + height * (1 + width * channels) + 8 + len(_END)

@@ -1,0 +1,282 @@
+"""FER2013's CSV, as published (``emotion,pixels,Usage``) and as Kaggle's ``icml_face_data.csv`` (``emotion, Usage, pixels``).
+
+270 MB of decimal digits: worker processes take pieces of the file and turn the digits of many rows into numbers at
+once, with array arithmetic on the bytes. A row that is not exactly as it should be is looked at again by
+:func:`parse_row`, slowly, which says what is wrong with it.
+"""
+
+import csv
+import hashlib
+import math
+import mmap
+from collections import Counter
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from shards.errors import DataError
+from shards.keys import row_key
+from shards.labels import FER2013_CLASSES, SPLITS, USAGES
+from shards.sources.scanned import PixelFile, Reject, Scanned
+from shards.statistics import pixel_digests, pixel_sums
+
+COLUMNS = ("emotion", "pixels", "usage")
+_LABELS = {str(label).encode(): label for label in range(len(FER2013_CLASSES))}
+_USAGES = {usage.encode(): SPLITS.index(split) for usage, split in USAGES.items()}
+_ROWS_AT_ONCE = 16
+"""As many as keep the arrays of one batch in the processor's cache."""
+_COMMA, _SPACE, _RETURN = 44, 32, 13
+
+
+class BadRow(Exception):
+    """A row that cannot be used; the message says why, and what would be right."""
+
+
+class Parsed(NamedTuple):
+    """What a piece of the file holds; arrays have an element for each of its rows."""
+
+    labels: np.ndarray
+    splits: np.ndarray
+    """Place in ``SPLITS``, -1 for a row that cannot be used."""
+    digests: list[str]
+    sums: np.ndarray
+    square_sums: np.ndarray
+    rejects: list[Reject]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """A piece of the file for one task: whole lines."""
+
+    path: Path
+    lines: list[int]
+    """Where each line starts, and where the last one ends."""
+    first_row: int
+    """Counted from 1."""
+    columns: tuple[int, int, int]
+    """Where emotion, pixels and Usage stand in a line."""
+    store: PixelFile
+    """Takes the pixels of data row ``r`` at ``r - 1``."""
+
+
+def scan_csv(path: Path, work: Path, pool: Executor, workers: int) -> Scanned:
+    """Read the CSV ``path``; the pixels go to a file in the folder ``work``.
+
+    Raises :class:`DataError` if the file as a whole cannot be used; a row that cannot is a reject.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file; it should be FER2013's CSV.", exit_status=2)
+    if not path.stat().st_size:
+        raise DataError(f"{path}: is empty; it should be a CSV with the columns emotion, pixels and Usage.")
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        columns, start = _header(content, path)
+        lines = _line_starts(content, start)
+        rows = len(lines) - 1
+        if not rows:
+            raise DataError(f"{path}: has a header and no row.")
+        side = _side(content, lines, columns)
+        store = PixelFile(path=work / "pixels.bin", rows=rows, shape=(1, side, side))
+        store.create()
+        step = max(_ROWS_AT_ONCE, min(2048, math.ceil(rows / (4 * workers))))
+        pieces = [
+            Piece(path=path, lines=lines[at : at + step + 1], first_row=at + 1, columns=columns, store=store)
+            for at in range(0, rows, step)
+        ]
+        results = pool.map(parse_piece, pieces)
+        # While the workers parse: hash the source, load pandas.
+        sha256 = hashlib.sha256(content).hexdigest()
+        import pandas
+
+        parts = list(results)
+    splits = np.concatenate([part.splits for part in parts])
+    usable = np.flatnonzero(splits >= 0)
+    digests = np.array([digest for part in parts for digest in part.digests], dtype=object)
+    table = pandas.DataFrame(
+        {
+            "key": [row_key(row) for row in (usable + 1).tolist()],
+            "split": pandas.Categorical.from_codes(splits[usable], categories=list(SPLITS)),
+            "label": np.concatenate([part.labels for part in parts])[usable].astype(np.int64),
+            "place": usable,
+            "digest": digests[usable],
+        }
+    )
+    return Scanned(
+        table=table,
+        sums=np.concatenate([part.sums for part in parts])[usable],
+        square_sums=np.concatenate([part.square_sums for part in parts])[usable],
+        images=store,
+        image_shape=store.shape,
+        class_names=FER2013_CLASSES,
+        rejects=[reject for part in parts for reject in part.rejects],
+        source_format="fer2013-csv",
+        source_sha256=sha256,
+    )
+
+
+def header_columns(line: bytes, path: Path) -> tuple[int, int, int]:
+    """Where emotion, pixels and Usage stand, from the header. Raises :class:`DataError`."""
+    try:
+        text = line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 (byte {error.start} of the header); save it as UTF-8.") from error
+    if "\0" in text:
+        raise DataError(f"{path}: is not UTF-8 text (its header has zero bytes); save it as UTF-8.")
+    names = [name.strip().strip('"').strip().lower() for name in text.split(",")]
+    missing = [name for name in COLUMNS if name not in names]
+    if missing or len(names) != len(COLUMNS):
+        what = f"has no column {' and no column '.join(missing)}" if missing else "has columns too many"
+        found = ", ".join(name or "(blank)" for name in names)
+        raise DataError(f"{path}: {what}; its header is {found[:200]!r}, it should be emotion,pixels,Usage in any order.")
+    emotion, pixels, usage = (names.index(name) for name in COLUMNS)
+    return emotion, pixels, usage
+
+
+def _header(content: mmap.mmap, path: Path) -> tuple[tuple[int, int, int], int]:
+    end = content.find(b"\n")
+    end = len(content) if end < 0 else end
+    return header_columns(content[: min(end, 4096)], path), min(end + 1, len(content))
+
+
+def _line_starts(content: mmap.mmap, start: int) -> list[int]:
+    """Where each data line starts, and where the last one ends; blank lines at the end of the file don't count."""
+    end = len(content)
+    while end > start and content[end - 1] in b"\r\n \t":
+        end -= 1
+    if end == start:
+        return [start]
+    starts = [start]
+    place = content.find(b"\n", start, end)
+    while place >= 0:
+        starts.append(place + 1)
+        place = content.find(b"\n", place + 1, end)
+    return [*starts, end + 1]
+
+
+def _side(content: mmap.mmap, lines: list[int], columns: tuple[int, int, int]) -> int:
+    """The side of the square images, as most of the first rows have it; 48 if none of them is square."""
+    counts: Counter[int] = Counter()
+    for start, end in zip(lines[:65], lines[1:66], strict=False):
+        fields = content[start : end - 1].split(b",")
+        if len(fields) == len(COLUMNS):
+            counts[len(fields[columns[1]].split())] += 1
+    for count, _ in counts.most_common():
+        if count and math.isqrt(count) ** 2 == count:
+            return math.isqrt(count)
+    return 48
+
+
+def parse_piece(piece: Piece) -> Parsed:
+    """Parse the rows of a piece, in a worker process; their pixels go to ``piece.store``."""
+    rows = len(piece.lines) - 1
+    labels, splits = np.zeros(rows, np.int8), np.full(rows, -1, np.int8)
+    rejects: list[Reject] = []
+    first = piece.first_row - 1
+    images = piece.store.open("r+")[first : first + rows]
+    with open(piece.path, "rb") as file:
+        file.seek(piece.lines[0])
+        content = file.read(piece.lines[-1] - piece.lines[0])
+    lines = [start - piece.lines[0] for start in piece.lines]
+    pixels = images.reshape(rows, -1)
+    for at in range(0, rows, _ROWS_AT_ONCE):
+        stop = min(at + _ROWS_AT_ONCE, rows)
+        batch = slice(at, stop)
+        starts = lines[at : stop + 1]
+        found = parse_clean_rows(content, starts, piece.columns, pixels.shape[1])
+        if found is not None:
+            labels[batch], splits[batch], pixels[batch] = found
+            continue
+        for row in range(at, stop):
+            line = content[lines[row] : lines[row + 1]].rstrip(b"\r\n")
+            try:
+                labels[row], splits[row], pixels[row] = parse_row(line, piece.columns, pixels.shape[1])
+            except BadRow as error:
+                rejects.append(Reject(place=f"row {piece.first_row + row}", reason=str(error)))
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{piece.path}: row {piece.first_row + row} is not UTF-8 ({error.reason}); save the file as UTF-8."
+                ) from error
+    sums, square_sums = pixel_sums(images)
+    return Parsed(labels, splits, pixel_digests(images), sums, square_sums, rejects)
+
+
+def parse_clean_rows(
+    content: bytes, starts: list[int], columns: tuple[int, int, int], pixel_count: int
+) -> tuple[list[int], list[int], np.ndarray] | None:
+    """Labels, splits and pixels (uint8, (rows, pixel_count)) of lines that are all as they should be, else None.
+
+    ``starts`` says where in ``content`` each line begins, and where the last one ends.
+    """
+    labels, splits, bounds = [], [], []
+    begin = starts[0]
+    for start, end in zip(starts, starts[1:], strict=False):
+        first, last = content.find(b",", start, end), content.rfind(b",", start, end)
+        if first == last:
+            return None
+        fields = ((start, first), (first + 1, last), (last + 1, end))
+        label = _LABELS.get(content[slice(*fields[columns[0]])].strip())
+        split = _USAGES.get(content[slice(*fields[columns[2]])].strip())
+        if label is None or split is None:
+            return None
+        left, right = fields[columns[1]]
+        while right > left and content[right - 1] in b"\r\n":
+            right -= 1
+        labels.append(label)
+        splits.append(split)
+        bounds.append((left - begin, right - begin))
+    text = np.frombuffer(content, np.uint8, starts[-1] - begin, begin)
+    digits = text - 48  # anything but a digit is 10 or more: uint8 wraps round
+    is_digit = digits < 10
+    second = is_digit[1:] & is_digit[:-1]
+    third = second[1:] & is_digit[:-2]
+    digits *= is_digit
+    numbers = digits.astype(np.uint16)
+    numbers[1:] += digits[:-1] * second * np.uint16(10)
+    numbers[2:] += digits[:-2] * third * np.uint16(100)
+    ends = np.empty(len(text), bool)
+    ends[-1] = is_digit[-1]
+    np.greater(is_digit[:-1], is_digit[1:], out=ends[:-1])
+    # Each line must have pixel_count numbers between pixel_count - 1 other bytes; these must all be blanks, and no
+    # number may have a fourth digit.
+    previous = 0
+    blanks = 0
+    for left, right in bounds:
+        ends[previous:left] = False
+        previous = right
+        if np.count_nonzero(ends[left:right]) != pixel_count:
+            return None
+        if right - left - np.count_nonzero(is_digit[left:right]) != pixel_count - 1:
+            return None
+        blanks += np.count_nonzero(text[left:right] == _SPACE)
+    ends[previous:] = False
+    if blanks != len(bounds) * (pixel_count - 1) or (third[1:] & third[:-1]).any():
+        return None
+    values = numbers[ends]
+    if values.max() > 255:
+        return None
+    return labels, splits, values.astype(np.uint8).reshape(len(bounds), pixel_count)
+
+
+def parse_row(line: bytes, columns: tuple[int, int, int], pixel_count: int) -> tuple[int, int, np.ndarray]:
+    """Label, place of the split and pixels of one line, or :class:`BadRow` with what is wrong with it."""
+    fields = next(csv.reader([line.decode()]), [])
+    if len(fields) != len(COLUMNS):
+        count = f"{len(fields)} field{'' if len(fields) == 1 else 's'}" if fields else "nothing"
+        raise BadRow(f"has {count}; it should have emotion, pixels and Usage.")
+    emotion, pixels, usage = (fields[column].strip() for column in columns)
+    label = _LABELS.get(emotion.encode())
+    if label is None:
+        meaning = ", ".join(f"{place} {name}" for place, name in enumerate(FER2013_CLASSES))
+        raise BadRow(f"emotion is {emotion[:40]!r}; it should be a label from 0 to 6 ({meaning}).")
+    split = _USAGES.get(usage.encode())
+    if split is None:
+        raise BadRow(f"Usage is {usage[:40]!r}; it should be {', '.join(USAGES)}.")
+    numbers = pixels.split()
+    for place, number in enumerate(numbers, start=1):
+        if not (number.isascii() and number.isdigit() and int(number[:9]) <= 255):
+            raise BadRow(f"pixel {place} is {number[:40]!r}; it should be a whole number from 0 to 255.")
+    if len(numbers) != pixel_count:
+        raise BadRow(f"has {len(numbers)} pixels; it should have {pixel_count}.")
+    return label, split, np.array(numbers, dtype=np.uint8)

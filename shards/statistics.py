@@ -1,0 +1,34 @@
+"""Pixel statistics of an image and of a split, in exact integers: the same on any number of workers."""
+
+import hashlib
+import math
+
+import numpy as np
+
+
+def pixel_digests(images: np.ndarray) -> list[str]:
+    """A 128-bit digest, in hex, of each image of ``images``: uint8, (n, channels, height, width)."""
+    return [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in images]
+
+
+def pixel_sums(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each image's sum of pixels and sum of squared pixels: int64, (n, channels) both."""
+    flat = images.reshape(*images.shape[:2], -1)
+    squares = np.einsum("ncp,ncp->nc", flat, flat, dtype=np.int64, casting="unsafe")
+    return flat.sum(axis=2, dtype=np.int64), squares
+
+
+def mean_and_std(
+    sums: np.ndarray, square_sums: np.ndarray, pixels: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and (population) standard deviation for each channel, of pixels scaled to [0, 1].
+
+    ``sums`` and ``square_sums`` are int64, (n, channels); ``pixels`` is height x width. Without samples: 0 and 0.
+    """
+    count = len(sums) * pixels
+    means, stds = [], []
+    for total, square_total in zip(sums.sum(axis=0).tolist(), square_sums.sum(axis=0).tolist(), strict=True):
+        # n * sum of squares - (sum)^2 in whole numbers: nothing cancels.
+        means.append(total / (255 * count) if count else 0.0)
+        stds.append(math.sqrt(count * square_total - total * total) / (255 * count) if count else 0.0)
+    return tuple(means), tuple(stds)
