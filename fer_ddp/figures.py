@@ -88,6 +88,7 @@ def save_figure(figure: "Figure", path: Path) -> None:
     """
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    figure.set_layout_engine("none")  # laid out again, it could move by a pixel
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content.getvalue())
@@ -100,8 +101,8 @@ def plot_learning_curves(metrics: Sequence[Mapping[str, Any]], *, subject: str =
     """Loss, accuracy and learning rate by epoch, the epoch of the best validation accuracy marked.
 
     metrics: the lines of `metrics.jsonl`: `epoch`, `lr`, `train` and, where there is a validation split, `val`, both
-    with `loss` and `accuracy` (in [0, 1]). No line gives a figure that says so. subject: what is drawn, such as "model4,
-    seed 0"; it begins the line under the headline.
+    with `loss` and `accuracy` (in [0, 1]). No line gives a figure that says so. subject: what is drawn, such as
+    "model4, seed 0"; it begins the line under the headline.
     """
     if not metrics:
         return _figure_without_data("Learning curves", _about(subject, "No epoch is finished yet."))
@@ -173,7 +174,7 @@ def plot_confusion_matrix(confusion: Sequence[Sequence[int]], class_names: Seque
 
     side = min(max(0.82 * classes, 2.6), 9.0) if annotated else 10.0
     cell = side * 72 / classes  # points
-    step = max(1, math.ceil(5.6 / cell))  # of very many classes only every so manieth is named
+    step = max(1, math.ceil(5.6 / cell))  # with more classes than names fit, every step-th is named
     label_size = 10.0 if annotated else min(10.0, 0.8 * cell * step)
     width_of_names = max(map(len, names)) * 0.62 * label_size / 72
     level = width_of_names * 72 < 0.92 * cell
@@ -302,8 +303,8 @@ def plot_worst_errors(
     Give the whole split: right answers are left out here, and the headline counts the mistakes among all of it.
 
     images: (k, channels, height, width) uint8 with 1 channel (grey) or 3 (RGB); only those drawn are read, so it may be
-    a memory map. labels, predicted: (k,) integers. probabilities_of_predicted: (k,) in [0, 1], what the model gave to its
-    answer. Equal probabilities stand in the order of the split. subject: as for `plot_per_class`.
+    a memory map. labels, predicted: (k,) integers. probabilities_of_predicted: (k,) in [0, 1], what the model gave to
+    its answer. Equal probabilities stand in the order of the split. subject: as for `plot_per_class`.
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3) or images.dtype != np.uint8:
         raise ValueError(f"images are {images.dtype} {images.shape}; uint8 (k, 1 or 3, height, width) is right")
@@ -496,6 +497,7 @@ def _write_cells(axes: "Axes", counts: NDArray[np.int64], share: NDArray[np.floa
             textcoords="offset points",
             ha="center",
             va="center",
+            in_layout=False,  # inside the axes anyway; measuring each would take most of the time
             fontsize=size,
             fontweight="bold" if row == column else "normal",
             color=ink,
@@ -507,6 +509,7 @@ def _write_cells(axes: "Axes", counts: NDArray[np.int64], share: NDArray[np.floa
             textcoords="offset points",
             ha="center",
             va="center",
+            in_layout=False,
             fontsize=0.75 * size,
             color=ink,
         )

@@ -77,7 +77,8 @@ def check_predictions(
         raise ValueError(f"class names {list(class_names)} must be distinct, and at least one")
     if labels.ndim != 1 or probabilities.shape != (len(labels), classes):
         raise ValueError(
-            f"labels {labels.shape} and probabilities {probabilities.shape} must have the shapes (n,) and (n, {classes})"
+            f"labels {labels.shape} and probabilities {probabilities.shape} must have the shapes (n,) and "
+            f"(n, {classes})"
         )
     if labels.dtype.kind not in "iu" or probabilities.dtype.kind != "f":
         raise ValueError(

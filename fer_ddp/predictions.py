@@ -112,12 +112,11 @@ def _parse(path: Path, rows: list[tuple[int, list[str]]], class_names: tuple[str
     """Turn numbered lines into arrays, or say which line is wrong."""
     places = {name: place for place, name in enumerate(class_names)}
     first_number = len(_FIXED_COLUMNS)
+    fields = first_number + len(class_names)
     labels, predicted, numbers = [], [], []
     for line, row in rows:
-        if len(row) != first_number + len(class_names):
-            raise RunError(
-                f"{path}: line {line} has {len(row)} fields; {first_number + len(class_names)} are right, as in the header"
-            )
+        if len(row) != fields:
+            raise RunError(f"{path}: line {line} has {len(row)} fields; {fields} are right, as in the header")
         for name in row[1:first_number]:
             if name not in places:
                 raise RunError(
@@ -142,16 +141,16 @@ def _parse(path: Path, rows: list[tuple[int, list[str]]], class_names: tuple[str
     )
     astray = rows_that_are_no_distribution(probabilities)
     if len(astray):
+        line, row = rows[astray[0]]
         raise RunError(
-            f"{path}: line {rows[astray[0]][0]}: the probabilities {', '.join(rows[astray[0]][1][first_number:])} are no "
-            "distribution; numbers in 0 to 1 that sum to 1 are"
+            f"{path}: line {line}: the probabilities {', '.join(row[first_number:])} are no distribution; "
+            "numbers in 0 to 1 that sum to 1 are"
         )
     disagreeing = np.flatnonzero(answers.predicted != predicted)
     if len(disagreeing):
-        place = int(disagreeing[0])
-        line, row = rows[place]
+        line, row = rows[disagreeing[0]]
         raise RunError(
             f"{path}: line {line} says {row[2]!r} was predicted, but its highest probability is that of "
-            f"{class_names[answers.predicted[place]]!r}"
+            f"{class_names[answers.predicted[disagreeing[0]]]!r}"
         )
     return answers

@@ -24,19 +24,17 @@ class SyncBatchNorm(_BatchNorm):
     """nn.BatchNorm1d, 2d and 3d in one, whose batch is that of all ranks together.
 
     Input (B, C) or (B, C, ...), float64, float32, bfloat16 or float16; ``B`` may differ between ranks and be 0. The
-    output has the input's dtype and memory format; statistics are float64 while they are merged, and kept in the
-    buffers' dtype. Arguments, parameters, buffers and so the state dict are nn.BatchNorm2d's. Gradients of weight and
-    bias are this rank's sums, for DistributedDataParallel to average.
+    output has the input's dtype and memory format. Arguments, parameters, buffers and so the state dict are
+    nn.BatchNorm2d's. Gradients of weight and bias are this rank's sums, for DistributedDataParallel to average.
 
-    In training every rank must call it, and go back through it, as often as the others. In evaluation no rank waits
-    for another. Raises ValueError on every rank if all ranks together give fewer than 2 values a channel in training.
+    In training all ranks must call it, and go back through it, equally often. In evaluation no rank waits for another.
+    Raises ValueError, on every rank, if all together give fewer than 2 values a channel in training.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2 or input.shape[1] != self.num_features:
             raise ValueError(
-                f"SyncBatchNorm: the input has the shape {tuple(input.shape)}; "
-                f"it should be (batch, {self.num_features}, ...)"
+                f"SyncBatchNorm's input should be (batch, {self.num_features}, ...), not {tuple(input.shape)}"
             )
 
     def forward(self, input: Tensor) -> Tensor:
@@ -68,7 +66,7 @@ def convert_batch_norm(module: nn.Module, device_type: str = "cpu") -> nn.Module
     compute more (timm's BatchNormAct2d holds an activation), and that would be lost.
     """
     plain = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-    found = [(name, child) for name, child in module.named_modules() if isinstance(child, plain)]
+    found: list[tuple[str, nn.Module]] = [each for each in module.named_modules() if isinstance(each[1], plain)]
     for name, child in found:
         if type(child) not in plain:
             raise JobError(
@@ -91,7 +89,9 @@ class _Normalize(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, int]:
         pivot = _first_sample_mean(x)
-        shifted = x - _by_channel(pivot, x) if _is_wide(x) else x  # rounded in bfloat16: its sums do with x itself
+        # bfloat16 and float16 would round x - pivot: there the sums do with x itself.
+        ctx.wide = x.dtype == _statistics_dtype(x)
+        shifted = x - _by_channel(pivot, x) if ctx.wide else x
         mean, variance, count = _merge(*_local_moments(x, shifted, pivot))
         if count < 2:
             raise ValueError(
@@ -101,10 +101,10 @@ class _Normalize(torch.autograd.Function):
         ctx.save_for_backward(x, weight, bias, mean, variance)
         ctx.count, ctx.eps = count, eps
         ctx.mark_non_differentiable(mean, variance)
-        if not _is_wide(x):
+        if not ctx.wide:
             return _normalize(x, mean, variance, weight, bias, eps), mean, variance, count
         slope = _slope(variance, weight, eps)
-        shift = (pivot - mean) * slope
+        shift = (pivot - mean) * slope  # with x - pivot for x
         shifted.mul_(_by_channel(slope, x)).add_(_by_channel(shift if bias is None else shift + bias, x))
         return shifted, mean, variance, count
 
@@ -120,8 +120,9 @@ class _Normalize(torch.autograd.Function):
         # With xhat the normalized input, and means over all ranks (Ioffe, Szegedy 2015, section 3):
         # dx = slope * dy - slope * (xhat * mean(dy * xhat) + mean(dy)).
         slope = _slope(variance, weight, ctx.eps)
-        x_gradient = _normalize(x, mean, variance, *(-slope * means), ctx.eps)
-        if _is_wide(x):
+        scale, offset = -slope * means
+        x_gradient = _normalize(x, mean, variance, scale, offset, ctx.eps)
+        if ctx.wide:
             x_gradient.addcmul_(gradient, _by_channel(slope, x))
         else:  # addcmul_ would first copy whole tensors to float32
             x_gradient.add_(_normalize(gradient, torch.zeros_like(mean), variance, weight, None, ctx.eps))
@@ -131,7 +132,7 @@ class _Normalize(torch.autograd.Function):
 
 
 def _first_sample_mean(x: Tensor) -> Tensor:
-    """(C,) float64, and a whole number of x's dtype, or float32's if that is longer; 0 if x is empty."""
+    """(C,) float64, representable in x's dtype or float32, whichever is longer; 0 if x is empty."""
     if x.numel() == 0:
         return x.new_zeros(x.shape[1], dtype=torch.float64)
     return x[:1].mean([0, *range(2, x.dim())], dtype=_statistics_dtype(x)).double()
@@ -163,16 +164,16 @@ def _merge(mean: Tensor, squares: Tensor, count: int) -> tuple[Tensor, Tensor, i
 def _channel_sums(y: Tensor, x: Tensor, mean: Tensor, inverse_deviation: Tensor) -> tuple[Tensor, Tensor]:
     """The sums of y * (x - mean) * inverse_deviation and of y over all but the channel, (C,) float64.
 
-    y and x have one shape and dtype. One pass over both, summed in float32 at least: what torch calls the gradients of
-    the weight and the bias.
+    One pass over both, summed in float32 at least: for a gradient y, the gradients of weight and bias.
     """
     if x.numel() == 0:  # torch's kernel would divide by it
         return torch.zeros_like(mean), torch.zeros_like(mean)
     dtype = _statistics_dtype(x)
+    rounded = mean.to(dtype)
     _, along, total = torch.ops.aten.native_batch_norm_backward(
-        y, x, None, None, None, mean.to(dtype), inverse_deviation.to(dtype), True, 0.0, [False, True, True]
+        y, x, None, None, None, rounded, inverse_deviation.to(dtype), True, 0.0, [False, True, True]
     )
-    return along.double(), total.double()
+    return along - (mean - rounded) * inverse_deviation * total, total.double()
 
 
 def _normalize(
@@ -180,8 +181,7 @@ def _normalize(
 ) -> Tensor:
     """A new (x - mean) / sqrt(variance + eps) * weight + bias in x's dtype, computed in float32 at least."""
     dtype = _statistics_dtype(x)
-    weight = None if weight is None else weight.to(dtype)
-    bias = None if bias is None else bias.to(dtype)
+    weight, bias = (None if each is None else each.to(dtype) for each in (weight, bias))
     return F.batch_norm(x, mean.to(dtype), variance.to(dtype), weight, bias, eps=eps)
 
 
@@ -194,10 +194,6 @@ def _slope(variance: Tensor, weight: Tensor | None, eps: float) -> Tensor:
 def _by_channel(values: Tensor, x: Tensor) -> Tensor:
     """``values`` (C,) in x's dtype, shaped to broadcast over x."""
     return values.to(x.dtype).view(1, -1, *[1] * (x.dim() - 2))
-
-
-def _is_wide(x: Tensor) -> bool:
-    return x.dtype in (torch.float32, torch.float64)
 
 
 def _statistics_dtype(x: Tensor) -> torch.dtype:

@@ -3,6 +3,7 @@
 import difflib
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -54,7 +55,10 @@ def build_model(
         _check_network(name, arguments)
         build = MODELS[name]
     try:
-        network = build(in_channels=in_channels, image_size=image_size, num_classes=num_classes, **arguments)
+        with warnings.catch_warnings():
+            # Comes before the error that a network too deep for its images raises below, and says less.
+            warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+            network = build(in_channels=in_channels, image_size=image_size, num_classes=num_classes, **arguments)
         _try_network(network, in_channels, image_size)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         given = f" with {', '.join(f'{key}={value!r}' for key, value in arguments.items())}" if arguments else ""

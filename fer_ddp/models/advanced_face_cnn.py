@@ -1,4 +1,4 @@
-"""The network of the write-up's Model 4: blocks of two convolutions with dropout, and a skip connection as an option."""
+"""The network of the write-up's Model 4: blocks of two convolutions with dropout, optionally a skip connection."""
 
 import torch
 from torch import nn

@@ -40,7 +40,7 @@ class FaceCNN(nn.Module):
 
 
 def _block(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Halves the side of its input. Pooled before the ReLU: the same numbers, as ReLU is monotone, at a quarter of the work."""
+    """Halves the side. Pooled before the ReLU: the same numbers, as ReLU is monotone, at a quarter of the work."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
         nn.BatchNorm2d(out_channels),

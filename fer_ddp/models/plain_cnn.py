@@ -14,8 +14,8 @@ class PlainCNN(nn.Module):
     Input (B, in_channels, image_size, image_size), float, normalized; output logits (B, num_classes). `image_size` is
     at least 2 to the power of the number of blocks.
 
-    `channels`: filters of each block. `batch_norm`: a batch norm after each convolution. `block_dropout`: dropout at the
-    end of each block. `hidden`: width of the first fully connected layer. `dropout`: dropout after that layer.
+    `channels`: filters of each block. `batch_norm`: a batch norm after each convolution. `block_dropout`: dropout at
+    the end of each block. `hidden`: width of the first fully connected layer. `dropout`: dropout after that layer.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class PlainCNN(nn.Module):
 
 
 def _block(in_channels: int, out_channels: int, batch_norm: bool, dropout: float) -> nn.Sequential:
-    """Halves the side of its input. Pooled before the ReLU: the same numbers, as ReLU is monotone, at a quarter of the work."""
+    """Halves the side. Pooled before the ReLU: the same numbers, as ReLU is monotone, at a quarter of the work."""
     layers: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=not batch_norm)]
     if batch_norm:
         layers.append(nn.BatchNorm2d(out_channels))

@@ -59,8 +59,8 @@ def build_torchvision_network(
 def _take_grey(network: nn.Module) -> None:
     """Put a convolution of one channel in place of the first one, which has three.
 
-    Its weights are the sum of the three channels', so the network gives a grey image exactly what it would give the same
-    image as RGB, and whatever the network's own initialization aims at still holds.
+    Its weights are the sum of the three channels', so the network gives a grey image what it would give the same image
+    as RGB, and whatever the network's own initialization aims at still holds.
     """
     place, first = next((place, module) for place, module in network.named_modules() if isinstance(module, nn.Conv2d))
     grey = nn.Conv2d(

@@ -110,9 +110,9 @@ def draw_faces(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
 
     # Pose: from the picture's pixels to the head's own coordinates, in which it reaches about 1 up and down.
     grid = (np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2) / (SIDE / 2)
-    angle = around(0, 0.10)
-    size = between(0.88, 1.08)
-    column, row = grid[None, None, :] - between(-0.1, 0.1), grid[None, :, None] - between(-0.1, 0.1)
+    angle = around(0, 0.12)
+    size = between(0.86, 1.08)
+    column, row = grid[None, None, :] - between(-0.13, 0.13), grid[None, :, None] - between(-0.13, 0.13)
     x = (np.cos(angle) * column + np.sin(angle) * row) / size
     y = (np.cos(angle) * row - np.sin(angle) * column) / size
     turn = between(-0.10, 0.10)  # the head turned sideways: features shift against the outline

@@ -32,16 +32,18 @@ def refusal(name: str, arguments: dict[str, object], image_size: int = 48, in_ch
 @pytest.mark.parametrize("name", MODELS)
 def test_a_network_gives_finite_logits_for_grey_and_rgb_images(name: str, in_channels: int) -> None:
     network = build_model(name, {}, in_channels=in_channels, image_size=48, num_classes=7)
-    logits = network(torch.rand(2, in_channels, 48, 48))
+    with torch.no_grad():
+        logits = network(torch.rand(2, in_channels, 48, 48))
     assert logits.shape == (2, 7)
     assert logits.isfinite().all()
 
 
-@pytest.mark.parametrize("image_size", [32, 45, 64])
+@pytest.mark.parametrize("image_size", [32, 45])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_network_takes_images_of_another_size(name: str, image_size: int) -> None:
     network = build_model(name, {}, in_channels=1, image_size=image_size, num_classes=8)
-    assert network(torch.rand(2, 1, image_size, image_size)).shape == (2, 8)
+    with torch.no_grad():
+        assert network(torch.rand(2, 1, image_size, image_size)).shape == (2, 8)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -62,10 +64,11 @@ def test_the_docstring_states_the_size_of_the_advanced_network_with_skip() -> No
 
 def test_pooling_before_relu_gives_what_relu_before_pooling_gives() -> None:
     network = FaceCNN(**GREY_FACES).eval()
-    images = torch.rand(4, 1, 48, 48)
+    images = torch.rand(2, 1, 48, 48)
     features = images
     for block in network.blocks:
-        features = functional.max_pool2d(functional.relu(block[1](block[0](features))), 2)
+        convolution, norm, *_ = block.children()
+        features = functional.max_pool2d(functional.relu(norm(convolution(features))), 2)
     torch.testing.assert_close(network(images), network.head(features), rtol=0, atol=0)
 
 
@@ -74,14 +77,14 @@ def test_a_skip_connection_carries_the_image_past_convolutions_that_give_nothing
     spread = {}
     for skip in (False, True):
         block = AdvancedFaceCNN(**GREY_FACES, skip=skip).eval().blocks[0]
-        nn.init.zeros_(block.convolutions[4].weight)  # the last batch norm's scale
+        nn.init.zeros_(block.get_parameter("convolutions.4.weight"))  # the last batch norm's scale
         spread[skip] = block(images).std().item() > 0
     assert spread == {False: False, True: True}
 
 
 def test_plain_cnn_puts_batch_norm_after_each_convolution_and_dropout_after_each_block() -> None:
     network = PlainCNN(**GREY_FACES, channels=(8, 16), batch_norm=True, block_dropout=0.1)
-    kinds = [[type(layer).__name__ for layer in block] for block in network.blocks]
+    kinds = [[type(layer).__name__ for layer in block.children()] for block in network.blocks]
     assert kinds == [["Conv2d", "BatchNorm2d", "MaxPool2d", "ReLU", "Dropout"]] * 2
 
 
@@ -92,7 +95,8 @@ def test_a_network_draws_random_numbers_only_in_its_dropout_modules(name: str) -
         if isinstance(module, nn.Dropout):
             module.eval()
     before = torch.get_rng_state()
-    network(torch.zeros(2, 1, 48, 48))
+    with torch.no_grad():
+        network(torch.zeros(2, 1, 48, 48))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -136,14 +140,16 @@ def test_a_grey_torchvision_network_gives_what_the_rgb_one_gives_for_a_grey_imag
     torch.manual_seed(0)
     grey = build_model("torchvision/resnet18", {}, **GREY_FACES).double().eval()
     images = torch.rand(2, 1, 48, 48, dtype=torch.float64)
-    # Each was drawn in float32, so the sum of three channels was rounded there.
-    torch.testing.assert_close(grey(images), rgb(images.expand(-1, 3, -1, -1)), rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        # The three channels' weights were added up in float32.
+        torch.testing.assert_close(grey(images), rgb(images.expand(-1, 3, -1, -1)), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v3_small", "vit_b_16"])
+@pytest.mark.parametrize("name", ["squeezenet1_1", "vit_b_16"])
 def test_torchvision_networks_of_other_families_are_adapted_too(name: str) -> None:
     network = build_model(f"torchvision/{name}", {}, **GREY_FACES)
-    assert network(torch.rand(2, 1, 48, 48)).shape == (2, 7)
+    with torch.no_grad():
+        assert network(torch.rand(2, 1, 48, 48)).shape == (2, 7)
 
 
 def test_arguments_reach_a_torchvision_network() -> None:
@@ -162,8 +168,9 @@ def test_torchvision_is_imported_only_when_it_is_asked_for() -> None:
         (
             "face_cn",
             {},
-            "model.name: there is no network 'face_cn' (did you mean face_cnn?); there are advanced_face_cnn, face_cnn, "
-            "improved_face_cnn, plain_cnn, and torchvision/NAME for any classification network of torchvision",
+            "model.name: there is no network 'face_cn' (did you mean face_cnn?); there are "
+            "advanced_face_cnn, face_cnn, improved_face_cnn, plain_cnn, and torchvision/NAME for any classification network "
+            "of torchvision",
         ),
         (
             "face_cnn",
@@ -194,7 +201,8 @@ def test_torchvision_is_imported_only_when_it_is_asked_for() -> None:
         (
             "plain_cnn",
             {"channels": []},
-            "model.arguments.channels: plain_cnn can't use []: value should have at least 1 item after validation, not 0",
+            "model.arguments.channels: plain_cnn can't use []: value should have at least 1 item after validation, "
+            "not 0",
         ),
         (
             "torchvision/resnet8",
@@ -205,14 +213,14 @@ def test_torchvision_is_imported_only_when_it_is_asked_for() -> None:
         (
             "torchvision/resnet18",
             {"weights": "DEFAULT"},
-            "model.arguments.weights: leave it out; networks start untrained here, and their classes and image size are "
-            "those of the data",
+            "model.arguments.weights: leave it out; networks start untrained here, and their classes and image size "
+            "are those of the data",
         ),
         (
             "torchvision/resnet18",
             {"depth": 2},
-            "model: torchvision/resnet18 with depth=2 can't be built for images of 1 x 48 x 48 (channels, height, width): "
-            "ResNet.__init__() got an unexpected keyword argument 'depth'",
+            "model: torchvision/resnet18 with depth=2 can't be built for images of 1 x 48 x 48 (channels, height, "
+            "width): ResNet.__init__() got an unexpected keyword argument 'depth'",
         ),
     ],
 )

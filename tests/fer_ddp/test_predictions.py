@@ -14,6 +14,7 @@ from fer_ddp.predictions import Predictions, read_predictions, write_predictions
 
 NAMES = ("cat", "dog")
 SOUND = "key,label,predicted,p_cat,p_dog\na,cat,cat,0.75,0.25\nb,cat,dog,0.1,0.9\n"
+RIGHT_COLUMNS = "key,label,predicted and then one p_CLASS for each class, all different, are right"
 
 
 def written(path: Path, dtype: Any = np.float32) -> bytes:
@@ -120,18 +121,15 @@ def test_an_absent_file_is_one_sentence(tmp_path: Path) -> None:
         (SOUND[:-2], "the last line does not end, so the file was cut short; `evaluate` writes it anew"),
         (
             SOUND.replace("key,", "id,"),
-            "the columns are id,label,predicted,p_cat,p_dog; key,label,predicted and then one p_CLASS for each class, "
-            "all different, are right",
+            f"the columns are id,label,predicted,p_cat,p_dog; {RIGHT_COLUMNS}",
         ),
         (
             SOUND.replace("p_dog", "dog"),
-            "the columns are key,label,predicted,p_cat,dog; key,label,predicted and then one p_CLASS for each class, "
-            "all different, are right",
+            f"the columns are key,label,predicted,p_cat,dog; {RIGHT_COLUMNS}",
         ),
         (
             SOUND.replace("p_dog", "p_cat"),
-            "the columns are key,label,predicted,p_cat,p_cat; key,label,predicted and then one p_CLASS for each class, "
-            "all different, are right",
+            f"the columns are key,label,predicted,p_cat,p_cat; {RIGHT_COLUMNS}",
         ),
         (SOUND.splitlines(keepends=True)[0], "holds no prediction; at least one line must follow the header"),
         (SOUND.replace(",0.9\n", "\n"), "line 3 has 4 fields; 5 are right, as in the header"),

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from fer_ddp.config import Job, differing_keys, load_job
-from fer_ddp.models import build_model
+from fer_ddp.models import MODELS, build_model
 
 JOBS = Path(__file__).parents[2] / "jobs"
 RECIPES = sorted(path.stem for path in JOBS.glob("*.yaml"))
@@ -29,18 +28,17 @@ def array(name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_loads_and_its_network_takes_a_face(name: str) -> None:
-    job = recipe(name)
-    network = build_model(job.model.name, job.model.arguments, in_channels=1, image_size=48, num_classes=7)
-    assert network(torch.rand(2, 1, 48, 48)).shape == (2, 7)
+def test_a_recipe_loads_and_builds_a_network_that_takes_a_face(name: str) -> None:
+    model = recipe(name).model
+    network = build_model(model.name, model.arguments, in_channels=1, image_size=48, num_classes=7)
+    assert isinstance(network, MODELS[model.name])  # type: ignore[arg-type]  # the table's callables are classes here
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "smoke"])
 def test_a_recipe_says_where_it_comes_from_and_what_it_claims(name: str) -> None:
     text = (JOBS / f"{name}.yaml").read_text()
     comment = text[: text.index("\n\n")]
-    assert "# Source: " in comment
-    assert ("laimed" in comment) or ("# Source: ours." in comment) or ("implies a point more" in comment)
+    assert [word for word in ("Source: ", "Claimed: ") if word not in comment] == []
 
 
 def test_optimization_1_changes_the_baselines_architecture() -> None:
@@ -153,10 +151,9 @@ def test_smoke_has_every_mechanism_in_it() -> None:
     assert [mechanism for mechanism, value in absent_is_falsy.items() if not value] == []
 
 
-@pytest.mark.parametrize(("batch", "world_size"), [(96, 1), (96, 2), (96, 3), (96, 4), (64, 1), (64, 2), (64, 4)])
-def test_smoke_gives_every_rank_whole_pairs_for_mixup(batch: int, world_size: int) -> None:
-    job = load_job(JOBS / "smoke.yaml", [f"global_batch_size={batch}"])
-    assert job.global_batch_size % (2 * world_size) == 0
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
+def test_smoke_gives_every_rank_whole_pairs_for_mixup(world_size: int) -> None:
+    assert recipe("smoke").global_batch_size % (2 * world_size) == 0
 
 
 @pytest.mark.parametrize("name", ARRAYS)
