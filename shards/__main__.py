@@ -60,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _writing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the order of the samples (0)")
-    parser.add_argument("--shard-samples", type=int, default=2048, metavar="N", help="samples in a shard at most (2048)")
+    parser.add_argument(
+        "--shard-samples", type=int, default=2048, metavar="N", help="samples in a shard at most (2048)"
+    )
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (the CPUs); not in the result"
     )
@@ -103,11 +105,17 @@ def _packed(options: argparse.Namespace, source, max_rejects: int, extra: dict[s
 
 
 def _verify(options: argparse.Namespace) -> None:
-    raise NotImplementedError
+    from shards.verify import verify
+
+    manifest = verify(options.out)
+    shards = sum(len(split.shards) for split in manifest.splits.values())
+    print(f"{options.out}: all {manifest.samples} samples in {shards} shards are as the manifest says.")
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    raise NotImplementedError
+    from shards.inspection import inspect
+
+    print(inspect(options.out, options.figures))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ def row_key(row: int) -> str:
 def path_keys(paths: list[str]) -> list[str]:
     """Keys of files, from their paths inside the source (with ``/``), without their extension.
 
-    Whatever is not a letter of ASCII, a digit, ``-`` or ``_`` becomes ``-``. A path that would lose something by that, or
-    is too long, or would share its key with another, gets eight digits of its own hash.
+    Whatever is not a letter of ASCII, a digit, ``-`` or ``_`` becomes ``-``. A key that is too long, or that two paths
+    would share, gets eight digits of its path's own hash.
     """
     plain = [re.sub(r"[^A-Za-z0-9_-]", "-", path.rpartition(".")[0]) for path in paths]
     seen: dict[str, int] = {}

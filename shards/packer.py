@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,12 @@ def pack(
         manifest = _manifest(scanned, shards, {"seed": seed, "shard_samples": shard_samples, **(options or {})})
         _write_durably(folder / FILE_NAME, manifest.to_bytes())
         created = _put_in_place(folder, out, manifest)
+    except BrokenProcessPool as error:
+        raise DataError(
+            f"a worker process was killed, perhaps for want of memory or disk space, so {out} was not written."
+        ) from error
+    except OSError as error:
+        raise DataError(f"{error.filename or out}: {error.strerror}, so {out} was not written.") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return Packed(manifest=manifest, created=created, rejects=scanned.rejects)
@@ -186,8 +193,8 @@ def _report_rejects(scanned: Scanned, out: Path, max_rejects: int) -> None:
     if count > max_rejects:
         first = scanned.rejects[0]
         raise DataError(
-            f"{count} of {count + len(scanned.table)} samples cannot be used, more than --max-rejects {max_rejects}, so "
-            f"{out} was not written; the first is {first.place}: {first.reason.rstrip('.')} (all are in {path})."
+            f"{count} of {count + len(scanned.table)} samples cannot be used, more than --max-rejects {max_rejects}, "
+            f"so {out} was not written; the first is {first.place}: {first.reason.rstrip('.')} (all are in {path})."
         )
     if not (scanned.table.split == "train").any():
         raise DataError(f"the source has no usable training sample, so {out} was not written; train must not be empty.")
@@ -208,7 +215,9 @@ def _put_in_place(folder: Path, out: Path, manifest: Manifest) -> bool:
     if os.path.lexists(out):
         difference = _difference(out, manifest)
         if difference:
-            raise DataError(f"{out}: exists and {difference}; remove it, or choose another name for OUT.", exit_status=2)
+            raise DataError(
+                f"{out}: exists and {difference}; remove it, or choose another name for OUT.", exit_status=2
+            )
         return False
     os.rename(folder, out)
     _sync_folder(out.parent)

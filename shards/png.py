@@ -18,17 +18,19 @@ _BLOCK = 65535
 _END = struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
 
 
-def encode_png(image: np.ndarray) -> bytes:
-    """A PNG of ``image``: uint8, (1 or 3, height, width)."""
-    channels, height, width = image.shape
-    rows = np.zeros((height, 1 + width * channels), np.uint8)
-    rows[:, 1:] = image.transpose(1, 2, 0).reshape(height, width * channels)
-    raw = rows.tobytes()
+def encode_pngs(images: np.ndarray) -> list[bytes]:
+    """A PNG of each of ``images``: uint8, (n, 1 or 3, height, width)."""
+    count, channels, height, width = images.shape
+    rows = np.zeros((count, height, 1 + width * channels), np.uint8)  # each row begins with its filter: 0, none
+    rows[:, :, 1:] = images.transpose(0, 2, 3, 1).reshape(count, height, width * channels)
     head, blocks = _layout(channels, height, width)
-    body = b"".join(
-        [b"IDAT\x78\x01", *(mark + raw[start:end] for mark, start, end in blocks), struct.pack(">I", zlib.adler32(raw))]
-    )
-    return b"".join([head, body, struct.pack(">I", zlib.crc32(body)), _END])
+    files = []
+    for image in rows:
+        raw = image.tobytes()
+        pieces = [mark + raw[start:end] for mark, start, end in blocks]
+        data = b"".join([b"IDAT\x78\x01", *pieces, zlib.adler32(raw).to_bytes(4)])
+        files.append(b"".join([head, data, zlib.crc32(data).to_bytes(4), _END]))
+    return files
 
 
 @lru_cache(maxsize=16)
@@ -54,14 +56,12 @@ def _layout(channels: int, height: int, width: int) -> tuple[bytes, tuple[tuple[
 
 
 def stored_prefix(channels: int, height: int, width: int) -> bytes | None:
-    """What a file of :func:`encode_png` begins with, up to its first row; None if its rows are not in one piece."""
-    if channels not in _COLOUR_TYPES:
-        return None
+    """What a file of :func:`encode_pngs` begins with, up to its first row; None if its rows are not in one piece."""
     head, blocks = _layout(channels, height, width)
     return head + b"IDAT\x78\x01" + blocks[0][0] if len(blocks) == 1 else None
 
 
 def stored_size(channels: int, height: int, width: int) -> int:
-    """Length in bytes of a file of :func:`encode_png`."""
+    """Length in bytes of a file of :func:`encode_pngs`."""
     head, blocks = _layout(channels, height, width)
     return len(head) + 6 + 5 * len(blocks) + height * (1 + width * channels) + 8 + len(_END)

@@ -8,19 +8,22 @@ import numpy as np
 
 def pixel_digests(images: np.ndarray) -> list[str]:
     """A 128-bit digest, in hex, of each image of ``images``: uint8, (n, channels, height, width)."""
-    return [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in images]
+    return [hashlib.blake2b(image, digest_size=16).hexdigest() for image in np.ascontiguousarray(images)]
 
 
 def pixel_sums(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each image's sum of pixels and sum of squared pixels: int64, (n, channels) both."""
     flat = images.reshape(*images.shape[:2], -1)
-    squares = np.einsum("ncp,ncp->nc", flat, flat, dtype=np.int64, casting="unsafe")
-    return flat.sum(axis=2, dtype=np.int64), squares
+    sums, square_sums = np.empty(flat.shape[:2], np.int64), np.empty(flat.shape[:2], np.int64)
+    step = max(1, 50_000 // max(1, flat[0].size)) if len(flat) else 1  # images that fit the processor's cache as int64
+    for start in range(0, len(flat), step):
+        values = flat[start : start + step].astype(np.int64)
+        sums[start : start + step] = values.sum(axis=2)
+        square_sums[start : start + step] = np.einsum("ncp,ncp->nc", values, values)
+    return sums, square_sums
 
 
-def mean_and_std(
-    sums: np.ndarray, square_sums: np.ndarray, pixels: int
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def mean_and_std(sums: np.ndarray, square_sums: np.ndarray, pixels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and (population) standard deviation for each channel, of pixels scaled to [0, 1].
 
     ``sums`` and ``square_sums`` are int64, (n, channels); ``pixels`` is height x width. Without samples: 0 and 0.

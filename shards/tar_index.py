@@ -2,15 +2,14 @@
 
 import io
 import tarfile
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shards.errors import DataError
 
 _BLOCK = 512
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """One file of a tar."""
 
     name: str
@@ -45,7 +44,7 @@ def index_tar(content: bytes, name: str) -> list[Member]:
         if offset + size > end:
             raise DataError(f"{name}: is cut short inside {member} ({end} bytes of at least {offset + size}).")
         if kind != 53:
-            members.append(Member(name=member, offset=offset, size=size))
+            members.append(Member(member, offset, size))
         place = offset + (size + _BLOCK - 1) // _BLOCK * _BLOCK
 
 
@@ -55,7 +54,7 @@ def _index_by_tarfile(content: bytes, name: str) -> list[Member]:
             found = archive.getmembers()
     except tarfile.TarError as error:
         raise DataError(f"{name}: is not a tar that can be read ({error}).") from error
-    members = [Member(name=one.name, offset=one.offset_data, size=one.size) for one in found if one.isfile()]
+    members = [Member(one.name, one.offset_data, one.size) for one in found if one.isfile()]
     for member in members:
         if member.offset + member.size > len(content):
             raise DataError(f"{name}: is cut short inside {member.name}.")

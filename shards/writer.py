@@ -1,8 +1,10 @@
 """Writes one shard, in a worker process."""
 
+import gc
 import hashlib
 import os
 import sys
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +21,7 @@ class ShardTask:
     path: Path
     keys: list[str]
     labels: list[int]
-    places: list[int]
+    places: list[Any]
     images: Images
     votes: list[bytes | None] | None
 
@@ -51,10 +53,12 @@ def write_shard(task: ShardTask) -> Shard:
     0 and plain ustar headers the bytes depend on nothing but the samples.
     """
     tar_writer = _tar_writer()
+    gc.disable()  # tarfile keeps an object for each member, and the collector would look at all of them again and again
     try:
         with open(task.path, "wb") as file:
             hashing = HashingFile(file)
             with tar_writer(hashing, user="", group="", mode=0o644, encoder=False, mtime=0) as tar:
+                tar.tarstream.format = tarfile.USTAR_FORMAT  # TarWriter leaves tarfile's default, pax
                 for place, (extension, content) in enumerate(task.images.files(task.places)):
                     sample: dict[str, Any] = {"__key__": task.keys[place], "cls": b"%d" % task.labels[place]}
                     sample[extension] = content
@@ -66,6 +70,8 @@ def write_shard(task: ShardTask) -> Shard:
             os.fsync(file.fileno())
     except OSError as error:
         raise DataError(f"{task.path}: cannot be written ({error.strerror}).") from error
+    finally:
+        gc.enable()
     return Shard(name=task.path.name, samples=len(task.keys), bytes=hashing.bytes, sha256=hashing.sha256)
 
 

@@ -34,6 +34,7 @@ class FaceCNN(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (B, num_classes) of images (B, in_channels, image_size, image_size)."""
         features = self.blocks(images)  # B 512 3 3, from B 1 48 48
         logits: torch.Tensor = self.head(features)  # B 7
         return logits

@@ -34,6 +34,7 @@ class ImprovedFaceCNN(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (B, num_classes) of images (B, in_channels, image_size, image_size)."""
         features = self.blocks(images)  # B 512 3 3, from B 1 48 48
         pooled = self.pool(features)  # B 512 1 1
         logits: torch.Tensor = self.head(pooled)  # B 7

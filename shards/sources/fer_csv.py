@@ -1,4 +1,4 @@
-"""FER2013's CSV, as published (``emotion,pixels,Usage``) and as Kaggle's ``icml_face_data.csv`` (``emotion, Usage, pixels``).
+"""FER2013's CSV: ``emotion,pixels,Usage`` as published, or ``emotion, Usage, pixels`` as in ``icml_face_data.csv``.
 
 270 MB of decimal digits: worker processes take pieces of the file and turn the digits of many rows into numbers at
 once, with array arithmetic on the bytes. A row that is not exactly as it should be is looked at again by
@@ -12,6 +12,7 @@ import mmap
 from collections import Counter
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ _LABELS = {str(label).encode(): label for label in range(len(FER2013_CLASSES))}
 _USAGES = {usage.encode(): SPLITS.index(split) for usage, split in USAGES.items()}
 _ROWS_AT_ONCE = 16
 """As many as keep the arrays of one batch in the processor's cache."""
-_COMMA, _SPACE, _RETURN = 44, 32, 13
+_SPACE = 32
 
 
 class BadRow(Exception):
@@ -97,7 +98,7 @@ def scan_csv(path: Path, work: Path, pool: Executor, workers: int) -> Scanned:
     table = pandas.DataFrame(
         {
             "key": [row_key(row) for row in (usable + 1).tolist()],
-            "split": pandas.Categorical.from_codes(splits[usable], categories=list(SPLITS)),
+            "split": np.array(SPLITS)[splits[usable]],
             "label": np.concatenate([part.labels for part in parts])[usable].astype(np.int64),
             "place": usable,
             "digest": digests[usable],
@@ -129,7 +130,9 @@ def header_columns(line: bytes, path: Path) -> tuple[int, int, int]:
     if missing or len(names) != len(COLUMNS):
         what = f"has no column {' and no column '.join(missing)}" if missing else "has columns too many"
         found = ", ".join(name or "(blank)" for name in names)
-        raise DataError(f"{path}: {what}; its header is {found[:200]!r}, it should be emotion,pixels,Usage in any order.")
+        raise DataError(
+            f"{path}: {what}; its header is {found[:200]!r}, it should be emotion,pixels,Usage in any order."
+        )
     emotion, pixels, usage = (names.index(name) for name in COLUMNS)
     return emotion, pixels, usage
 
@@ -158,7 +161,7 @@ def _line_starts(content: mmap.mmap, start: int) -> list[int]:
 def _side(content: mmap.mmap, lines: list[int], columns: tuple[int, int, int]) -> int:
     """The side of the square images, as most of the first rows have it; 48 if none of them is square."""
     counts: Counter[int] = Counter()
-    for start, end in zip(lines[:65], lines[1:66], strict=False):
+    for start, end in pairwise(lines[:65]):
         fields = content[start : end - 1].split(b",")
         if len(fields) == len(COLUMNS):
             counts[len(fields[columns[1]].split())] += 1
@@ -179,6 +182,7 @@ def parse_piece(piece: Piece) -> Parsed:
         file.seek(piece.lines[0])
         content = file.read(piece.lines[-1] - piece.lines[0])
     lines = [start - piece.lines[0] for start in piece.lines]
+    lines[-1] = len(content)  # the file's last line may lack its end
     pixels = images.reshape(rows, -1)
     for at in range(0, rows, _ROWS_AT_ONCE):
         stop = min(at + _ROWS_AT_ONCE, rows)
@@ -209,9 +213,9 @@ def parse_clean_rows(
 
     ``starts`` says where in ``content`` each line begins, and where the last one ends.
     """
-    labels, splits, bounds = [], [], []
+    labels, splits, bounds = list[int](), list[int](), list[tuple[int, int]]()
     begin = starts[0]
-    for start, end in zip(starts, starts[1:], strict=False):
+    for start, end in pairwise(starts):
         first, last = content.find(b",", start, end), content.rfind(b",", start, end)
         if first == last:
             return None
@@ -221,49 +225,60 @@ def parse_clean_rows(
         if label is None or split is None:
             return None
         left, right = fields[columns[1]]
-        while right > left and content[right - 1] in b"\r\n":
+        while left < right and content[left] == _SPACE:
+            left += 1
+        while left < right and content[right - 1] in b" \r\n":
             right -= 1
         labels.append(label)
         splits.append(split)
         bounds.append((left - begin, right - begin))
     text = np.frombuffer(content, np.uint8, starts[-1] - begin, begin)
-    digits = text - 48  # anything but a digit is 10 or more: uint8 wraps round
-    is_digit = digits < 10
-    second = is_digit[1:] & is_digit[:-1]
-    third = second[1:] & is_digit[:-2]
-    digits *= is_digit
-    numbers = digits.astype(np.uint16)
-    numbers[1:] += digits[:-1] * second * np.uint16(10)
-    numbers[2:] += digits[:-2] * third * np.uint16(100)
-    ends = np.empty(len(text), bool)
-    ends[-1] = is_digit[-1]
-    np.greater(is_digit[:-1], is_digit[1:], out=ends[:-1])
-    # Each line must have pixel_count numbers between pixel_count - 1 other bytes; these must all be blanks, and no
-    # number may have a fourth digit.
-    previous = 0
-    blanks = 0
+    numbers = text - 48  # anything but a digit becomes 10 or more: uint8 wraps round
+    digit = (numbers < 10).view(np.uint8)
+    second, third = digit[1:] & digit[:-1], digit[2:] & digit[1:-1] & digit[:-2]
+    if np.count_nonzero(third[1:] & third[:-1]):
+        return None  # a number of four digits
+    numbers *= digit
+    hundreds = numbers[:-2] * third
+    tens = numbers[:-1] * second
+    numbers[1:] += tens * np.uint8(10)
+    numbers[2:] += hundreds * np.uint8(100)
+    # A line is clean if it has pixel_count numbers with one blank between each two. First, where a number ends.
+    is_end = np.empty(len(text), bool)
+    is_end[-1] = digit[-1]
+    np.greater(digit[:-1], digit[1:], out=is_end[:-1])
+    previous, between, blanks = 0, 0, int(np.count_nonzero(text == _SPACE))
     for left, right in bounds:
-        ends[previous:left] = False
+        is_end[previous:left] = False
+        blanks -= content.count(b" ", begin + previous, begin + left)
+        between += right - left
         previous = right
-        if np.count_nonzero(ends[left:right]) != pixel_count:
-            return None
-        if right - left - np.count_nonzero(is_digit[left:right]) != pixel_count - 1:
-            return None
-        blanks += np.count_nonzero(text[left:right] == _SPACE)
-    ends[previous:] = False
-    if blanks != len(bounds) * (pixel_count - 1) or (third[1:] & third[:-1]).any():
+    is_end[previous:] = False
+    blanks -= content.count(b" ", begin + previous, starts[-1])
+    between -= int(np.count_nonzero(digit)) - len(bounds)  # all digits but the labels': what is left stands between
+    found = np.flatnonzero(is_end)
+    if not len(found) == blanks + len(bounds) == between + len(bounds) == len(bounds) * pixel_count:
+        return None
+    ends = found.reshape(len(bounds), pixel_count)
+    edges = np.array(bounds)
+    if (ends[:, 0] < edges[:, 0]).any() or (ends[:, -1] >= edges[:, 1]).any():
         return None
     values = numbers[ends]
-    if values.max() > 255:
+    # uint8 hides a number above 255: then its hundreds are more than 2, or 2 and what is left is below 200.
+    if hundreds.max(initial=0) > 2 or np.count_nonzero(hundreds == 2) != np.count_nonzero(values >= 200):
         return None
-    return labels, splits, values.astype(np.uint8).reshape(len(bounds), pixel_count)
+    return labels, splits, values
 
 
 def parse_row(line: bytes, columns: tuple[int, int, int], pixel_count: int) -> tuple[int, int, np.ndarray]:
     """Label, place of the split and pixels of one line, or :class:`BadRow` with what is wrong with it."""
-    fields = next(csv.reader([line.decode()]), [])
+    text = line.decode()
+    try:
+        fields = next(csv.reader([text]), []) if '"' in text else text.split(",")
+    except csv.Error as error:
+        raise BadRow(f"is not CSV ({error}); it should have emotion, pixels and Usage.") from error
     if len(fields) != len(COLUMNS):
-        count = f"{len(fields)} field{'' if len(fields) == 1 else 's'}" if fields else "nothing"
+        count = f"{len(fields)} field{'' if len(fields) == 1 else 's'}" if text.strip() else "nothing in it"
         raise BadRow(f"has {count}; it should have emotion, pixels and Usage.")
     emotion, pixels, usage = (fields[column].strip() for column in columns)
     label = _LABELS.get(emotion.encode())
@@ -274,9 +289,10 @@ def parse_row(line: bytes, columns: tuple[int, int, int], pixel_count: int) -> t
     if split is None:
         raise BadRow(f"Usage is {usage[:40]!r}; it should be {', '.join(USAGES)}.")
     numbers = pixels.split()
-    for place, number in enumerate(numbers, start=1):
-        if not (number.isascii() and number.isdigit() and int(number[:9]) <= 255):
-            raise BadRow(f"pixel {place} is {number[:40]!r}; it should be a whole number from 0 to 255.")
     if len(numbers) != pixel_count:
         raise BadRow(f"has {len(numbers)} pixels; it should have {pixel_count}.")
-    return label, split, np.array(numbers, dtype=np.uint8)
+    values = [int(number) if number.isascii() and number.isdigit() and len(number) < 10 else -1 for number in numbers]
+    for place, value in enumerate(values):
+        if not 0 <= value <= 255:
+            raise BadRow(f"pixel {place + 1} is {numbers[place][:40]!r}; it should be a whole number from 0 to 255.")
+    return label, split, np.array(values, np.uint8)

@@ -1,15 +1,18 @@
 """What a source hands to the packer: a table of its usable samples, and a way to get at each one's image."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from shards.png import encode_png
+from shards.png import encode_pngs
 
 if TYPE_CHECKING:
     import pandas
+
+_PNGS_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,8 +28,8 @@ class Reject:
 class Images(Protocol):
     """The images of a source, as files to put into a tar. Sent to worker processes, so small when pickled."""
 
-    def files(self, places: list[int]) -> list[tuple[str, bytes]]:
-        """(extension, content) of the images at ``places``."""
+    def files(self, places: list[Any]) -> Iterator[tuple[str, bytes]]:
+        """(extension, content) of the image at each of ``places``."""
         ...
 
 
@@ -36,7 +39,7 @@ class Scanned:
 
     table: "pandas.DataFrame"
     """A row for each usable sample, in the source's order. Columns: ``key``; ``split`` (train, val, test); ``label``;
-    ``place`` (what :class:`Images` calls it); ``digest`` (of its pixels, hex)."""
+    ``place`` (where :class:`Images` finds it); ``digest`` (of its pixels, hex)."""
     sums: np.ndarray
     """int64, (samples, channels): each sample's sum of pixels."""
     square_sums: np.ndarray
@@ -64,11 +67,13 @@ class PixelFile:
         with open(self.path, "wb") as file:
             file.truncate(max(1, self.rows * self.shape[0] * self.shape[1] * self.shape[2]))
 
-    def open(self, mode: str = "r") -> np.ndarray:
+    def open(self, mode: Literal["r", "r+"] = "r") -> np.ndarray:
         """The images, mapped from the file."""
-        return np.memmap(self.path, np.uint8, mode=mode, shape=(self.rows, *self.shape))  # type: ignore[call-overload,no-any-return]
+        return np.asarray(np.memmap(self.path, np.uint8, mode=mode, shape=(self.rows, *self.shape)))
 
-    def files(self, places: list[int]) -> list[tuple[str, bytes]]:
+    def files(self, places: list[int]) -> Iterator[tuple[str, bytes]]:
         """The images at ``places`` as PNGs."""
         images = self.open()
-        return [("png", encode_png(images[place])) for place in places]
+        for start in range(0, len(places), _PNGS_AT_ONCE):
+            for content in encode_pngs(images[places[start : start + _PNGS_AT_ONCE]]):
+                yield "png", content

@@ -21,6 +21,7 @@ from shards.sources.scanned import PixelFile, Scanned
 from shards.statistics import pixel_digests, pixel_sums
 
 SIDE = 48
+_Number = np.ndarray | float
 _FACES_AT_ONCE = 200
 """Faces that share one random stream and one drawing pass; part of what decides the pixels."""
 
@@ -65,7 +66,7 @@ def scan_faces(faces: Faces, work: Path, pool: Executor, workers: int) -> Scanne
     table = pandas.DataFrame(
         {
             "key": [row_key(row) for row in range(1, total + 1)],
-            "split": pandas.Categorical.from_codes(np.repeat(range(3), counts), categories=list(SPLITS)),
+            "split": np.repeat(SPLITS, counts),
             "label": labels,
             "place": np.arange(total),
             "digest": [digest for digests, _, _ in parts for digest in digests],
@@ -150,7 +151,9 @@ def draw_faces(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
         picture = picture + 22 * cheeks * cheek
         # From the nose to the corners of the mouth: deep when the nose is wrinkled.
         fold = np.abs(u - side * (0.16 + 0.35 * (y - 0.1)))
-        picture = _over(picture, dark, 0.6 * np.clip(wrinkle, 0, 1) * _step(0.03 - fold, 0.05) * (np.abs(y - 0.22) < 0.16))
+        picture = _over(
+            picture, dark, 0.6 * np.clip(wrinkle, 0, 1) * _step(0.03 - fold, 0.05) * (np.abs(y - 0.22) < 0.16)
+        )
 
     nose = _step(0.03 - np.abs(u - 0.05 * mirrored - 0.06 * mirrored * (y - 0.1)), 0.05) * (np.abs(y - 0.02) < 0.17)
     picture = _over(picture, skin * 0.75, nose * 0.7)
@@ -163,7 +166,9 @@ def draw_faces(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
     # Mouth: a bent band that opens; disgust lifts one side of the upper lip.
     half = 0.29 * (1 + 0.45 * wide) * between(0.9, 1.1)
     across = u / half
-    mouth_y = 0.52 + feature_y + 0.15 * smile * (0.4 - across**2) - 0.10 * lips_up * np.clip(across * mirrored + 0.3, 0, 1)
+    mouth_y = (
+        0.52 + feature_y + 0.15 * smile * (0.4 - across**2) - 0.10 * lips_up * np.clip(across * mirrored + 0.3, 0, 1)
+    )
     gap = 0.17 * np.clip(opening, 0, 1.2) * np.sqrt(np.clip(1 - across**2, 0, 1))
     within = _step(1 - np.abs(across), 0.12)
     lips = _step(gap + between(0.035, 0.06) - np.abs(y - mouth_y), 0.05) * within
@@ -179,18 +184,22 @@ def draw_faces(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
     light = between(0, 2 * np.pi)
     picture = picture * (1 + between(0, 0.4) * (np.cos(light) * column + np.sin(light) * row))
     for _ in range(2):
-        block = (np.abs(column - between(-1, 1)) < between(0.06, 0.28)) & (np.abs(row - between(-1, 1)) < between(0.06, 0.28))
+        block = (np.abs(column - between(-1, 1)) < between(0.06, 0.28)) & (
+            np.abs(row - between(-1, 1)) < between(0.06, 0.28)
+        )
         picture = _over(picture, between(0, 255), sometimes(0.3) * block)
     softness = between(0, 0.25)
     picture = _blur(picture, softness)
     picture = (picture - 128) * between(0.6, 1.1) + 128 + between(-30, 30)
     picture = picture + between(2, 10) * random.standard_normal((count, SIDE, SIDE), np.float32)
-    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    drawn: np.ndarray = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+    return drawn
 
 
-def _ellipse(x: np.ndarray, y: np.ndarray, x0: object, y0: object, half_width: object, half_height: object) -> np.ndarray:
-    """Distance from the centre, 1 on the ellipse."""
-    return np.sqrt(((x - x0) / half_width) ** 2 + ((y - y0) / half_height) ** 2)  # type: ignore[operator,no-any-return]
+def _ellipse(x: np.ndarray, y: np.ndarray, x0: _Number, y0: _Number, width: _Number, height: _Number) -> np.ndarray:
+    """Distance from the centre (x0, y0), in units in which the ellipse of these half axes is at 1."""
+    across, along = (x - x0) / width, (y - y0) / height
+    return np.sqrt(across * across + along * along)
 
 
 def _inside(distance: np.ndarray, softness: float) -> np.ndarray:
@@ -198,17 +207,19 @@ def _inside(distance: np.ndarray, softness: float) -> np.ndarray:
 
 
 def _step(value: np.ndarray, softness: float) -> np.ndarray:
-    """0 where ``value`` is below, 1 where it is above zero, with a ramp of width ``softness``."""
-    return np.clip(value / softness + 0.5, 0, 1)
+    """0 where ``value`` is below zero, 1 where it is above, with a ramp of width ``softness``."""
+    ramp: np.ndarray = np.clip(value / softness + 0.5, 0, 1)
+    return ramp
 
 
-def _over(picture: np.ndarray, tone: object, cover: np.ndarray) -> np.ndarray:
+def _over(picture: np.ndarray, tone: _Number, cover: np.ndarray) -> np.ndarray:
     """``tone`` painted over the picture where ``cover`` (0 to 1) is."""
-    return picture + cover * (tone - picture)  # type: ignore[operator]
+    return picture + cover * (tone - picture)
 
 
 def _blur(picture: np.ndarray, amount: np.ndarray) -> np.ndarray:
     """Each pixel mixed with its four neighbours, ``amount`` (0 to 0.25) for each."""
     padded = np.pad(picture, ((0, 0), (1, 1), (1, 1)), mode="edge")
-    around = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1] + padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:]
-    return (picture + amount * around) / (1 + 4 * amount)
+    around: np.ndarray = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1] + padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:]
+    blurred: np.ndarray = (picture + amount * around) / (1 + 4 * amount)
+    return blurred

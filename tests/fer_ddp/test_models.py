@@ -23,7 +23,7 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def refusal(name: str, arguments: dict[str, object], image_size: int = 48, in_channels: int = 1) -> str:
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(ValueError, match="model") as refused:
         build_model(name, arguments, in_channels=in_channels, image_size=image_size, num_classes=7)
     return str(refused.value)
 
@@ -169,8 +169,8 @@ def test_torchvision_is_imported_only_when_it_is_asked_for() -> None:
             "face_cn",
             {},
             "model.name: there is no network 'face_cn' (did you mean face_cnn?); there are "
-            "advanced_face_cnn, face_cnn, improved_face_cnn, plain_cnn, and torchvision/NAME for any classification network "
-            "of torchvision",
+            "advanced_face_cnn, face_cnn, improved_face_cnn, plain_cnn, and torchvision/NAME for any classification "
+            "network of torchvision",
         ),
         (
             "face_cnn",

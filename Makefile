@@ -1,0 +1,38 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup run test lint format clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.done ## make the environment in .venv (about 2 minutes; 6 GB with torch's CUDA build)
+
+$(VENV)/.done: pyproject.toml .ci/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "make: Python 3.11 to 3.13 is needed, " + sys.executable + " is " + sys.version.split()[0] + "; say make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable . --group dev
+	@touch $@
+
+data/fake: | $(VENV)/.done
+	$(BIN)/python -m shards fake data/fake --train 2000
+
+run: setup data/fake ## pack synthetic faces, train the smoke recipe on them, evaluate and draw it
+	$(BIN)/python -m launch local jobs/smoke.yaml
+
+test: setup ## run the tests
+	$(BIN)/python -m pytest -q
+
+lint: setup ## check style and types, change nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove the environment, the synthetic faces and the runs
+	rm -rf $(VENV) data/fake runs

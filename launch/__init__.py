@@ -1,0 +1,1 @@
+"""Starts jobs: torchrun on this machine."""

@@ -1,0 +1,86 @@
+"""Figures of a data set: how its classes are distributed, and what its images look like.
+
+Plain matplotlib ``Figure`` objects without pyplot: nothing global, no display. ``figure.savefig(path)`` writes one.
+"""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from shards.manifest import Manifest
+
+_COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#009E73"}
+"""Okabe and Ito's, which the colour-blind can tell apart."""
+_INK, _QUIET = "#222222", "#777777"
+
+
+def plot_distribution(manifest: Manifest) -> Figure:
+    """How many images of each class each split holds: a panel a split, bars in per cent, counts beside them.
+
+    Classes stand in label order and the panels share one scale, so that splits can be compared at a glance.
+    """
+    names, splits = manifest.class_names, manifest.splits
+    height = 1.5 + 0.42 * len(names)
+    figure = Figure(figsize=(2.0 + 3.4 * len(splits), height), dpi=150, layout="constrained")
+    panels = figure.subplots(1, len(splits), sharey=True, sharex=True, squeeze=False)[0]
+    shares = {name: 100 * np.array(split.class_counts) / max(1, split.samples) for name, split in splits.items()}
+    widest = max(float(share.max()) for share in shares.values())
+    for panel, (name, split) in zip(panels, splits.items(), strict=True):
+        bars = panel.barh(range(len(names)), shares[name], color=_COLOURS[name], height=0.72)
+        counts = [f"{count:,}  ({share:.1f} %)" for count, share in zip(split.class_counts, shares[name], strict=True)]
+        panel.bar_label(bars, counts, padding=4, fontsize=9, color=_INK)
+        panel.set_title(f"{name}: {split.samples:,} images", fontsize=11, loc="left", color=_INK)
+        panel.set_xlim(0, widest * 1.55)
+        panel.set_xlabel("per cent of the split", fontsize=9, color=_INK)
+        panel.grid(axis="x", color="#DDDDDD", linewidth=0.8)
+        panel.set_axisbelow(True)
+        panel.spines[["top", "right", "left"]].set_visible(False)
+        panel.tick_params(axis="y", length=0, labelsize=10, labelcolor=_INK)
+        panel.tick_params(axis="x", labelsize=9, labelcolor=_QUIET, color="#DDDDDD")
+    panels[0].set_yticks(range(len(names)), names)
+    panels[0].invert_yaxis()
+    return figure
+
+
+def plot_sample_images(
+    images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], *, columns: int = 10, seed: int = 0
+) -> Figure:
+    """Random images of each class: a row a class, with its name and how many images it has, ``columns`` images a row.
+
+    ``images`` is uint8, (n, 1 or 3, height, width); ``labels`` is int, (n,), places in ``class_names``. The same
+    ``seed`` draws the same images. A class with fewer than ``columns`` images shows them all; one without, none.
+    """
+    random = np.random.default_rng(seed)
+    figure = Figure(figsize=(1.5 + 0.95 * columns, 0.35 + 0.95 * len(class_names)), dpi=150, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)  # type: ignore[union-attr,call-arg]
+    grid = figure.subplots(len(class_names), columns, squeeze=False)
+    for label, name in enumerate(class_names):
+        members = np.flatnonzero(labels == label)
+        shown = random.permutation(members)[:columns]
+        for column, panel in enumerate(grid[label]):
+            _bare(panel)
+            if column < len(shown):
+                _show(panel, images[shown[column]])
+        grid[label, 0].text(
+            -0.12,
+            0.5,
+            f"{name}\n{len(members):,}",
+            transform=grid[label, 0].transAxes,
+            ha="right",
+            va="center",
+            fontsize=11,
+            color=_INK,
+        )
+    return figure
+
+
+def _bare(panel: Axes) -> None:
+    panel.set_xticks([])
+    panel.set_yticks([])
+    panel.spines[:].set_visible(False)
+
+
+def _show(panel: Axes, image: np.ndarray) -> None:
+    """Draw one image, uint8, (1 or 3, height, width), on the full scale of grey, so that brightness can be compared."""
+    pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+    panel.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")

@@ -1,0 +1,65 @@
+"""What a data set holds, in words and in figures."""
+
+from pathlib import Path
+
+from shards.errors import DataError
+from shards.images import shape_in_words
+from shards.manifest import Manifest
+from shards.reader import refuse_url
+from shards.scan import manifest_of
+
+
+def describe(manifest: Manifest) -> str:
+    """The classes of each split as a table, image shape, mean and standard deviation, duplicates, rejects."""
+    lines = [f"{manifest.samples:,} images, {shape_in_words(manifest.image_shape)}, from {manifest.source_format}", ""]
+    lines += _table(manifest)
+    means = ", ".join(f"{value:.4f}" for value in manifest.mean)
+    stds = ", ".join(f"{value:.4f}" for value in manifest.std)
+    lines += ["", f"train: mean {means}, standard deviation {stds} (pixels in 0 to 1)"]
+    duplicates = manifest.duplicates
+    for split, count in duplicates.within.items():
+        lines.append(f"{split}: {count:,} images repeat an earlier one, pixel for pixel")
+    for pair, count in duplicates.across.items():
+        first, second = pair.split("/")
+        lines.append(f"{second}: {count:,} images stand in {first} as well")
+    if duplicates.conflicting_groups:
+        groups = ", ".join(f"{name} {count:,}" for name, count in duplicates.conflicting_groups.items())
+        lines.append(f"groups of identical images with different labels: {groups}")
+    if manifest.votes is not None:
+        lines.append(f"FER+ votes: {manifest.votes['with']:,} images with, {manifest.votes['without']:,} without")
+    lines.append(f"rejected when packed: {manifest.rejects:,}")
+    lines.append(f"digest: {manifest.digest}")
+    return "\n".join(lines)
+
+
+def _table(manifest: Manifest) -> list[str]:
+    names = [*manifest.class_names, "all"]
+    width = max(len("class"), *(len(name) for name in names))
+    lines = ["class".ljust(width) + "".join(f"{split:>17}" for split in manifest.splits)]
+    for place, name in enumerate(names):
+        line = name.ljust(width)
+        for split in manifest.splits.values():
+            count = split.class_counts[place] if place < len(split.class_counts) else split.samples
+            line += f"{count:>9,} {100 * count / max(1, split.samples):>5.1f} %"
+        lines.append(line)
+    return lines
+
+
+def inspect(folder: Path, figures: Path | None = None, workers: int = 1) -> str:
+    """:func:`describe` for ``folder``; with ``figures``, ``distribution.png`` and ``samples.png`` are drawn there."""
+    refuse_url(str(folder))
+    manifest = manifest_of(folder)
+    text = describe(manifest)
+    if figures is None:
+        return text
+    from shards.figures import plot_distribution, plot_sample_images
+    from shards.reader import read_split
+
+    train = read_split(folder, "train", workers, manifest)
+    try:
+        figures.mkdir(parents=True, exist_ok=True)
+        plot_distribution(manifest).savefig(figures / "distribution.png")
+        plot_sample_images(train.images, train.labels, manifest.class_names).savefig(figures / "samples.png")
+    except OSError as error:
+        raise DataError(f"{figures}: the figures cannot be written ({error.strerror}).", exit_status=2) from error
+    return f"{text}\n{figures / 'distribution.png'}\n{figures / 'samples.png'}"
