@@ -19,8 +19,11 @@ def main(arguments: list[str]) -> int:
         _say(f"{'interrupted' if isinstance(error, Interrupted) else 'error'}: {error}")
         return error.exit_status
     except OSError as error:
-        _say(f"error: {error.filename}: {error.strerror}")
+        _say(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
         return RunError.exit_status
+    except KeyboardInterrupt:
+        _say("interrupted: stopped by SIGINT; the same command does it again")
+        return Interrupted.exit_status
     return 0
 
 

@@ -9,11 +9,15 @@ from typing import Any
 def write_whole(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that a reader, or a crash, sees the old file or the new one, never a part."""
     beside = path.with_name(f".{path.name}.tmp")
-    with open(beside, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 

@@ -34,23 +34,25 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote, on the CPU. Raises RunError if the file is absent or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dictionary
             header = json.loads(file.metadata()["state"])
         text, expected = header["state"], header["sha256"]
+        if _digest(text, tensors) != expected:
+            raise ValueError("its digest does not match")
+        return dict(_put_tensors(json.loads(text), tensors))
     except FileNotFoundError:
         raise RunError(f"{path}: there is no such checkpoint") from None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: the checkpoint is damaged ({error})") from None
-    if _digest(text, tensors) != expected:
-        raise RunError(f"{path}: the checkpoint is damaged (its digest does not match)")
-    return dict(_put_tensors(json.loads(text), tensors))
+        raise RunError(f"{path}: the checkpoint is damaged ({str(error).splitlines()[0]})") from None
 
 
 def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """``value`` with each tensor replaced by its name; the tensors go, on the CPU, into ``tensors``."""
     if isinstance(value, Tensor):
-        tensors[name] = value.detach().to("cpu").contiguous()
-        return {_TENSOR: name}
+        assert name not in tensors, f"two tensors are called {name}"
+        # A copy, since safetensors refuses tensors that share memory, as tied weights do.
+        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        return _leaf(name, tensors[name])
     if isinstance(value, dict):
         # JSON has only string keys; the optimizer's integer ones are restored by `_put_tensors`.
         return {str(key): _take_tensors(inner, f"{name}/{key}", tensors) for key, inner in value.items()}
@@ -62,7 +64,10 @@ def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 def _put_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict):
         if _TENSOR in value:
-            return tensors[value[_TENSOR]]
+            tensor = tensors[value[_TENSOR]]
+            if _leaf(value[_TENSOR], tensor) | value != _leaf(value[_TENSOR], tensor):
+                raise ValueError(f"{value[_TENSOR]} has another dtype or shape than was written")
+            return tensor
         numbered = bool(value) and all(key.isdigit() for key in value)
         return {(int(key) if numbered else key): _put_tensors(inner, tensors) for key, inner in value.items()}
     if isinstance(value, list):
@@ -70,9 +75,14 @@ def _put_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
     return value
 
 
+def _leaf(name: str, tensor: Tensor) -> dict[str, Any]:
+    """What stands for a tensor, with its dtype and shape, since the digest covers this and not the file's header."""
+    return {_TENSOR: name, "dtype": str(tensor.dtype), "shape": list(tensor.shape)}
+
+
 def _digest(text: str, tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(text.encode())
     for name in sorted(tensors):
         digest.update(name.encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -5,28 +5,26 @@ that names the file, the key and what would be right.
 """
 
 import dataclasses
-import difflib
 import json
-import re
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from fer_ddp.augment import AugmentConfig
 from fer_ddp.data import DataConfig
 from fer_ddp.ema import EmaConfig
 from fer_ddp.errors import JobError
 from fer_ddp.fields import CountOrZero, PositiveInt
+from fer_ddp.job_sentences import sentences
 from fer_ddp.loss import LossConfig
 from fer_ddp.network import ModelConfig
 from fer_ddp.optim import OptimizerConfig
 from fer_ddp.precision import MemoryFormat, Precision
 from fer_ddp.schedule import EarlyStoppingConfig, ScheduleConfig
 from fer_ddp.tracking import WandbConfig
+from fer_ddp.yaml_text import close_file, parse_yaml, read_yaml
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,9 +49,9 @@ class Job:
 
     name: str
     """The job file's name without .yaml."""
-    run: str
+    run: Annotated[str, Field(min_length=1)]
     """The run folder."""
-    seed: CountOrZero = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Decides initialization, order, augmentation and dropout."""
     epochs: PositiveInt = 30
     """Passes over the training split."""
@@ -81,8 +79,11 @@ class Job:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionaries, ready for YAML or JSON."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
 
+
+_JOB = TypeAdapter(Job)
 
 MAY_CHANGE = ("data.path", "data.mode", "micro_batch_size", "log", "wandb", "run", "name", "checkpoint")
 """Keys that a continued run may change, since they don't change the result."""
@@ -90,83 +91,76 @@ MAY_CHANGE = ("data.path", "data.mode", "micro_batch_size", "log", "wandb", "run
 
 def load_job(path: Path, overrides: list[str]) -> Job:
     """Read a job file, its parents and ``key.sub=value`` overrides. Raises JobError."""
-    values = read_job_file(path)
-    origin = str(path)
-    for override in overrides:
-        _apply_override(values, override)
+    layers = _read_with_parents(path, ())
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values = _merge(values, layer.values)
+    given = [_parse_override(override) for override in overrides]
+    # The network's name goes first: it takes away the arguments of the one before.
+    for keys, value in sorted(given, key=lambda item: item[0] != ["model", "name"]):
+        values = _put(values, keys, value)
+        layers.append(_Layer(origin="command line", values=_put({}, keys, value)))
     values.setdefault("name", path.stem)
     if values.get("run") is None:
         values["run"] = f"runs/{values['name']}-seed{values.get('seed', 0)}"
-    return job_from_dict(values, origin if not overrides else f"{origin} with {' '.join(overrides)}")
+    return _build(values, layers, str(path))
 
 
 def job_from_dict(values: dict[str, Any], origin: str) -> Job:
     """Build a Job from nested dictionaries; ``origin`` names them in errors. Raises JobError."""
+    return _build(values, [], origin)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Layer:
+    """What one file, or the command line, says."""
+
+    origin: str
+    values: dict[str, Any]
+
+
+def _build(values: dict[str, Any], layers: list[_Layer], origin: str) -> Job:
+    def origin_of(keys: list[str]) -> str:
+        """The last layer that says something about ``keys``, or about most of them."""
+        for depth in range(len(keys), 0, -1):
+            for layer in reversed(layers):
+                if _holds(layer.values, keys[:depth]):
+                    return layer.origin
+        return origin
+
     try:
         # Strict JSON mode: no string becomes a number, no number a flag; lists may become tuples.
-        return TypeAdapter(Job).validate_json(json.dumps(values), strict=True, extra="forbid")
+        return _JOB.validate_json(json.dumps(values), strict=True, extra="forbid")
     except ValidationError as error:
-        raise JobError("; ".join(_sentence(detail, origin) for detail in error.errors(include_url=False))) from None
+        raise JobError(sentences(error, Job, origin_of)) from None
 
 
-def read_job_file(path: Path) -> dict[str, Any]:
-    """The nested dictionary of a job file on top of those it extends. Raises JobError."""
-    return _read_with_parents(path, ())
+def _holds(values: Any, keys: list[str]) -> bool:
+    for key in keys:
+        if not isinstance(values, dict) or key not in values:
+            return False
+        values = values[key]
+    return True
 
 
-def _read_with_parents(path: Path, children: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in children:
-        raise JobError(f"{path}: extends itself by way of {' -> '.join(child.name for child in children)}")
+def _read_with_parents(path: Path, children: tuple[Path, ...]) -> list[_Layer]:
+    """The job file and those it extends, the eldest first."""
     values = read_yaml(path)
     parent = values.pop("extends", None)
+    layer = _Layer(origin=str(path), values=values)
     if parent is None:
-        return values
+        return [layer]
     if not isinstance(parent, str):
-        raise JobError(f"{path}: extends: must be the name of a job file beside it, such as base.yaml")
+        raise JobError(f"{path}: extends: is {json.dumps(parent)}; it must be another job file, such as base.yaml")
     parent_path = path.parent / parent
     if not parent_path.is_file():
-        raise JobError(f"{path}: extends: {parent_path} does not exist")
-    return _merge(_read_with_parents(parent_path, (*children, path.resolve())), values)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds keys and values. Raises JobError naming file and line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise JobError(f"{path}: there is no such file{_close_files(path)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise JobError(f"{path}: can't be read as UTF-8 text: {error}") from None
-    try:
-        values = yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
-        raise JobError(f"{path}:{line} is not valid YAML: {error.problem or error.context}") from None
-    except yaml.YAMLError as error:
-        raise JobError(f"{path}: is not valid YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise JobError(f"{path}: must hold keys and values, such as 'epochs: 30'")
-    return values
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: 1e-3 is a number, and a key that stands twice is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                problem = f"the key {key!r} must be a word"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key} stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_FLOAT = r"^[-+]?(?:[0-9][0-9_]*)(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)$"
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(_FLOAT), list("-+0123456789"))
+        raise JobError(f"{path}: extends: there is no file {parent_path}{close_file(parent_path)}")
+    children = (*children, path)
+    for number, child in enumerate(children):
+        if parent_path.resolve() == child.resolve():
+            circle = " -> ".join(each.name for each in (*children[number:], parent_path))
+            raise JobError(f"{path}: extends: goes round in a circle, {circle}; take one of them out")
+    return [*_read_with_parents(parent_path, children), layer]
 
 
 def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
@@ -180,70 +174,26 @@ def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _apply_override(values: dict[str, Any], override: str) -> None:
+def _parse_override(override: str) -> tuple[list[str], Any]:
     key, equals, text = override.partition("=")
-    if not equals or not key:
+    keys = key.split(".")
+    if not equals or not all(keys):
         raise JobError(f"{override}: an override looks like key.sub=value, such as optimizer.lr=0.01")
     try:
-        value = yaml.load(text, _Loader)
-    except yaml.YAMLError:
-        raise JobError(f"{override}: the value {text!r} is not valid YAML") from None
-    *parents, last = key.split(".")
-    for parent in parents:
-        inner = values.setdefault(parent, {})
-        if not isinstance(inner, dict):
-            raise JobError(f"{override}: {parent} holds the value {inner!r}, not keys")
-        values = inner
-    values[last] = value
+        return keys, parse_yaml(text)
+    except ValueError:
+        raise JobError(f"{override}: the value {text} is not valid YAML; put text in quotes: {key}='{text}'") from None
 
 
-def _sentence(detail: Any, origin: str) -> str:
-    where = [str(part) for part in detail["loc"] if not str(part).startswith(("constrained-", "function-"))]
-    # A union such as `float | None` puts its member's name at the end of the place.
-    where = [part for part in where if part not in ("float", "int", "str", "bool", "none")]
-    key, kind, value = ".".join(where), detail["type"], detail["input"]
-    if kind == "unexpected_keyword_argument":
-        known = _keys_at(where[:-1])
-        close = difflib.get_close_matches(where[-1], known, n=1) or _same_name_elsewhere(where[-1])
-        prefix = ".".join(where[:-1])
-        hint = f"did you mean {f'{prefix}.' if prefix and '.' not in close[0] else ''}{close[0]}?" if close else ""
-        return f"{origin}: {key}: unknown key; {hint or 'known are ' + ', '.join(known)}"
-    if kind in ("missing", "missing_keyword_only_argument"):
-        return f"{origin}: {key}: must be given{_example(where)}"
-    if kind == "value_error":
-        prefix = f"{key}." if key else ""
-        return f"{origin}: {prefix}{detail['ctx']['error']}"
-    if kind == "dataclass_type":
-        return f"{origin}: {key}: is {value!r}; it must hold keys: {', '.join(_keys_at(where))}"
-    message = detail["msg"].removeprefix("Input should be ").removeprefix("Tuple should have ")
-    return f"{origin}: {key}: is {json.dumps(value)}; it must be {message}"
-
-
-def _keys_at(path: list[str]) -> list[str]:
-    """The keys that a job has under ``path``."""
-    owner: Any = Job
-    for part in path:
-        hints = typing.get_type_hints(owner) if dataclasses.is_dataclass(owner) else {}
-        owner = hints.get(part)
-    return [f.name for f in dataclasses.fields(owner)] if dataclasses.is_dataclass(owner) else []
-
-
-def _same_name_elsewhere(name: str) -> list[str]:
-    """Where a key of this name would be right: ``lr`` gives ``optimizer.lr``."""
-    sections = [f.name for f in dataclasses.fields(Job)]
-    return [f"{section}.{name}" for section in sections if name in _keys_at([section])][:1]
-
-
-def _example(path: list[str]) -> str:
-    examples = {"data.path": "data.path=data/fer2013", "model": "model: {name: face_cnn}"}
-    example = examples.get(".".join(path))
-    return f", such as {example}" if example else ""
-
-
-def _close_files(path: Path) -> str:
-    names = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-    close = difflib.get_close_matches(path.name, names, n=1) or difflib.get_close_matches(path.name + ".yaml", names, 1)
-    return f"; did you mean {path.parent / close[0]}?" if close else ""
+def _put(values: dict[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
+    """``values`` with ``value`` at ``keys``, in place of whatever stands there."""
+    first, *rest = keys
+    if not rest:
+        return values | {first: value}
+    if keys == ["model", "name"] and _holds(values, keys) and values["model"]["name"] != value:
+        return values | {"model": {"name": value}}
+    inner = values.get(first)
+    return values | {first: _put(inner if isinstance(inner, dict) else {}, rest, value)}
 
 
 def differing_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -14,15 +14,16 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from fer_ddp.atomic_write import write_json
 from fer_ddp.errors import RunError
 from fer_ddp.fields import FiniteFloat, PositiveFloat
-from shards.manifest import Manifest, read_manifest
+from shards.errors import DataError
+from shards.manifest import Manifest
 from shards.reader import read_split
+from shards.scan import manifest_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +66,7 @@ class FERDataset(Dataset[tuple[Any, int]]):
     """
 
     def __init__(self, folder: str | Path, split: str, transform: Callable[[Tensor], Any] | None = None) -> None:
-        self.manifest = read_manifest(Path(folder))
+        self.manifest = manifest_of(Path(folder))
         self.class_names = self.manifest.class_names
         self.transform = transform
         cached = _decoded_once(Path(folder), split, self.manifest)
@@ -82,6 +83,9 @@ class FERDataset(Dataset[tuple[Any, int]]):
         return (image if self.transform is None else self.transform(image)), int(self.labels[index])
 
 
+CACHED_FILES = ("images.npy", "labels.npy", "keys.json")
+
+
 def cache_folder() -> Path:
     """Where decoded splits are kept: ``FER_DDP_CACHE``, or a folder of this user on the local disk."""
     chosen = os.environ.get("FER_DDP_CACHE")
@@ -90,45 +94,47 @@ def cache_folder() -> Path:
 
 def _decoded_once(folder: Path, split: str, manifest: Manifest) -> Path:
     """The folder of the decoded split, made by whoever comes first; the others wait for the lock."""
-    manifest.split(split)
+    if split not in manifest.splits:
+        raise DataError(f"{folder}: has no {split} split; it has {', '.join(manifest.splits)}")
     target = cache_folder() / manifest.digest[:32] / split
     try:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _locked(target.with_suffix(".lock")):
             if not _is_intact(target):
-                _decode(folder, split, target)
+                _decode(folder, split, target, manifest)
     except OSError as error:
         raise RunError(
-            f"{target}: the decoded split can't be kept there ({error.strerror}); "
+            f"{target}: the decoded split can't be kept there ({error.strerror or error}); "
             f"set FER_DDP_CACHE to a folder with room on a local disk"
         ) from None
     return target
 
 
-def _decode(folder: Path, split: str, target: Path) -> None:
+def _decode(folder: Path, split: str, target: Path, manifest: Manifest) -> None:
     shutil.rmtree(target, ignore_errors=True)
     beside = target.with_suffix(".tmp")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
-    decoded = read_split(folder, split, workers=len(os.sched_getaffinity(0)))
+    decoded = read_split(folder, split, workers=len(os.sched_getaffinity(0)), manifest=manifest)
     np.save(beside / "images.npy", decoded.images)
     np.save(beside / "labels.npy", decoded.labels)
     (beside / "keys.json").write_text(json.dumps(decoded.keys))
-    write_json(beside / "sha256.json", _pixel_digest(decoded.images))
+    write_json(beside / "sha256.json", {name: _sha256(beside / name) for name in CACHED_FILES})
     os.replace(beside, target)
 
 
 def _is_intact(target: Path) -> bool:
-    """Whether the cached pixels are those that were decoded; a machine that crashed may have lost some."""
+    """Whether the cached files are those that were written; a machine that crashed may have lost some."""
     try:
         expected = json.loads((target / "sha256.json").read_text())
-        return bool(_pixel_digest(np.load(target / "images.npy", mmap_mode="r")) == expected)
+        return bool({name: _sha256(target / name) for name in CACHED_FILES} == expected)
     except (OSError, ValueError):
         return False
 
 
-def _pixel_digest(images: NDArray[np.uint8]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The only module that talks to torch.distributed. Unlaunched, the world has one rank and every call is a no-op."""
 
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -146,19 +147,28 @@ def barrier() -> None:
     broadcast_object(None)
 
 
-def data_parallel(network: nn.Module) -> nn.Module:
+def data_parallel(network: nn.Module, example: Tensor) -> nn.Module:
     """Wrap ``network`` so that its gradients are the mean over ranks; a world of one is left as it is.
 
-    Buffers are not broadcast: synchronized batch norm keeps them equal. On gloo the wrapper looks for unused
-    parameters only because it then keeps its buckets as they are: rebuilt after the first step, they would make a
-    continued run sum in another order than an uninterrupted one.
+    Buffers are not broadcast: synchronized batch norm keeps them equal. DDP sorts its buckets anew after the first
+    step, which changes the order of its sums; two passes of ``example`` (images the network takes) put that before
+    the first real step, so a continued run adds up in the same order as an uninterrupted one.
     """
     if world_size() == 1:
         return network
-    device = next(network.parameters()).device
-    if device.type == "cuda":
-        return DistributedDataParallel(network, device_ids=[device.index], broadcast_buffers=False)
-    return DistributedDataParallel(network, broadcast_buffers=False, find_unused_parameters=True)
+    device = example.device
+    new_name = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+    wrapped = DistributedDataParallel(
+        network,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        **{"forward_sync_buffers" if new_name else "broadcast_buffers": False},
+    )
+    network.eval()  # no dropout, no running statistics
+    for _ in range(2):
+        wrapped(example).sum().backward()
+    network.zero_grad()
+    network.train()
+    return wrapped
 
 
 def without_gradient_exchange(network: nn.Module) -> AbstractContextManager[None]:

@@ -53,7 +53,8 @@ class PlaceDropout(nn.Module):
         keys = randomness.sample_keys(self.seed, f"dropout/{self.name}/{self._calls}", self.current.places)
         if self.keep == 0:
             return input * 0
-        return _Masked.apply(input, self._mask(keys, input), 1 / self.keep)
+        output: Tensor = _Masked.apply(input, self._mask(keys, input), 1 / self.keep)
+        return output
 
     def _mask(self, keys: Tensor, input: Tensor) -> Tensor:
         if self.unit == "element":
@@ -73,13 +74,13 @@ class _Masked(torch.autograd.Function):
     """input * mask * scale, remembering one byte a unit."""
 
     @staticmethod
-    def forward(ctx, input: Tensor, mask: Tensor, scale: float) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def forward(ctx, input: Tensor, mask: Tensor, scale: float) -> Tensor:  # type: ignore[no-untyped-def]
         ctx.save_for_backward(mask)
         ctx.scale = scale
         return _masked(input, mask, scale)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
         (mask,) = ctx.saved_tensors
         return _masked(gradient, mask, ctx.scale), None, None
 
@@ -103,12 +104,13 @@ def replace_dropout(network: nn.Module, seed: int, current: CurrentPlaces) -> nn
 
     A layer's masks are named by its path in the network. Raises JobError for stochastic depth in "batch" mode.
     """
-    for path, module in list(network.named_modules()):
+    # With duplicates: a module that stands at two paths is replaced at both.
+    for path, module in list(network.named_modules(remove_duplicate=False)):
         unit = _UNITS.get(type(module).__name__)
         if unit is None:
             continue
         if getattr(module, "mode", "row") != "row":
             raise JobError(f"model: {path} drops whole batches, which depends on the ranks; use mode 'row'")
         parent = network.get_submodule(path.rpartition(".")[0])
-        setattr(parent, path.rpartition(".")[2], PlaceDropout(float(module.p), unit, seed, path, current))  # type: ignore[arg-type]
+        setattr(parent, path.rpartition(".")[2], PlaceDropout(float(module.p), unit, seed, path, current))
     return network

@@ -38,12 +38,16 @@ def build_network(
     """
     channels, height, width = manifest.image_shape
     if height != width:
-        raise JobError(f"data: the images are {width} x {height}; the networks take square ones")
+        raise JobError(f"data: the images are {width} x {height}; the networks take square ones; pack squares")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             network = build_model(
-                config.name, config.arguments, in_channels=channels, image_size=height, num_classes=len(manifest.class_names)
+                config.name,
+                config.arguments,
+                in_channels=channels,
+                image_size=height,
+                num_classes=len(manifest.class_names),
             )
         except ValueError as error:
             raise JobError(str(error)) from None
@@ -79,4 +83,4 @@ def place_network(
         network = convert_batch_norm(network, device.type)
     dtype = torch.float64 if precision == "float64" else torch.float32
     layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
-    return network.to(device=device, dtype=dtype).to(memory_format=layout)  # type: ignore[call-overload, no-any-return]
+    return network.to(device=device, dtype=dtype).to(memory_format=layout)

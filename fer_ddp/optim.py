@@ -45,5 +45,5 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.
             weight_decay=config.weight_decay,
             fused=True,
         )
-    optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.name]
-    return optimizer(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    adam = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
+    return adam(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)

@@ -65,7 +65,7 @@ def _step_seconds(network: nn.Module, image_shape: tuple[int, int, int], precisi
     for module in trial.modules():
         if hasattr(module, "current"):  # dropout needs places; its cost is the same in all candidates
             module.eval()
-    trial = trial.to(memory_format=torch.channels_last if memory_format == "channels_last" else torch.contiguous_format)  # type: ignore[call-overload]
+    trial = trial.to(memory_format=torch.channels_last if memory_format == "channels_last" else torch.contiguous_format)
     images = to_memory_format(torch.zeros(16, *image_shape, dtype=compute_dtype(precision)), memory_format)
     for _ in range(2):
         started = time.perf_counter()

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from fer_ddp import checkpoint
 from fer_ddp.atomic_write import write_json, write_whole
-from fer_ddp.config import Job, differing_keys, job_from_dict, read_yaml
+from fer_ddp.config import Job, differing_keys, job_from_dict
 from fer_ddp.errors import JobError, RunError
+from fer_ddp.yaml_text import read_yaml, to_yaml
 
 LAST, PREVIOUS, BEST = "last", "previous", "best"
 
@@ -37,7 +37,9 @@ class RunFolder:
             for folder in (self.path, self.checkpoints, self.predictions, self.figures):
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise JobError(f"{self.path}: the run folder can't be made ({error.strerror}); choose another run=") from None
+            raise JobError(
+                f"{self.path}: the run folder can't be made ({error.strerror}); choose another run="
+            ) from None
 
     def saved_job(self) -> Job | None:
         """The job this run was started with, ``auto`` decided; None if it is new."""
@@ -46,7 +48,7 @@ class RunFolder:
 
     def save_job(self, job: Job) -> None:
         """Write ``config.yaml``."""
-        write_whole(self.path / "config.yaml", yaml.safe_dump(job.to_dict(), sort_keys=False).encode())
+        write_whole(self.path / "config.yaml", to_yaml(job.to_dict()).encode())
 
     def check_same(self, saved: Job, job: Job, data_digest: str) -> None:
         """Raises JobError if ``job`` would give another result than the run was started with."""
@@ -66,8 +68,7 @@ class RunFolder:
 
     def status(self) -> dict[str, Any]:
         """What ``status.json`` says; empty if the run is new."""
-        path = self.path / "status.json"
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        return _read_json(self.path / "status.json")
 
     def write_status(self, state: str, **more: Any) -> None:
         """``state``: running, interrupted, failed or finished."""
@@ -93,8 +94,7 @@ class RunFolder:
         )
 
     def _environment(self) -> dict[str, Any]:
-        path = self.path / "environment.json"
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        return _read_json(self.path / "environment.json")
 
     def data_digest(self) -> str | None:
         """The digest of the data that the run trains on; None if the run is new."""
@@ -118,11 +118,17 @@ class RunFolder:
         problems = []
         for path in present:
             try:
-                return checkpoint.load_checkpoint(path), "; ".join(problems) or None
+                state = checkpoint.load_checkpoint(path)
             except RunError as error:
-                problems.append(f"{error}; going on from the one before it")
+                problems.append(str(error))
+                continue
+            if problems:
+                # Else the next save would put the damaged one in the place of the only whole one.
+                present[0].unlink()
+                return state, f"{problems[0]}; it is removed, and the one before it serves"
+            return state, None
         if present:
-            raise RunError(f"{self.checkpoints}: no checkpoint is whole; remove the folder to start the run anew")
+            raise RunError(f"{'; '.join(problems)}; none is whole: remove {self.path} to start the run anew")
         return None, None
 
     def drop_previous(self) -> None:
@@ -140,7 +146,13 @@ class RunFolder:
         if not path.exists():
             return []
         text = path.read_text(encoding="utf-8")
-        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        lines = []
+        for number, line in enumerate(text[: text.rfind("\n") + 1].split("\n")[:-1], start=1):
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                raise RunError(f"{path} line {number}: is damaged; remove the line to go on without it") from None
+        return lines
 
     def cut_back(self, step: int, epoch: int) -> None:
         """Drop the lines that the state to go on from has not seen: after ``step``, and of epochs after ``epoch``."""
@@ -152,6 +164,16 @@ class RunFolder:
         if path.exists():
             kept = [line for line in self.read_lines(name) if keep(line)]
             write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The object in a file that `write_json` wrote; empty if there is no file. Raises RunError if it is damaged."""
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise RunError(f"{path}: is damaged; remove it to go on without it") from None
 
 
 def _commit() -> str | None:

@@ -19,7 +19,10 @@ class ScheduleConfig:
     """How the learning rate moves."""
 
     name: Literal["constant", "plateau", "onecycle", "cosine"] = "constant"
-    """plateau moves after an epoch; onecycle and cosine after each step."""
+    """plateau moves after an epoch; onecycle and cosine after each step.
+
+    onecycle also moves beta1 of Adam and AdamW, or SGD's momentum if it has any: from 0.95 to 0.85 and back.
+    """
     monitor: Monitor = "val_accuracy"
     """plateau: what has to get better."""
     factor: OpenFraction = 0.1
@@ -66,11 +69,12 @@ class Schedule:
             self._by_step = lr_scheduler.OneCycleLR(
                 optimizer,
                 max_lr=optimizer.param_groups[0]["lr"],
-                # The last step's learning rate is set, one more call is made after it.
-                total_steps=total_steps + 1,
-                pct_start=config.warmup_fraction,
+                total_steps=total_steps,
+                pct_start=_rise(config.warmup_fraction, total_steps),
                 div_factor=config.initial_divisor,
                 final_div_factor=config.final_divisor,
+                # SGD that has no momentum is given none.
+                cycle_momentum=optimizer.param_groups[0].get("momentum") != 0,
             )
         elif config.name == "cosine":
             curve = _cosine(total_steps, warmup_steps, config.final_lr_fraction)
@@ -101,6 +105,11 @@ class Schedule:
         scheduler = self._by_step or self._plateau
         if scheduler is not None:
             scheduler.load_state_dict(state)
+
+
+def _rise(warmup_fraction: float, total_steps: int) -> float:
+    """The fraction for torch's OneCycleLR, which divides by zero if the rise is exactly one step long."""
+    return warmup_fraction if warmup_fraction * total_steps != 1 else warmup_fraction * (1 - 1e-9)
 
 
 def _cosine(total_steps: int, warmup_steps: int, final_fraction: float) -> Callable[[int], float]:

@@ -33,18 +33,18 @@ class SyncBatchNorm(_BatchNorm):
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2 or input.shape[1] != self.num_features:
-            raise ValueError(
-                f"SyncBatchNorm's input should be (batch, {self.num_features}, ...), not {tuple(input.shape)}"
-            )
+            raise ValueError(f"SyncBatchNorm: input should be (B, {self.num_features}, ...), not {tuple(input.shape)}")
 
     def forward(self, input: Tensor) -> Tensor:
+        """Normalize over all ranks in training, by the running statistics (without them, alone) in evaluation."""
         self._check_input_dim(input)
         if not self.training:
             no_statistics = self.running_mean is None or self.running_var is None
             return F.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, no_statistics, 0.0, self.eps
             )
-        output, mean, variance, count = _Normalize.apply(input, self.weight, self.bias, self.eps)
+        found: tuple[Tensor, Tensor, Tensor, int] = _Normalize.apply(input, self.weight, self.bias, self.eps)
+        output, mean, variance, count = found
         self._update_running_statistics(mean, variance * (count / (count - 1)))
         return output
 
@@ -74,7 +74,8 @@ def convert_batch_norm(module: nn.Module, device_type: str = "cpu") -> nn.Module
                 f"ranks; it should be a plain nn.BatchNorm1d, nn.BatchNorm2d or nn.BatchNorm3d"
             )
     if device_type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return module
     for _, child in found:
         # As torch's lazy modules do: the state is the same, so hooks, sharing and parameters stay as they are.
         child.__class__ = SyncBatchNorm
@@ -162,10 +163,7 @@ def _merge(mean: Tensor, squares: Tensor, count: int) -> tuple[Tensor, Tensor, i
 
 
 def _channel_sums(y: Tensor, x: Tensor, mean: Tensor, inverse_deviation: Tensor) -> tuple[Tensor, Tensor]:
-    """The sums of y * (x - mean) * inverse_deviation and of y over all but the channel, (C,) float64.
-
-    One pass over both, summed in float32 at least: for a gradient y, the gradients of weight and bias.
-    """
+    """The sums of y * (x - mean) * inverse_deviation and of y by channel, (C,) float64, added in float32 at least."""
     if x.numel() == 0:  # torch's kernel would divide by it
         return torch.zeros_like(mean), torch.zeros_like(mean)
     dtype = _statistics_dtype(x)

@@ -156,12 +156,13 @@ def _train_and_evaluate(run: RunFolder, job: Job, device: torch.device, stop: St
     current = CurrentPlaces()
     state = _build_state(job, manifest, steps, current, device)
     _go_on(run, state)
+    batches = Batches(job, dataset, steps, device)
     weights = balanced_class_weights(manifest.splits["train"].class_counts)
     balanced = job.loss.class_weights == "balanced"
     train_step = TrainStep(
         job=job,
         state=state,
-        wrapped=distributed.data_parallel(state.network),
+        wrapped=distributed.data_parallel(state.network, batches[state.step].images[:2]),
         current=current,
         class_weights=weights.to(device, compute_dtype(job.precision)) if balanced else None,
     )
@@ -171,7 +172,7 @@ def _train_and_evaluate(run: RunFolder, job: Job, device: torch.device, stop: St
         record = Record(run, tracker, epochs=job.epochs, global_batch_size=job.global_batch_size)
     evaluate = _evaluation(job, manifest, state, device, stop)
     try:
-        run_epochs(job, run, steps, state, Batches(job, dataset, steps, device), train_step, evaluate, record, stop)
+        run_epochs(job, run, steps, state, batches, train_step, evaluate, record, stop)
         distributed.on_main(lambda: _finish(run, job, device, tracker, stop))
     finally:
         tracker.stop()

@@ -8,9 +8,13 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shards.errors import DataError
 from shards.labels import SPLITS
+
+if TYPE_CHECKING:
+    from shards.packer import Source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,25 +68,31 @@ def _writing_options(parser: argparse.ArgumentParser) -> None:
         "--shard-samples", type=int, default=2048, metavar="N", help="samples in a shard at most (2048)"
     )
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (the CPUs); not in the result"
+        "--workers", type=int, default=_cpus(), metavar="N", help="processes (as many as CPUs); not in the result"
     )
+
+
+def _cpus() -> int:
+    """CPUs that this process may use: on a shared machine fewer than it has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pack(options: argparse.Namespace) -> None:
     from shards.sources.detect import source_of
 
-    _packed(options, source_of(options.source, options.format, options.votes), options.max_rejects, {})
+    _write(options, source_of(options.source, options.format, options.votes), options.max_rejects)
 
 
 def _fake(options: argparse.Namespace) -> None:
     from shards.sources.synthetic_faces import Faces, scan_faces
 
     faces = Faces(train=options.train, val=options.val, test=options.test, seed=options.seed)
-    _packed(options, partial(scan_faces, faces), 0, {})
+    _write(options, partial(scan_faces, faces), 0)
 
 
-def _packed(options: argparse.Namespace, source, max_rejects: int, extra: dict[str, int | str]) -> None:  # type: ignore[no-untyped-def]
+def _write(options: argparse.Namespace, source: "Source", max_rejects: int) -> None:
     from shards.packer import pack
+    from shards.rejects import count_rejects, rejects_path
 
     started = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -93,11 +103,14 @@ def _packed(options: argparse.Namespace, source, max_rejects: int, extra: dict[s
         shard_samples=options.shard_samples,
         workers=options.workers,
         max_rejects=max_rejects,
-        options=extra,
     )
     manifest = packed.manifest
     counts = ", ".join(f"{split.samples} {name}" for name, split in manifest.splits.items())
     shards = sum(len(split.shards) for split in manifest.splits.values())
+    if packed.rejects:
+        listed = len(packed.rejects) + manifest.samples
+        print(f"{len(packed.rejects)} of {listed} samples were rejected; {rejects_path(options.out)} says why:")
+        print("\n".join(count_rejects(packed.rejects)))
     if packed.created:
         print(f"{options.out}: {counts} in {shards} shards, {time.monotonic() - started:.1f} s.")
     else:

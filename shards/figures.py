@@ -32,11 +32,9 @@ def plot_distribution(manifest: Manifest) -> Figure:
         panel.set_title(f"{name}: {split.samples:,} images", fontsize=11, loc="left", color=_INK)
         panel.set_xlim(0, widest * 1.55)
         panel.set_xlabel("per cent of the split", fontsize=9, color=_INK)
-        panel.grid(axis="x", color="#DDDDDD", linewidth=0.8)
-        panel.set_axisbelow(True)
         panel.spines[["top", "right", "left"]].set_visible(False)
         panel.tick_params(axis="y", length=0, labelsize=10, labelcolor=_INK)
-        panel.tick_params(axis="x", labelsize=9, labelcolor=_QUIET, color="#DDDDDD")
+        panel.tick_params(axis="x", labelsize=9, labelcolor=_QUIET, color=_QUIET)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].invert_yaxis()
     return figure

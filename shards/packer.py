@@ -1,11 +1,10 @@
 """Packs a source into a data set: whole or absent, and the same bytes however many workers."""
 
-import csv
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from shards.duplicates import find_duplicates
 from shards.errors import DataError
 from shards.labels import SPLITS
 from shards.manifest import FILE_NAME, SCHEMA_VERSION, Manifest, Shard, Split, read_manifest
-from shards.processes import leave_interrupts_to_the_parent, process_context
+from shards.processes import worker_pool
+from shards.rejects import rejects_path, write_rejects
 from shards.sources.scanned import Reject, Scanned
 from shards.statistics import mean_and_std
 from shards.writer import ShardTask, write_shard
@@ -43,20 +43,24 @@ def pack(
     shard_samples: int = 2048,
     workers: int = 1,
     max_rejects: int = 0,
-    options: dict[str, int | str] | None = None,
 ) -> Packed:
     """Write the data set ``out`` from ``source``.
 
     The samples of each split are shuffled by ``seed`` and dealt to shards of ``shard_samples`` at most, whose sizes
-    differ by one at most. ``options`` is what else belongs in the manifest. Rejected rows go to ``OUT.rejects.csv``.
-    Everything is written in a folder beside ``out`` and renamed into place at the end; whatever happens before that
-    leaves ``out`` as it was.
+    differ by one at most. Everything is written in a folder beside ``out`` and renamed into place at the end; whatever
+    happens before that leaves ``out`` as it was. Rejects are listed in ``OUT.rejects.csv``, beside it.
 
     Raises :class:`DataError` if the source cannot be used, more than ``max_rejects`` of it is rejected, or ``out``
     holds something else.
     """
-    if shard_samples < 1 or workers < 1 or max_rejects < 0:
-        raise DataError("--shard-samples and --workers should be 1 or more, --max-rejects 0 or more.", exit_status=2)
+    for name, value, least in (
+        ("--shard-samples", shard_samples, 1),
+        ("--workers", workers, 1),
+        ("--max-rejects", max_rejects, 0),
+        ("--seed", seed, 0),
+    ):
+        if value < least:
+            raise DataError(f"{name} is {value}; it should be {least} or more.", exit_status=2)
     out = Path(os.path.abspath(out))
     _refuse_foreign(out)
     try:
@@ -67,15 +71,11 @@ def pack(
     try:
         folder = work / "set"
         folder.mkdir()
-        with ProcessPoolExecutor(workers, process_context(), leave_interrupts_to_the_parent) as pool:
-            try:
-                scanned = source(work, pool, workers)
-                _report_rejects(scanned, out, max_rejects)
-                shards = _write_shards(scanned, folder, seed, shard_samples, pool)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        manifest = _manifest(scanned, shards, {"seed": seed, "shard_samples": shard_samples, **(options or {})})
+        with worker_pool(workers) as pool:
+            scanned = source(work, pool, workers)
+            _report_rejects(scanned, out, max_rejects)
+            shards = _write_shards(scanned, folder, seed, shard_samples, pool)
+        manifest = _manifest(scanned, shards, {"seed": seed, "shard_samples": shard_samples})
         _write_durably(folder / FILE_NAME, manifest.to_bytes())
         created = _put_in_place(folder, out, manifest)
     except BrokenProcessPool as error:
@@ -87,11 +87,6 @@ def pack(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return Packed(manifest=manifest, created=created, rejects=scanned.rejects)
-
-
-def rejects_path(out: Path) -> Path:
-    """Where the rejects of the data set ``out`` are listed: beside it."""
-    return out.with_name(f"{out.name}.rejects.csv")
 
 
 def mixed(count: int, seed: int, split: str) -> np.ndarray:
@@ -178,23 +173,15 @@ def _manifest(scanned: Scanned, shards: dict[str, list[Shard]], options: dict[st
 
 
 def _report_rejects(scanned: Scanned, out: Path, max_rejects: int) -> None:
-    """Write ``OUT.rejects.csv`` (or remove an old one), and stop if there are too many or nothing is left."""
-    path = rejects_path(out)
+    """List the rejects beside ``out``; stop if there are too many, or nothing is left to train on."""
+    write_rejects(scanned.rejects, out)
     count = len(scanned.rejects)
-    if not count:
-        path.unlink(missing_ok=True)
-    else:
-        beside = path.with_name(f".{path.name}.partial")
-        with open(beside, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            rows = csv.writer(file)
-            rows.writerow(["place", "reason"])
-            rows.writerows([reject.place, reject.reason] for reject in scanned.rejects)
-        beside.replace(path)
     if count > max_rejects:
         first = scanned.rejects[0]
         raise DataError(
             f"{count} of {count + len(scanned.table)} samples cannot be used, more than --max-rejects {max_rejects}, "
-            f"so {out} was not written; the first is {first.place}: {first.reason.rstrip('.')} (all are in {path})."
+            f"so {out} was not written; the first is {first.place}: {first.reason.rstrip('.')} "
+            f"(all are in {rejects_path(out)})."
         )
     if not (scanned.table.split == "train").any():
         raise DataError(f"the source has no usable training sample, so {out} was not written; train must not be empty.")

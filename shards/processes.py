@@ -4,6 +4,9 @@ import multiprocessing
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing.context import BaseContext
 
 
@@ -20,7 +23,27 @@ def process_context() -> BaseContext:
     return multiprocessing.get_context("forkserver")
 
 
-def leave_interrupts_to_the_parent() -> None:
-    """For a worker's start: Ctrl-C reaches the whole group, and the parent alone decides and cleans up."""
+@contextmanager
+def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of ``workers`` processes; on an exception, whatever has not begun is dropped.
+
+    Ctrl-C reaches a terminal's whole group of processes: the workers ignore it, and the parent decides and cleans up.
+    """
+    # Blocked while the workers start, since a fork inherits that: no moment in which Ctrl-C ends one with a traceback.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        pool = ProcessPoolExecutor(workers, process_context(), _leave_interrupts_to_the_parent)
+        pool.submit(int)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _leave_interrupts_to_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

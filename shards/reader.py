@@ -3,7 +3,6 @@
 import hashlib
 import re
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from shards.errors import DataError
 from shards.manifest import Manifest, Shard
-from shards.processes import leave_interrupts_to_the_parent, process_context
+from shards.processes import worker_pool
 from shards.scan import manifest_of
 from shards.shard_content import Content
 
@@ -79,11 +78,11 @@ def _decoded(tasks: list[_Task], workers: int) -> Iterator[_Part]:
     if workers <= 1 or len(tasks) <= 1:
         yield from map(_decode_shard, tasks)
         return
-    with ProcessPoolExecutor(min(workers, len(tasks)), process_context(), leave_interrupts_to_the_parent) as pool:
-        try:
+    try:
+        with worker_pool(min(workers, len(tasks))) as pool:
             yield from pool.map(_decode_shard, tasks)
-        except BrokenProcessPool as error:
-            raise DataError("a process that read the shards was killed, perhaps for want of memory.") from error
+    except BrokenProcessPool as error:
+        raise DataError("a process that read the shards was killed, perhaps for want of memory.") from error
 
 
 def _decode_shard(task: _Task) -> _Part:

@@ -340,7 +340,7 @@ def test_a_subclass_that_may_compute_more_is_refused_by_name(device_type: str) -
 
 
 def test_an_input_of_another_width_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"should be \(batch, 3, \.\.\.\), not \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"should be \(B, 3, \.\.\.\), not \(2, 4\)"):
         SyncBatchNorm(CHANNELS)(torch.zeros(2, 4))
 
 

@@ -1,0 +1,108 @@
+"""What all tests share: a small data set, a small job, and a word at the end on what was left out."""
+
+import os
+import resource
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import yaml
+
+# Before torch is loaded, here and in whatever the tests start: small networks are quickest on one thread.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+LEFT_OUT = pytest.StashKey[Counter[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slurm", action="store_true", help="run the tests that start a private SLURM cluster")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out: Counter[str] = Counter()
+    for item in items:
+        missing = _missing(item)
+        if missing:
+            left_out[missing] += 1
+            item.add_marker(pytest.mark.skip(reason=f"needs {missing}"))
+    config.stash[LEFT_OUT] = left_out
+
+
+def _missing(item: pytest.Item) -> str | None:
+    """What ``item`` needs and this session has not."""
+    if item.get_closest_marker("slurm") and not item.config.getoption("slurm"):
+        return "SLURM (pytest --slurm)"
+    if item.get_closest_marker("real_data") and "FER2013_DATA" not in os.environ:
+        return "FER2013_DATA"
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            return "a GPU"
+    return None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    left_out = config.stash.get(LEFT_OUT, Counter())
+    parts = [
+        f"{count} {'tests that need' if count > 1 else 'test that needs'} {what}" for what, count in left_out.items()
+    ]
+    terminalreporter.write_line(f"left out: {', '.join(parts) or 'nothing'}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Decoded splits are kept in a folder of this session, also by the processes that the tests start."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FER_DDP_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A packed data set: 240, 70 and 70 synthetic faces in train, val and test."""
+    from shards.packer import pack
+    from shards.sources.synthetic_faces import Faces, scan_faces
+
+    folder = tmp_path_factory.mktemp("data") / "faces"
+    pack(partial(scan_faces, Faces(train=240, val=70, test=70)), folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_job(faces: Path, tmp_path: Path) -> Path:
+    """A job file: a tiny network on ``faces``, one epoch of ten steps, the run folder ``run`` beside the file."""
+    path = tmp_path / "tiny.yaml"
+    job = {
+        "run": str(tmp_path / "run"),
+        "data": {"path": str(faces)},
+        "model": {"name": "plain_cnn", "arguments": {"channels": [4, 8], "hidden": 16}},
+        "optimizer": {"name": "adam", "lr": 0.001},
+        "epochs": 1,
+        "global_batch_size": 24,
+        "precision": "float32",
+        "memory_format": "contiguous",
+        "wandb": {"mode": "disabled"},
+    }
+    path.write_text(yaml.safe_dump(job, sort_keys=False))
+    return path
+
+
+@pytest.fixture
+def full_disk() -> Callable[[], AbstractContextManager[None]]:
+    """``with full_disk():`` no file of this process can grow beyond 1000 bytes."""
+
+    @contextmanager
+    def limited() -> Iterator[None]:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    return limited

@@ -1,0 +1,514 @@
+"""Batched augmentation against torchvision's transforms one image at a time, and in its distributions."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as torchvision_functional
+
+from fer_ddp.augment import (
+    AugmentConfig,
+    _blur,
+    _Draw,
+    augment,
+    inverse_affine,
+    mix_pairs,
+    normalize,
+    resample,
+    to_unit_range,
+)
+
+IMPLAUSIBLE = 1e-4
+NOTHING = AugmentConfig()
+EVERYTHING = AugmentConfig(
+    flip=0.5,
+    rotation_degrees=15,
+    shift=0.1,
+    scale=(0.9, 1.2),
+    shear_degrees=5,
+    brightness=0.2,
+    contrast=0.2,
+    blur_probability=0.5,
+    erasing_probability=0.5,
+)
+# Normalization that leaves values as they are, and one under which no pixel becomes 0.
+PLAIN = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+ABOVE_ZERO = -torch.ones(1, 1, 1), torch.ones(1, 1, 1)
+
+SHAPES = [(1, 48, 48), (3, 48, 48), (1, 40, 56), (3, 56, 40)]
+
+
+def images(count: int, shape: tuple[int, int, int] = (1, 48, 48)) -> Tensor:
+    """uint8 images without symmetry: a smooth pattern with noise on it."""
+    channels, height, width = shape
+    generator = torch.Generator().manual_seed(0)
+    rows, columns = torch.linspace(0, 1, height)[:, None], torch.linspace(0, 1, width)[None, :]
+    phase = 6 * torch.rand(count, channels, 1, 1, generator=generator)
+    smooth = 120 + 60 * torch.sin(5 * rows + 3 * columns**2 + phase) + 40 * rows
+    return (smooth + 20 * torch.rand(count, *shape, generator=generator)).to(torch.uint8)
+
+
+def augmented(
+    batch: Tensor,
+    config: AugmentConfig,
+    *,
+    places: Tensor | None = None,
+    seed: int = 0,
+    normalization: tuple[Tensor, Tensor] = PLAIN,
+    dtype: torch.dtype = torch.float64,
+) -> Tensor:
+    mean, std = (statistic.to(dtype) for statistic in normalization)
+    places = torch.arange(len(batch)) if places is None else places
+    return augment(batch, places, config, seed, mean, std, dtype)
+
+
+def draws(count: int = 4096, seed: int = 0) -> _Draw:
+    return _Draw(seed, torch.arange(count), torch.float64)
+
+
+# Against torchvision, with fixed parameters. Its `affine` fills with 0 where fill is None; with fill=0 it multiplies
+# the pixels at the border by their part inside twice.
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    "move",
+    [
+        {"angle": 10.0},
+        {"angle": -33.0},
+        {"translate": [5.0, -3.0]},
+        {"scale": 0.8},
+        {"scale": 1.3},
+        {"shear": [12.0, 0.0]},
+        {"angle": 20.0, "translate": [-4.0, 2.5], "scale": 0.9, "shear": [-8.0, 0.0]},
+    ],
+    ids=str,
+)
+def test_the_affine_map_is_torchvisions(move: dict[str, Any], shape: tuple[int, int, int]) -> None:
+    move = {"angle": 0.0, "translate": [0.0, 0.0], "scale": 1.0, "shear": [0.0, 0.0]} | move
+    batch = to_unit_range(images(3, shape), torch.float32)
+    numbers = torch.tensor([move["angle"], *move["translate"], move["scale"], move["shear"][0]])
+    matrix = inverse_affine(*numbers[:, None].expand(5, 3))
+    expected = torchvision_functional.affine(batch, **move, interpolation=InterpolationMode.BILINEAR, fill=None)
+    torch.testing.assert_close(resample(batch, matrix), expected, atol=1e-4, rtol=0)
+
+
+def test_each_sample_has_its_own_affine_map() -> None:
+    batch = to_unit_range(images(3), torch.float32)
+    angles, nothing = torch.tensor([-20.0, 0.0, 20.0]), torch.zeros(3)
+    moved = resample(batch, inverse_affine(angles, nothing, nothing, torch.ones(3), nothing))
+    expected = [
+        torchvision_functional.rotate(image, -angle, interpolation=InterpolationMode.BILINEAR)
+        for image, angle in zip(batch, angles.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(moved, torch.stack(expected), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 2.0])
+def test_the_blur_is_torchvisions(sigma: float, shape: tuple[int, int, int]) -> None:
+    batch = to_unit_range(images(3, shape), torch.float64)
+    config = AugmentConfig(blur_probability=1.0, blur_sigma=(sigma, sigma))
+    expected = torchvision_functional.gaussian_blur(batch, kernel_size=[5, 5], sigma=[sigma, sigma])
+    torch.testing.assert_close(_blur(batch, config, draws(3)), expected, atol=1e-7, rtol=0)
+
+
+def test_a_sample_that_is_not_blurred_is_left_as_it_was() -> None:
+    batch = images(200)
+    output = augmented(batch, AugmentConfig(blur_probability=0.3, blur_sigma=(0.5, 2.0)))
+    left = (output == to_unit_range(batch, torch.float64)).all(dim=(1, 2, 3))
+    assert torch.equal(~left, draws(200).unit("blur") < 0.3)
+
+
+def test_brightness_and_contrast_are_torchvisions() -> None:
+    batch = images(50)
+    config = AugmentConfig(brightness=0.5, contrast=0.5)
+    draw = draws(50)
+    brightness, contrast = draw.between("brightness", 0.5, 1.5), draw.between("contrast", 0.5, 1.5)
+    expected = []
+    for image, brighter, more in zip(to_unit_range(batch, torch.float64), brightness, contrast, strict=True):
+        brightened = torchvision_functional.adjust_brightness(image, float(brighter))
+        expected.append(torchvision_functional.adjust_contrast(brightened, float(more)))
+    torch.testing.assert_close(augmented(batch, config), torch.stack(expected), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_without_transforms_images_are_only_normalized(shape: tuple[int, int, int]) -> None:
+    batch = images(4, shape)
+    mean, std = torch.tensor([0.4, 0.5, 0.6])[: shape[0]], torch.tensor([0.2, 0.3, 0.25])[: shape[0]]
+    output = augmented(batch, NOTHING, normalization=(mean[:, None, None], std[:, None, None]), dtype=torch.float32)
+    expected = torchvision_functional.normalize(batch.float() / 255, mean.tolist(), std.tolist())
+    torch.testing.assert_close(output, expected, atol=1e-6, rtol=0)
+
+
+def test_the_magnitudes_reach_torchvisions_parameters() -> None:
+    # The whole of `augment` at each sample's own parameters: flip, rotate, shift, scale and shear in torchvision.
+    config = AugmentConfig(flip=0.5, rotation_degrees=30, shift=0.2, scale=(0.7, 1.3), shear_degrees=10)
+    shape = (1, 40, 56)
+    batch, draw = images(20, shape), draws(20)
+    expected = []
+    for i, image in enumerate(to_unit_range(batch, torch.float32)):
+        expected.append(
+            torchvision_functional.affine(
+                image.flip(-1) if draw.unit("flip")[i] < 0.5 else image,
+                angle=float(draw.between("rotation", -30, 30)[i]),
+                translate=[float(draw.between("shift/x", -11.2, 11.2)[i]), float(draw.between("shift/y", -8, 8)[i])],
+                scale=float(draw.between("scale", 0.7, 1.3)[i]),
+                shear=[float(draw.between("shear", -10, 10)[i]), 0.0],
+                interpolation=InterpolationMode.BILINEAR,
+                fill=None,
+            )
+        )
+    torch.testing.assert_close(augmented(batch, config), torch.stack(expected).double(), atol=1e-4, rtol=0)
+
+
+# Flips
+
+
+def flipped_samples(batch: Tensor, output: Tensor) -> Tensor:
+    """bool (batch,): which samples came out as their mirror image; the others must have come out as they were."""
+    plain = to_unit_range(batch, output.dtype)
+    flipped = (output == plain.flip(-1)).all(dim=(1, 2, 3))
+    assert torch.equal(~flipped, (output == plain).all(dim=(1, 2, 3)))
+    return flipped
+
+
+@pytest.mark.parametrize("probability", [0.5, 0.2])
+def test_flips_are_as_frequent_as_they_should_be(probability: float) -> None:
+    batch = images(2000, (1, 6, 6))
+    flips = flipped_samples(batch, augmented(batch, AugmentConfig(flip=probability)))
+    assert stats.binomtest(int(flips.sum()), 2000, probability).pvalue > IMPLAUSIBLE
+
+
+def test_flip_comes_before_the_affine_map() -> None:
+    batch = images(40)
+    flips = flipped_samples(batch, augmented(batch, AugmentConfig(flip=0.5)))
+    turns = AugmentConfig(rotation_degrees=25, shift=0.1, shear_degrees=8)
+    turned_alone = augmented(torch.where(flips[:, None, None, None], batch.flip(-1), batch), turns)
+    torch.testing.assert_close(augmented(batch, replace(turns, flip=0.5)), turned_alone, atol=1e-12, rtol=0)
+
+
+# Distributions
+
+
+def assert_uniform(numbers: Tensor, low: float, high: float) -> None:
+    """By mean, variance and the whole distribution."""
+    count, width = len(numbers), high - low
+    z_mean = (float(numbers.mean()) - (low + high) / 2) / (width / (12 * count) ** 0.5)
+    # A uniform number's fourth moment about the mean is width**4 / 80.
+    z_variance = (float(numbers.var()) - width**2 / 12) / (width**2 * ((1 / 80 - 1 / 144) / count) ** 0.5)
+    p_values = {
+        "mean": 2 * stats.norm.sf(abs(z_mean)),
+        "variance": 2 * stats.norm.sf(abs(z_variance)),
+        "distribution": stats.kstest(numbers.numpy(), stats.uniform(low, width).cdf).pvalue,
+    }
+    assert min(p_values.values()) > IMPLAUSIBLE, p_values
+
+
+PURPOSES = ["rotation", "shift/x", "shift/y", "scale", "shear", "brightness", "contrast", "blur/sigma"]
+
+
+@pytest.mark.parametrize("purpose", PURPOSES)
+def test_parameters_are_uniform(purpose: str) -> None:
+    assert_uniform(draws().between(purpose, -15, 10), -15, 10)
+
+
+def test_parameters_are_uncorrelated() -> None:
+    purposes = [*PURPOSES, "flip", "erasing", "erasing/area", "erasing/aspect", "erasing/top", "erasing/left", "blur"]
+    correlations = np.corrcoef(np.stack([draws().unit(purpose).numpy() for purpose in purposes]))
+    worst = np.abs(np.triu(correlations, 1)).max() * 4096**0.5
+    pairs = len(purposes) * (len(purposes) - 1) / 2
+    assert 2 * stats.norm.sf(worst) * pairs > IMPLAUSIBLE
+
+
+def applied_angles(count: int) -> Tensor:
+    """Degrees by which a spot right of the centre was turned, clockwise."""
+    batch = torch.zeros(count, 1, 65, 65, dtype=torch.uint8)
+    batch[:, :, 31:34, 51:54] = 255  # 20 pixels right of the centre
+    output = augmented(batch, AugmentConfig(rotation_degrees=40))
+    position = torch.arange(65, dtype=torch.float64) - 32
+    y = (output * position[:, None]).sum(dim=(1, 2, 3))
+    x = (output * position[None, :]).sum(dim=(1, 2, 3))
+    return torch.rad2deg(torch.atan2(y, x))
+
+
+def test_rotations_measured_in_the_pixels_are_uniform() -> None:
+    assert_uniform(applied_angles(1500), -40, 40)
+
+
+def test_the_rotation_measured_in_the_pixels_is_the_one_drawn() -> None:
+    drawn = draws(50).between("rotation", -40, 40)
+    torch.testing.assert_close(applied_angles(50), drawn, atol=0.3, rtol=0)
+
+
+# Erasing
+
+
+def erased(count: int, config: AugmentConfig, shape: tuple[int, int, int] = (1, 48, 48)) -> Tensor:
+    """bool (count, height, width): which pixels were erased."""
+    output = augmented(images(count, shape), config, normalization=ABOVE_ZERO, dtype=torch.float32)
+    gone = output == 0
+    assert torch.equal(gone, gone[:, :1].expand_as(gone)), "a pixel is erased in all channels or in none"
+    return gone[:, 0]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_erasing_zeroes_one_rectangle_after_normalization(shape: tuple[int, int, int]) -> None:
+    config = AugmentConfig(erasing_probability=1.0)
+    batch = images(100, shape)
+    gone = erased(100, config, shape)[:, None]
+    # The pixels that are left are only normalized.
+    output = augmented(batch, config, normalization=ABOVE_ZERO)
+    plain = normalize(to_unit_range(batch, torch.float64), *ABOVE_ZERO)
+    assert torch.equal(output, plain.masked_fill(gone, 0))
+    # A rectangle is the product of its rows and its columns.
+    assert torch.equal(gone, gone.any(dim=2, keepdim=True) & gone.any(dim=3, keepdim=True))
+    assert gone.any(dim=(1, 2, 3)).all()
+
+
+def test_erasing_is_as_frequent_as_it_should_be() -> None:
+    happened = erased(2000, AugmentConfig(erasing_probability=0.3)).any(dim=(1, 2))
+    assert stats.binomtest(int(happened.sum()), 2000, 0.3).pvalue > IMPLAUSIBLE
+
+
+def test_the_erased_area_is_uniform() -> None:
+    # The aspect is such that no rectangle is cut to the image; sides are whole pixels, hence no test finer than this.
+    config = AugmentConfig(erasing_probability=1.0, erasing_area=(0.1, 0.4), erasing_aspect=(0.5, 2.0))
+    areas = erased(2000, config).double().mean(dim=(1, 2))
+    assert_uniform(areas, 0.1, 0.4)
+
+
+def test_the_erased_aspect_is_uniform_in_its_logarithm() -> None:
+    config = AugmentConfig(erasing_probability=1.0, erasing_area=(0.2, 0.25), erasing_aspect=(0.4, 2.0))
+    gone = erased(2000, config, (1, 96, 96))
+    height, width = gone.any(dim=2).sum(dim=1), gone.any(dim=1).sum(dim=1)
+    assert_uniform((height / width).double().log(), math.log(0.4), math.log(2.0))
+
+
+def test_the_erased_rectangle_may_stand_anywhere() -> None:
+    config = AugmentConfig(erasing_probability=1.0, erasing_area=(0.25, 0.25), erasing_aspect=(1.0, 1.0))
+    gone = erased(2000, config)
+    top, left = (gone.any(dim=axis).float().argmax(dim=1) for axis in (2, 1))
+    # 24 pixels of 48: 25 positions along each axis.
+    assert stats.chisquare(top.bincount(minlength=25).numpy()).pvalue > IMPLAUSIBLE
+    assert stats.chisquare(left.bincount(minlength=25).numpy()).pvalue > IMPLAUSIBLE
+    assert (len(top.unique()), len(left.unique())) == (25, 25)
+
+
+def test_a_rectangle_larger_than_the_image_is_cut_to_it() -> None:
+    config = AugmentConfig(erasing_probability=1.0, erasing_area=(1.0, 1.0), erasing_aspect=(4.0, 4.0))
+    gone = erased(10, config)
+    assert gone.any(dim=2).all()
+    assert gone.any(dim=1).sum(dim=1).tolist() == [24] * 10
+
+
+# What follows the sample
+
+
+@pytest.mark.parametrize("parts", [[8, 8, 8], [1] * 24, [5, 19]], ids=["ranks", "single samples", "uneven"])
+@pytest.mark.parametrize("shape", [(1, 48, 48), (3, 40, 56)], ids=str)
+def test_a_sample_is_augmented_alike_in_every_batch(shape: tuple[int, int, int], parts: list[int]) -> None:
+    batch, places = images(24, shape), torch.arange(960, 984)
+    whole = augmented(batch, EVERYTHING, places=places)
+    split = zip(batch.split(parts), places.split(parts), strict=True)
+    pieces = torch.cat([augmented(part, EVERYTHING, places=place) for part, place in split])
+    torch.testing.assert_close(pieces, whole, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(("seed", "first"), [(1, 0), (0, 24)], ids=["seed", "place"])
+def test_another_seed_or_place_augments_otherwise(seed: int, first: int) -> None:
+    batch = images(24)
+    other = augmented(batch, EVERYTHING, seed=seed, places=torch.arange(first, first + 24))
+    assert ((other - augmented(batch, EVERYTHING)).abs().amax(dim=(1, 2, 3)) > 0.01).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_shape_and_dtype_are_those_asked_for(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    output = augmented(images(4, shape), EVERYTHING, dtype=dtype)
+    assert (output.shape, output.dtype) == ((4, *shape), dtype)
+    assert output.isfinite().all()
+
+
+def test_the_channels_of_an_image_move_together() -> None:
+    grey = images(12)
+    colour = augmented(grey.expand(12, 3, 48, 48), EVERYTHING)
+    torch.testing.assert_close(colour, augmented(grey, EVERYTHING).expand(12, 3, 48, 48), atol=1e-12, rtol=0)
+
+
+ALONE = {
+    "flip": {"flip": 0.5},
+    "rotation": {"rotation_degrees": 15.0},
+    "shift": {"shift": 0.1},
+    "scale": {"scale": (0.9, 1.2)},
+    "shear": {"shear_degrees": 5.0},
+    "brightness": {"brightness": 0.2},
+    "contrast": {"contrast": 0.2},
+    "blur": {"blur_probability": 0.5},
+    "mixing": {"mixup_alpha": 0.2, "cutmix_alpha": 1.0},
+}
+
+
+@pytest.mark.parametrize("other", ALONE.values(), ids=ALONE.keys())
+def test_another_transform_does_not_move_what_is_erased(other: dict[str, Any]) -> None:
+    erasing = AugmentConfig(erasing_probability=0.5)
+    assert torch.equal(erased(60, replace(erasing, **other)), erased(60, erasing))
+
+
+@pytest.mark.parametrize(
+    "other", [{"erasing_probability": 0.5}, {"blur_probability": 0.5}, {"mixup_alpha": 0.2}], ids=str
+)
+def test_another_transform_does_not_move_what_is_flipped(other: dict[str, Any]) -> None:
+    # Bright at the right edge only; none of the others reaches across to the left one.
+    batch = torch.zeros(100, 1, 48, 48, dtype=torch.uint8)
+    batch[..., 40:] = 255
+    both = augmented(batch, replace(AugmentConfig(flip=0.5), **other), normalization=ABOVE_ZERO)
+    alone = augmented(batch, AugmentConfig(flip=0.5), normalization=ABOVE_ZERO)
+
+    def left_is_brighter(output: Tensor) -> Tensor:
+        return output[..., :8].amax(dim=(1, 2, 3)) > output[..., 40:].amax(dim=(1, 2, 3))
+
+    assert torch.equal(left_is_brighter(both), left_is_brighter(alone))
+
+
+def test_another_transform_does_not_change_the_rotation() -> None:
+    # Brightness is applied after the map and is a factor, so it can be divided out.
+    batch = images(40) // 2
+    both = augmented(batch, AugmentConfig(rotation_degrees=20, brightness=0.5))
+    brightness = draws(40).between("brightness", 0.5, 1.5)[:, None, None, None]
+    torch.testing.assert_close(both / brightness, augmented(batch, AugmentConfig(rotation_degrees=20)))
+
+
+# Mixup and CutMix
+
+
+def pairs(count: int, side: int = 8) -> tuple[Tensor, Tensor]:
+    """``count`` black images of class 0 and white ones of class 1 in turn: a value says how much is of which."""
+    black_and_white = (torch.arange(2 * count) % 2).double()
+    batch = black_and_white[:, None, None, None].expand(2 * count, 1, side, side)
+    return batch, torch.stack([1 - black_and_white, black_and_white], dim=1)
+
+
+def mixed(count: int, config: AugmentConfig, side: int = 8, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    batch, targets = pairs(count, side)
+    return mix_pairs(batch, targets, torch.arange(2 * count) if places is None else places, config, 0)
+
+
+MIXUP = AugmentConfig(mixup_alpha=0.4)
+CUTMIX = AugmentConfig(cutmix_alpha=1.0)
+BOTH = AugmentConfig(mixup_alpha=1.0, cutmix_alpha=1.0)
+
+
+@pytest.mark.parametrize("config", [MIXUP, CUTMIX, BOTH], ids=["mixup", "cutmix", "both"])
+def test_targets_are_mixed_by_the_share_of_the_pixels(config: AugmentConfig) -> None:
+    output, targets = mixed(500, config)
+    white = output.mean(dim=(1, 2, 3))
+    torch.testing.assert_close(targets, torch.stack([1 - white, white], dim=1), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("config", [MIXUP, CUTMIX, BOTH], ids=["mixup", "cutmix", "both"])
+def test_both_of_a_pair_have_one_share(config: AugmentConfig) -> None:
+    own = mixed(500, config)[1].view(500, 2, 2).diagonal(dim1=1, dim2=2)
+    torch.testing.assert_close(own[:, 0], own[:, 1], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("config", [MIXUP, CUTMIX, BOTH], ids=["mixup", "cutmix", "both"])
+def test_what_a_pair_holds_together_is_kept(config: AugmentConfig) -> None:
+    generator = torch.Generator().manual_seed(0)
+    batch = torch.rand(40, 3, 8, 6, generator=generator, dtype=torch.float64)
+    targets = torch.rand(40, 7, generator=generator, dtype=torch.float64)
+    targets = targets / targets.sum(dim=1, keepdim=True)
+    new_batch, new_targets = mix_pairs(batch, targets, torch.arange(100, 140), config, 0)
+    torch.testing.assert_close(new_batch.view(20, 2, 3, 8, 6).sum(dim=1), batch.view(20, 2, 3, 8, 6).sum(dim=1))
+    torch.testing.assert_close(new_targets.view(20, 2, 7).sum(dim=1), targets.view(20, 2, 7).sum(dim=1))
+    torch.testing.assert_close(new_targets.sum(dim=1), torch.ones(40, dtype=torch.float64))
+    assert not torch.equal(new_batch, batch)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.4, 1.0, 3.0])
+def test_the_share_of_mixup_is_beta_distributed(alpha: float) -> None:
+    count = 5000
+    shares = mixed(count, AugmentConfig(mixup_alpha=alpha), side=1)[1][::2, 0].numpy()
+    beta = stats.beta(alpha, alpha)
+    z_mean = (shares.mean() - 0.5) / (beta.var() / count) ** 0.5
+    fourth_moment = beta.var() ** 2 * (3 + float(beta.stats(moments="k")))
+    z_variance = (shares.var() - beta.var()) / ((fourth_moment - beta.var() ** 2) / count) ** 0.5
+    p_values = {
+        "mean": 2 * stats.norm.sf(abs(z_mean)),
+        "variance": 2 * stats.norm.sf(abs(z_variance)),
+        "distribution": stats.kstest(shares, beta.cdf).pvalue,
+    }
+    assert beta.var() == pytest.approx(1 / (4 * (2 * alpha + 1)))
+    assert min(p_values.values()) > IMPLAUSIBLE, p_values
+
+
+def test_cutmix_puts_one_rectangle_of_the_partner_in() -> None:
+    other = mixed(300, CUTMIX, side=24)[0][::2, 0] == 1
+    assert torch.equal(other, other.any(dim=1, keepdim=True) & other.any(dim=2, keepdim=True))
+    assert torch.equal(other, mixed(300, CUTMIX, side=24)[0][1::2, 0] == 0)
+
+
+def test_the_rectangle_of_cutmix_has_the_shape_of_the_image_and_the_area_drawn() -> None:
+    batch = torch.zeros(2000, 1, 40, 80, dtype=torch.float64)
+    batch[1::2] = 1
+    other = mix_pairs(batch, batch[:, 0, :1, 0], torch.arange(2000), CUTMIX, 0)[0][::2, 0] == 1
+    rows, columns = other.any(dim=2), other.any(dim=1)
+    inside = ~(rows[:, 0] | rows[:, -1] | columns[:, 0] | columns[:, -1]) & rows.any(dim=1)
+    # Beta(1, 1) is the uniform distribution: the partner's area is 1 - a uniform number.
+    area = draws(1000).unit("cutmix")
+    expected = (1 - area).sqrt()
+    measured = torch.stack([rows.sum(dim=1) / 40, columns.sum(dim=1) / 80], dim=1)
+    assert int(inside.sum()) > 100
+    torch.testing.assert_close(
+        measured[inside].double(), expected[inside, None].expand(-1, 2).double(), atol=1 / 40 + 1e-3, rtol=0
+    )
+
+
+def test_with_both_on_half_of_the_pairs_are_cut() -> None:
+    output = mixed(1000, BOTH)[0][::2]
+    cut = ((output == 0) | (output == 1)).all(dim=(1, 2, 3))
+    assert stats.binomtest(int(cut.sum()), 1000, 0.5).pvalue > IMPLAUSIBLE
+
+
+def test_turning_cutmix_on_does_not_change_the_pairs_that_are_mixed() -> None:
+    both, alone = mixed(200, BOTH)[0], mixed(200, replace(BOTH, cutmix_alpha=0.0))[0]
+    cut = ((both == 0) | (both == 1)).all(dim=(1, 2, 3))
+    assert torch.equal(both[~cut], alone[~cut])
+    assert 0 < int(cut.sum()) < 400
+
+
+@pytest.mark.parametrize("parts", [[8, 8, 8], [2] * 12], ids=["ranks", "single pairs"])
+def test_a_pair_is_mixed_alike_in_every_batch(parts: list[int]) -> None:
+    places = torch.arange(600, 624)
+    batch, targets = pairs(12)
+    whole = mix_pairs(batch, targets, places, BOTH, 0)
+    split = zip(batch.split(parts), targets.split(parts), places.split(parts), strict=True)
+    pieces = [mix_pairs(*part, BOTH, 0) for part in split]
+    assert torch.equal(torch.cat([piece[0] for piece in pieces]), whole[0])
+    assert torch.equal(torch.cat([piece[1] for piece in pieces]), whole[1])
+
+
+def test_float32_images_and_float64_targets_keep_their_dtypes() -> None:
+    batch, targets = pairs(4)
+    output = mix_pairs(batch.float(), targets, torch.arange(8), BOTH, 0)
+    assert [tensor.dtype for tensor in output] == [torch.float32, torch.float64]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("name", ["scale", "blur_sigma", "erasing_area", "erasing_aspect"])
+def test_a_range_the_wrong_way_round_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="wrong way round") as refusal:
+        AugmentConfig(**{name: (0.9, 0.5)})  # type: ignore[arg-type]
+    assert str(refusal.value) == f"{name}: [0.9, 0.5] is the wrong way round; write the smaller number first"
+
+
+def test_samples_are_mixed_only_when_asked() -> None:
+    assert [config.mixes for config in (NOTHING, EVERYTHING, MIXUP, CUTMIX)] == [False, False, True, True]

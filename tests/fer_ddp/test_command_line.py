@@ -1,0 +1,247 @@
+"""``python -m fer_ddp``: what is wrong is one line on stderr and an exit status, and nothing is half-written."""
+
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fer_ddp.__main__ import main
+from fer_ddp.config import load_job
+from fer_ddp.errors import JobError
+from fer_ddp.signals import STOP_SIGNALS
+from fer_ddp.train import check_job
+from shards.manifest import read_manifest
+
+Command = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """Runs a command in this process; gives its exit status and the one line it leaves on stderr."""
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+
+    def run(*arguments: object) -> tuple[int, str]:
+        capfd.readouterr()
+        exit_status = main([str(argument) for argument in arguments])
+        (line,) = capfd.readouterr().err.splitlines()
+        return exit_status, line
+
+    yield run
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def in_a_process(*arguments: object) -> tuple[int, list[str]]:
+    """The exit status and the lines on stderr of a real ``python -m fer_ddp``."""
+    words = [sys.executable, "-m", "fer_ddp", *map(str, arguments)]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    return ended.returncode, ended.stderr.splitlines()
+
+
+@pytest.fixture
+def run_path(tmp_path: Path) -> Path:
+    """Where ``tiny_job`` would put its run."""
+    return tmp_path / "run"
+
+
+def without_val(faces: Path, folder: Path) -> Path:
+    """A copy of ``faces`` that has no val split."""
+    folder.mkdir()
+    manifest = json.loads((faces / "manifest.json").read_text())
+    del manifest["splits"]["val"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for split in ("train", "test"):
+        shutil.copy(faces / f"{split}-000000.tar", folder)
+    return folder
+
+
+# As a process of its own.
+
+
+def test_without_a_command_it_shows_its_usage() -> None:
+    exit_status, lines = in_a_process()
+    assert exit_status == 2
+    assert lines == [
+        "usage: python -m fer_ddp [-h] COMMAND ...",
+        "python -m fer_ddp: error: the following arguments are required: COMMAND",
+    ]
+
+
+def test_an_unknown_key_ends_a_process_with_status_2_and_one_line(tiny_job: Path, run_path: Path) -> None:
+    assert in_a_process("train", tiny_job, "optimizer.lr_rate=0.1") == (
+        2,
+        ["error: command line: optimizer.lr_rate: unknown key; did you mean optimizer.lr?"],
+    )
+    assert not run_path.exists()
+
+
+def test_missing_data_end_a_process_with_status_2_and_one_line(tiny_job: Path, run_path: Path) -> None:
+    exit_status, (line,) = in_a_process("train", tiny_job, "data.path=nowhere")
+    assert exit_status == 2
+    assert line.startswith("error: nowhere: there is no such folder")
+    assert not run_path.exists()
+
+
+# In this process.
+
+
+def test_a_wrong_type_is_refused_by_its_key(command: Command, tiny_job: Path, run_path: Path) -> None:
+    assert command("train", tiny_job, "epochs=ten") == (
+        2,
+        'error: command line: epochs: is "ten"; it must be a whole number',
+    )
+    assert not run_path.exists()
+
+
+def test_a_missing_job_file_is_refused_with_the_one_that_was_meant(command: Command, tiny_job: Path) -> None:
+    wrong = tiny_job.with_name("tinny.yaml")
+    assert command("train", wrong) == (2, f"error: {wrong}: there is no such file; did you mean {tiny_job}?")
+
+
+def test_a_folder_that_is_no_data_set_is_refused(command: Command, tiny_job: Path, run_path: Path) -> None:
+    exit_status, line = command("train", tiny_job, f"data.path={tiny_job.parent}")
+    assert exit_status == 2
+    assert line.startswith(f"error: {tiny_job.parent}: has no manifest.json")
+    assert not run_path.exists()
+
+
+def test_a_batch_larger_than_the_data_is_refused(command: Command, tiny_job: Path, run_path: Path) -> None:
+    assert command("train", tiny_job, "global_batch_size=241") == (
+        2,
+        "error: global_batch_size: 241 is more than the 240 training samples; choose 240 or less",
+    )
+    assert not run_path.exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("select=best_val", "select=best_val"),
+        ("schedule.name=plateau", "schedule.name=plateau"),
+        ("early_stopping.patience_epochs=3", "early_stopping"),
+    ],
+)
+def test_what_needs_a_val_split_is_refused_where_there_is_none(
+    command: Command, faces: Path, tiny_job: Path, run_path: Path, override: str, key: str
+) -> None:
+    folder = without_val(faces, tiny_job.with_name("no-val"))
+    assert command("train", tiny_job, f"data.path={folder}", "select=last", override) == (
+        2,
+        f"error: {key}: needs a val split, and {folder} has none; pack one with val, or change this",
+    )
+    assert not run_path.exists()
+
+
+def test_a_mean_for_rgb_is_refused_for_grey_images(command: Command, tiny_job: Path, run_path: Path) -> None:
+    assert command("train", tiny_job, "data.mean=[0.485, 0.456, 0.406]") == (
+        2,
+        "error: data.mean: has 3 numbers, the images have 1 channels; give 1 or 1",
+    )
+    assert not run_path.exists()
+
+
+def test_an_unknown_network_is_refused_before_anything_is_written(
+    command: Command, tiny_job: Path, run_path: Path
+) -> None:
+    exit_status, line = command("train", tiny_job, "model.name=vgg")
+    assert exit_status == 2
+    assert line.startswith("error: model.name: there is no network 'vgg'")
+    assert not run_path.exists()
+
+
+def test_a_truncated_tar_fails_the_run_with_the_files_name(
+    command: Command, faces: Path, tiny_job: Path, run_path: Path
+) -> None:
+    folder = tiny_job.with_name("cut")
+    shutil.copytree(faces, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"rejects": 1}))  # so that no cache has it
+    tar = folder / "train-000000.tar"
+    whole = tar.read_bytes()
+    tar.write_bytes(whole[: len(whole) // 2])
+    exit_status, line = command("train", tiny_job, f"data.path={folder}")
+    assert exit_status == 1
+    sentence = line.removeprefix("error: ")
+    assert f"{tar}: has {len(whole) // 2} bytes, the manifest says {len(whole)}" in sentence
+    status = json.loads((run_path / "status.json").read_text())
+    assert (status["state"], status["error"]) == ("failed", sentence)
+    assert [path for path in run_path.rglob("*") if path.suffix in (".safetensors", ".csv", ".jsonl", ".png")] == []
+
+
+def test_a_run_folder_that_cannot_be_made_is_refused(command: Command, tiny_job: Path) -> None:
+    assert command("train", tiny_job, f"run={tiny_job}/run") == (
+        2,
+        f"error: {tiny_job}/run: the run folder can't be made (Not a directory); choose another run=",
+    )
+
+
+def test_a_folder_that_is_no_run_is_not_evaluated(command: Command, tmp_path: Path) -> None:
+    assert command("evaluate", tmp_path) == (
+        2,
+        f"error: {tmp_path}: is no run folder (it has no config.yaml); give one such as runs/smoke-seed0",
+    )
+
+
+def test_an_evaluation_changes_no_other_key(command: Command, tmp_path: Path) -> None:
+    assert command("evaluate", tmp_path, "data.path=x", "epochs=3") == (
+        2,
+        "error: epochs=3: evaluate takes data.path=FOLDER alone; all else is the run's own",
+    )
+
+
+def test_a_run_without_a_checkpoint_is_not_evaluated(command: Command, tiny_job: Path, run_path: Path) -> None:
+    run_path.mkdir()
+    shutil.copy(tiny_job, run_path / "config.yaml")
+    assert command("evaluate", run_path) == (
+        1,
+        f"error: {run_path}/checkpoints/best.safetensors: there is no such checkpoint",
+    )
+
+
+def test_an_interrupted_evaluation_ends_with_status_75(
+    command: Command, tiny_job: Path, run_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run_path.mkdir()
+    shutil.copy(tiny_job, run_path / "config.yaml")
+    monkeypatch.setattr("fer_ddp.results.evaluate_run", interrupted)
+    assert command("evaluate", run_path) == (75, "interrupted: stopped by SIGINT; the same command does it again")
+
+
+# What a world of one can't show.
+
+
+def job_refusal(tiny_job: Path, *overrides: str, world_size: int = 1, channels: int = 1) -> str:
+    job = load_job(tiny_job, list(overrides))
+    manifest = read_manifest(Path(job.data.path))
+    manifest = dataclasses.replace(manifest, image_shape=(channels, 48, 48))
+    with pytest.raises(JobError) as caught:
+        check_job(job, manifest, world_size)
+    return str(caught.value)
+
+
+def test_a_batch_that_the_ranks_do_not_divide_is_refused_with_one_that_they_do(tiny_job: Path) -> None:
+    assert job_refusal(tiny_job, "global_batch_size=25", world_size=2) == (
+        "global_batch_size: 25 can't be shared evenly by 2 ranks; choose a multiple of 2, such as 24"
+    )
+
+
+def test_pairs_that_the_ranks_would_part_are_refused(tiny_job: Path) -> None:
+    assert job_refusal(tiny_job, "augment.mixup_alpha=0.2", "global_batch_size=6", world_size=2) == (
+        "augment: mixup and cutmix pair neighbours, so each rank's batch (and micro_batch_size) must be even, not 3; "
+        "choose a global_batch_size that is a multiple of 4"
+    )
+
+
+def test_a_mean_for_two_channels_is_refused_for_rgb_images(tiny_job: Path) -> None:
+    assert job_refusal(tiny_job, "data.mean=[0.5, 0.4]", channels=3) == (
+        "data.mean: has 2 numbers, the images have 3 channels; give 1 or 3"
+    )

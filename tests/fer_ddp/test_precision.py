@@ -1,0 +1,59 @@
+"""Which dtype and memory format a run computes in."""
+
+import pytest
+import torch
+from torch import nn
+
+from fer_ddp.precision import autocast, decide, grad_scaler, to_memory_format
+
+CPU = torch.device("cpu")
+
+
+def network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 2))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "float32", "float64"])
+@pytest.mark.parametrize("memory_format", ["channels_last", "contiguous"])
+def test_what_is_asked_for_is_kept(precision: str, memory_format: str) -> None:
+    assert decide(network(), CPU, (1, 8, 8), precision, memory_format) == (precision, memory_format)
+
+
+def test_auto_on_a_cpu_is_settled_by_what_can_run_there() -> None:
+    trial = network()
+    precision, memory_format = decide(trial, CPU, (1, 8, 8), "auto", "auto")
+    assert precision in ("float32", "bf16")
+    assert memory_format in ("contiguous", "channels_last")
+    assert all(parameter.grad is None for parameter in trial.parameters())
+
+
+@pytest.mark.gpu
+def test_auto_on_a_gpu_is_a_half_precision_in_channels_last() -> None:
+    precision, memory_format = decide(network(), torch.device("cuda"), (1, 8, 8), "auto", "auto")
+    assert precision in ("bf16", "fp16")
+    assert memory_format == "channels_last"
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [("bf16", torch.bfloat16), ("fp16", torch.float16), ("float32", torch.float32)],
+)
+def test_a_convolution_computes_in_the_precision(precision: str, dtype: torch.dtype) -> None:
+    with autocast(CPU, precision):
+        assert nn.Conv2d(1, 4, 3)(torch.zeros(2, 1, 8, 8)).dtype == dtype
+
+
+def test_float64_stays_as_it_is() -> None:
+    with autocast(CPU, "float64"):
+        assert nn.Conv2d(1, 4, 3).double()(torch.zeros(2, 1, 8, 8, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_only_fp16_scales_its_loss() -> None:
+    scaled = {precision: grad_scaler(CPU, precision).is_enabled() for precision in ("bf16", "fp16", "float32")}
+    assert scaled == {"bf16": False, "fp16": True, "float32": False}
+
+
+def test_images_are_laid_out_as_the_weights_are() -> None:
+    images = torch.zeros(2, 3, 8, 8)
+    assert to_memory_format(images, "channels_last").is_contiguous(memory_format=torch.channels_last)
+    assert to_memory_format(images, "contiguous").is_contiguous()

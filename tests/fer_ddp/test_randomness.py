@@ -1,0 +1,284 @@
+"""The hash behind every random choice: its frozen values, its statistics, and that the batch does not matter."""
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor
+
+from fer_ddp.randomness import bernoulli, permutation, realised_probability, sample_keys, uniform, words
+
+# The seeds are fixed, so a threshold this low fails for a fault and not for bad luck.
+IMPLAUSIBLE = 1e-4
+
+FROZEN_WORDS = [[0x4E9CAF97, 0x397AD46C], [0x21BD4A4A, 0xC9DC857D], [0x4A8D726D, 0x35F20294]]
+
+
+def table_of_words(places: int, count: int, *, seed: int = 0, purpose: str = "test", start: int = 0) -> Tensor:
+    """int32 (places, count)"""
+    return words(sample_keys(seed, purpose, torch.arange(start, start + places)), count)
+
+
+def unsigned(values: Tensor) -> NDArray[np.uint32]:
+    return values.contiguous().numpy().view(np.uint32)
+
+
+def set_bits(values: Tensor) -> NDArray[np.bool_]:
+    """Each word's 32 bits, lowest first: (..., 32)"""
+    return (unsigned(values)[..., None] >> np.arange(32, dtype=np.uint32) & 1).astype(bool)
+
+
+# What the words are
+
+
+def reference_word(seed: int, purpose: str, place: int, index: int) -> int:
+    """The hash as plain integer arithmetic."""
+
+    def mix(word: int) -> int:
+        word ^= word >> 16
+        word = word * 0x7FEB352D % 2**32
+        word ^= word >> 15
+        word = word * 0x846CA68B % 2**32
+        return word ^ word >> 16
+
+    digest = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=8).digest()
+    first, second = (int.from_bytes(half, "little") for half in (digest[:4], digest[4:]))
+    key = mix(mix(place % 2**32 ^ first) ^ mix(place >> 32) ^ second)
+    return mix(key ^ mix(index + 1))
+
+
+def test_the_words_are_those_of_plain_integer_arithmetic() -> None:
+    places = [0, 1, 2, 28708, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**45 + 12345]
+    expected = [[reference_word(7, "augment/flip", place, index) for index in range(5)] for place in places]
+    assert unsigned(words(sample_keys(7, "augment/flip", torch.tensor(places)), 5)).tolist() == expected
+
+
+def test_the_words_never_change() -> None:
+    # Other values here would make every run that anybody repeats another run.
+    assert unsigned(words(sample_keys(0, "order/0", torch.tensor([0, 1, 2**32])), 2)).tolist() == FROZEN_WORDS
+
+
+def test_the_bytes_of_a_word_are_its_draws_from_the_lowest_up() -> None:
+    keys = sample_keys(3, "dropout/head/0", torch.arange(4))
+    draws = [
+        [reference_word(3, "dropout/head/0", place, unit // 4) >> 8 * (unit % 4) & 255 for unit in range(10)]
+        for place in range(4)
+    ]
+    expected = [[draw < 192 for draw in row] for row in draws]
+    assert bernoulli(keys, 10, 0.75).tolist() == expected
+
+
+@pytest.mark.parametrize("parts", [[32, 32, 32], [1] * 96, [5, 90, 1]], ids=["thirds", "single samples", "uneven"])
+@pytest.mark.parametrize(
+    "draw",
+    [lambda k: words(k, 9), lambda k: uniform(k, 3), lambda k: bernoulli(k, 50, 0.5), lambda k: bernoulli(k, 51, 0.3)],
+    ids=["words", "uniform", "bernoulli of 8 bits", "bernoulli of 16 bits"],
+)
+def test_a_batch_of_96_holds_the_same_bits_however_it_is_split(
+    draw: Callable[[Tensor], Tensor], parts: list[int]
+) -> None:
+    places = torch.arange(1000, 1096)
+    split = torch.cat([draw(sample_keys(0, "test", part)) for part in places.split(parts)])
+    assert torch.equal(split, draw(sample_keys(0, "test", places)))
+
+
+def test_the_first_words_are_the_same_whatever_the_count() -> None:
+    keys = sample_keys(0, "test", torch.arange(8))
+    assert torch.equal(words(keys, 100)[:, :3], words(keys, 3))
+
+
+@pytest.mark.gpu
+def test_the_gpu_has_the_same_bits() -> None:
+    places = torch.tensor([0, 1, 2**31, 2**32 + 5])
+    keys, gpu_keys = sample_keys(0, "test", places), sample_keys(0, "test", places.cuda())
+    ours = (words(keys, 9), uniform(keys, 9), bernoulli(keys, 9, 0.25), bernoulli(keys, 9, 0.3))
+    theirs = (words(gpu_keys, 9), uniform(gpu_keys, 9), bernoulli(gpu_keys, 9, 0.25), bernoulli(gpu_keys, 9, 0.3))
+    assert all(torch.equal(a, b.cpu()) for a, b in zip(ours, theirs, strict=True))
+
+
+# Uniform
+
+
+def test_the_bytes_of_the_words_are_uniform() -> None:
+    counts = np.bincount(unsigned(table_of_words(2**15, 16)).view(np.uint8).ravel(), minlength=256)
+    assert stats.chisquare(counts).pvalue > IMPLAUSIBLE
+
+
+def test_each_bit_of_the_words_is_set_half_the_time() -> None:
+    bits = set_bits(table_of_words(2**14, 8)).reshape(-1, 32)
+    z = (bits.mean(axis=0) - 0.5) * 2 * len(bits) ** 0.5
+    assert stats.chi2.sf((z**2).sum(), df=32) > IMPLAUSIBLE
+
+
+def test_each_bit_of_the_first_word_is_set_half_the_time_over_places() -> None:
+    # One word a sample is what augmentation reads.
+    bits = set_bits(table_of_words(2**16, 1)[:, 0])
+    z = (bits.mean(axis=0) - 0.5) * 2 * len(bits) ** 0.5
+    assert stats.chi2.sf((z**2).sum(), df=32) > IMPLAUSIBLE
+
+
+def test_uniform_numbers_are_uniform() -> None:
+    numbers = uniform(sample_keys(1, "test", torch.arange(2**16)), 4).numpy().ravel()
+    assert stats.chisquare(np.histogram(numbers, bins=1000, range=(0, 1))[0]).pvalue > IMPLAUSIBLE
+
+
+def test_uniform_numbers_are_24_bits_of_the_word_from_0_to_below_1() -> None:
+    keys = sample_keys(1, "test", torch.arange(2**16))
+    expected = (unsigned(words(keys, 4)) >> 8) / 2**24
+    numbers = uniform(keys, 4)
+    assert (numbers.dtype, numbers.shape) == (torch.float32, (2**16, 4))
+    assert (numbers.numpy() == expected).all()
+    assert 0 <= numbers.min() < 1e-4
+    assert 1 - 1e-4 < numbers.max() < 1
+
+
+# Apart
+
+
+def assert_independent(a: NDArray[np.uint32], b: NDArray[np.uint32]) -> None:
+    """The words are uncorrelated as numbers, bit by bit, and by their four highest and lowest bits together."""
+    n = a.size
+    a, b = a.ravel(), b.ravel()
+    correlation = stats.pearsonr(a.astype(np.float64), b.astype(np.float64))
+    same_bits = [((a ^ b) >> np.uint32(bit) & 1).mean() for bit in range(32)]
+    chi_of_bits = float(((np.array(same_bits) - 0.5) ** 2).sum() * 4 * n)
+    high = np.bincount((a >> 28 << 4 | b >> 28).astype(np.int64), minlength=256)
+    low = np.bincount(((a & 15) << 4 | b & 15).astype(np.int64), minlength=256)
+    p_values = {
+        "correlation": correlation.pvalue,
+        "equal bits": stats.chi2.sf(chi_of_bits, df=32),
+        "high bits together": stats.chisquare(high).pvalue,
+        "low bits together": stats.chisquare(low).pvalue,
+    }
+    assert min(p_values.values()) > IMPLAUSIBLE, p_values
+
+
+@pytest.mark.parametrize("distance", [1, 2, 64, 28709, 2**16, 2**32])
+def test_places_are_uncorrelated(distance: int) -> None:
+    assert_independent(unsigned(table_of_words(2**14, 4)), unsigned(table_of_words(2**14, 4, start=distance)))
+
+
+@pytest.mark.parametrize("distance", [1, 2, 4, 64, 576])
+def test_words_are_uncorrelated(distance: int) -> None:
+    table = unsigned(table_of_words(64, 1024 + distance))
+    assert_independent(table[:, :-distance], table[:, distance:])
+
+
+@pytest.mark.parametrize(
+    "other", ["test ", "order/0", "augment/flip", "dropout/head/0", "dropout/head/1"], ids=lambda name: repr(name)
+)
+def test_purposes_are_uncorrelated(other: str) -> None:
+    assert_independent(unsigned(table_of_words(2**14, 4)), unsigned(table_of_words(2**14, 4, purpose=other)))
+
+
+@pytest.mark.parametrize("other", [1, 2, 3, 1000, 2**40])
+def test_seeds_are_uncorrelated(other: int) -> None:
+    assert_independent(unsigned(table_of_words(2**14, 4)), unsigned(table_of_words(2**14, 4, seed=other)))
+
+
+def assert_half_of_the_bits_flip(flips: NDArray[np.bool_]) -> None:
+    """flips: (samples, cells). Each cell's share is one half as far as chance allows, the worst of all included."""
+    z = (flips.mean(axis=0) - 0.5) * 2 * len(flips) ** 0.5
+    assert stats.norm.sf(np.abs(z).max()) * 2 * z.size > IMPLAUSIBLE
+    assert stats.chi2.sf((z**2).sum(), df=z.size) > IMPLAUSIBLE
+
+
+def test_one_bit_of_the_place_flips_half_of_the_word() -> None:
+    places = torch.arange(2048) * 77
+    before = set_bits(words(sample_keys(0, "test", places), 1)[:, 0])
+    after = [set_bits(words(sample_keys(0, "test", places ^ 1 << bit), 1)[:, 0]) for bit in range(48)]
+    assert_half_of_the_bits_flip(np.concatenate([before ^ bits for bits in after], axis=1))
+
+
+def test_one_bit_of_the_words_number_flips_half_of_the_word() -> None:
+    table = set_bits(table_of_words(1024, 257))
+    assert_half_of_the_bits_flip(np.concatenate([table[:, 0] ^ table[:, 1 << bit] for bit in range(9)], axis=1))
+
+
+def test_neighbouring_places_share_no_words() -> None:
+    table = unsigned(table_of_words(1024, 64))
+    # 65536 words of 32 bits: 0.5 pairs are equal by chance.
+    assert np.unique(table).size >= table.size - 5
+
+
+def test_the_keys_of_a_million_places_are_distinct() -> None:
+    assert sample_keys(0, "test", torch.arange(2**20)).unique().numel() == 2**20
+
+
+def test_the_keys_about_the_sign_bit_are_distinct() -> None:
+    assert sample_keys(0, "test", torch.arange(2**31 - 2**16, 2**31 + 2**16)).unique().numel() == 2**17
+
+
+@pytest.mark.parametrize("high", [2**32, 2**33, 2**40])
+def test_places_beyond_32_bits_have_keys_of_their_own(high: int) -> None:
+    low = torch.arange(2**12)
+    assert (sample_keys(0, "test", low) != sample_keys(0, "test", low + high)).all()
+
+
+# Coin flips
+
+
+@pytest.mark.parametrize("probability", [0.25, 0.5, 0.75, 0.3, 0.05, 0.999])
+def test_coins_fall_as_often_as_they_say(probability: float) -> None:
+    coins = bernoulli(sample_keys(2, "test", torch.arange(2**10)), 1001, probability)
+    test = stats.binomtest(int(coins.sum()), coins.numel(), realised_probability(probability))
+    assert (coins.dtype, coins.shape) == (torch.bool, (1024, 1001))
+    assert test.pvalue > IMPLAUSIBLE
+
+
+@pytest.mark.parametrize(("probability", "answer"), [(0.0, False), (1.0, True)])
+def test_coins_of_0_and_1_are_certain(probability: float, answer: bool) -> None:
+    coins = bernoulli(sample_keys(2, "test", torch.arange(64)), 4097, probability)
+    assert torch.equal(coins, torch.full((64, 4097), answer))
+
+
+def test_a_probability_is_realised_to_16_bits() -> None:
+    assert [realised_probability(p) for p in (0.0, 0.25, 0.5, 0.3, 1.0)] == [0.0, 0.25, 0.5, 19661 / 65536, 1.0]
+
+
+@pytest.mark.parametrize("probability", [0.5, 0.4], ids=["8 bits", "16 bits"])
+def test_neighbouring_coins_are_independent(probability: float) -> None:
+    coins = bernoulli(sample_keys(2, "test", torch.arange(2**9)), 1024, probability).reshape(-1, 4)
+    pattern = (coins * torch.tensor([1, 2, 4, 8])).sum(dim=1)
+    heads = coins.new_tensor([[i >> bit & 1 for bit in range(4)] for i in range(16)], dtype=torch.float64).sum(dim=1)
+    chance = realised_probability(probability)
+    expected = len(coins) * chance**heads * (1 - chance) ** (4 - heads)
+    assert stats.chisquare(pattern.bincount(minlength=16).numpy(), expected.numpy()).pvalue > IMPLAUSIBLE
+
+
+# Orders
+
+
+@pytest.mark.parametrize("count", [1, 2, 1000, 2**18])  # at 2**18, keys of 32 bits tie
+def test_a_permutation_holds_each_index_once(count: int) -> None:
+    order = permutation(0, "order/0", count, torch.device("cpu"))
+    assert (order.dtype, order.shape) == (torch.int64, (count,))
+    assert torch.equal(order.sort().values, torch.arange(count))
+
+
+def test_all_24_orders_of_four_are_equally_likely() -> None:
+    orders = torch.stack([permutation(seed, "order/0", 4, torch.device("cpu")) for seed in range(1200)])
+    numbers = (orders * torch.tensor([64, 16, 4, 1])).sum(dim=1)
+    assert stats.chisquare(numbers.unique(return_counts=True)[1].numpy()).pvalue > IMPLAUSIBLE
+    assert numbers.unique().numel() == 24
+
+
+def test_in_a_long_permutation_each_index_stands_anywhere() -> None:
+    orders = torch.stack([permutation(seed, "order/0", 2000, torch.device("cpu")) for seed in range(20)])
+    where = orders.argsort(dim=1) // 200
+    cells = (torch.arange(2000) // 200 * 10 + where).flatten().bincount(minlength=100)
+    # 100 cells, each row and column of which has a fixed sum.
+    assert stats.chi2.sf(float(((cells - 400) ** 2 / 400).sum()), df=81) > IMPLAUSIBLE
+
+
+@pytest.mark.parametrize(("seed", "purpose"), [(1, "order/0"), (0, "order/1")], ids=["seed", "epoch"])
+def test_another_seed_or_epoch_gives_another_order(seed: int, purpose: str) -> None:
+    one = permutation(0, "order/0", 10000, torch.device("cpu"))
+    other = permutation(seed, purpose, 10000, torch.device("cpu"))
+    # Two random orders agree at one position on average.
+    assert int((one == other).sum()) < 10
+    assert stats.spearmanr(one.numpy(), other.numpy()).pvalue > IMPLAUSIBLE

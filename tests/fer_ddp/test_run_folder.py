@@ -1,0 +1,229 @@
+"""The run folder: what a run was, is, and goes on from."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fer_ddp.config import Job, load_job
+from fer_ddp.errors import JobError, RunError
+from fer_ddp.run_folder import RunFolder
+
+FullDisk = Callable[[], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    return folder
+
+
+@pytest.fixture
+def job(tiny_job: Path) -> Job:
+    return load_job(tiny_job, [])
+
+
+def damage(run: RunFolder, name: str) -> Path:
+    path = run.checkpoints / f"{name}.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+def step_of(run: RunFolder) -> int:
+    state, _ = run.load_state()
+    assert state is not None
+    return int(state["step"])
+
+
+# The state.
+
+
+def test_a_new_run_has_no_state(run: RunFolder) -> None:
+    assert run.load_state() == (None, None)
+
+
+def test_a_run_goes_on_from_its_last_state(run: RunFolder) -> None:
+    run.save_state({"step": 1})
+    run.save_state({"step": 2})
+    assert run.load_state() == ({"step": 2}, None)
+
+
+def test_a_damaged_last_state_gives_way_to_the_one_before_with_a_sentence(run: RunFolder) -> None:
+    run.save_state({"step": 1})
+    run.save_state({"step": 2})
+    last = damage(run, "last")
+    state, sentence = run.load_state()
+    assert state == {"step": 1}
+    assert sentence is not None
+    assert sentence.startswith(f"{last}: the checkpoint is damaged (")
+    assert sentence.endswith("; it is removed, and the one before it serves")
+
+
+def test_a_damaged_state_never_takes_the_place_of_the_only_whole_one(run: RunFolder, full_disk: FullDisk) -> None:
+    run.save_state({"step": 1})
+    run.save_state({"step": 2})
+    damage(run, "last")
+    run.load_state()
+    with pytest.raises(OSError, match="too large"), full_disk():
+        run.save_state({"step": 2, "weight": torch.zeros(1000)})
+    assert step_of(run) == 1
+
+
+def test_a_save_that_fails_leaves_the_state_before_it(run: RunFolder, full_disk: FullDisk) -> None:
+    run.save_state({"step": 1})
+    run.save_state({"step": 2})
+    with pytest.raises(OSError, match="too large"), full_disk():
+        run.save_state({"step": 3, "weight": torch.zeros(1000)})
+    assert step_of(run) == 2
+
+
+def test_a_run_without_a_whole_state_is_refused_with_a_way_out(run: RunFolder) -> None:
+    run.save_state({"step": 1})
+    run.save_state({"step": 2})
+    paths = [damage(run, "last"), damage(run, "previous")]
+    with pytest.raises(RunError) as caught:
+        run.load_state()
+    assert all(f"{path}: the checkpoint is damaged" in str(caught.value) for path in paths)
+    assert str(caught.value).endswith(f"; none is whole: remove {run.path} to start the run anew")
+
+
+def test_a_finished_run_keeps_one_state(run: RunFolder) -> None:
+    run.save_state({"step": 1})
+    run.save_state({"step": 2})
+    run.drop_previous()
+    assert ([path.name for path in run.checkpoints.iterdir()], step_of(run)) == (["last.safetensors"], 2)
+
+
+# The lines.
+
+
+def test_lines_come_back_as_they_were_written(run: RunFolder) -> None:
+    lines: list[dict[str, Any]] = [{"step": 1, "loss": 0.1 + 0.2, "text": "a\u2028b"}, {"step": 2, "loss": 1e-300}]
+    for line in lines:
+        run.append_line("steps.jsonl", line)
+    assert run.read_lines("steps.jsonl") == lines
+
+
+def test_a_file_that_is_not_there_has_no_lines(run: RunFolder) -> None:
+    assert run.read_lines("metrics.jsonl") == []
+
+
+@pytest.mark.parametrize("rest", ['{"step": 3', '{"step": 3}', "{"])
+def test_a_last_line_without_its_end_is_left_out(run: RunFolder, rest: str) -> None:
+    (run.path / "steps.jsonl").write_text(f'{{"step": 1}}\n{{"step": 2}}\n{rest}')
+    assert run.read_lines("steps.jsonl") == [{"step": 1}, {"step": 2}]
+
+
+def test_a_damaged_line_is_refused_by_its_number(run: RunFolder) -> None:
+    path = run.path / "metrics.jsonl"
+    path.write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
+    with pytest.raises(RunError) as caught:
+        run.read_lines("metrics.jsonl")
+    assert str(caught.value) == f"{path} line 2: is damaged; remove the line to go on without it"
+
+
+def test_cutting_back_drops_what_the_state_has_not_seen_and_a_half_line(run: RunFolder) -> None:
+    for step in range(1, 8):
+        run.append_line("steps.jsonl", {"step": step})
+    (run.path / "steps.jsonl").open("a").write('{"st')
+    for epoch in (1, 2, 3):
+        run.append_line("metrics.jsonl", {"epoch": epoch, "step": epoch * 2})
+    run.cut_back(step=4, epoch=2)
+    run.append_line("steps.jsonl", {"step": 5})
+    assert [line["step"] for line in run.read_lines("steps.jsonl")] == [1, 2, 3, 4, 5]
+    assert [line["epoch"] for line in run.read_lines("metrics.jsonl")] == [1, 2]
+
+
+def test_cutting_back_what_needs_no_cut_leaves_the_same_bytes(run: RunFolder) -> None:
+    run.append_line("metrics.jsonl", {"epoch": 1, "step": 10, "val": {"accuracy": 1 / 3}})
+    whole = (run.path / "metrics.jsonl").read_bytes()
+    run.cut_back(step=10, epoch=1)
+    assert (run.path / "metrics.jsonl").read_bytes() == whole
+
+
+# The status and the environment.
+
+
+def test_a_new_run_has_no_status(run: RunFolder) -> None:
+    assert (run.status(), run.data_digest(), run.world_size()) == ({}, None, 1)
+
+
+def test_the_status_says_what_was_written_and_by_whom(run: RunFolder) -> None:
+    run.write_status("running", step=3)
+    run.write_status("failed", error="the loss was not finite")
+    status = run.status()
+    assert (status["state"], status["error"], "step" in status) == ("failed", "the loss was not finite", False)
+    assert {"host", "pid", "time"} <= status.keys()
+
+
+def test_a_damaged_status_is_refused_by_its_name(run: RunFolder) -> None:
+    (run.path / "status.json").write_text('{"state": "run')
+    with pytest.raises(RunError) as caught:
+        run.status()
+    assert str(caught.value) == f"{run.path}/status.json: is damaged; remove it to go on without it"
+
+
+def test_the_environment_remembers_the_data_and_the_ranks(run: RunFolder) -> None:
+    run.write_environment("abc", 4, torch.device("cpu"))
+    environment = json.loads((run.path / "environment.json").read_text())
+    assert (run.data_digest(), run.world_size()) == ("abc", 4)
+    assert environment["versions"]["torch"] == torch.__version__.partition("+")[0]
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(JobError) as caught:
+        RunFolder(tmp_path / "file" / "run").create()
+    assert str(caught.value) == (
+        f"{tmp_path}/file/run: the run folder can't be made (Not a directory); choose another run="
+    )
+
+
+# Going on with a job.
+
+
+def test_the_same_job_may_go_on(run: RunFolder, job: Job) -> None:
+    run.check_same(job, job, "digest")
+
+
+def test_a_job_may_change_what_does_not_change_the_result(run: RunFolder, job: Job, tiny_job: Path) -> None:
+    free = ["data.path=elsewhere", "data.mode=resident", "micro_batch_size=4", "log.every_steps=1", "run=elsewhere"]
+    free += ["wandb={mode: offline, project: x, group: y}", "checkpoint.every_steps=3", "name=x"]
+    run.check_same(job, load_job(tiny_job, free), "digest")
+
+
+def test_a_job_that_would_give_another_result_is_refused_with_the_keys_that_differ(
+    run: RunFolder, job: Job, tiny_job: Path
+) -> None:
+    other = load_job(tiny_job, ["optimizer.lr=0.5", "augment.flip=0.5", "log.every_steps=1"])
+    with pytest.raises(JobError) as caught:
+        run.check_same(job, other, "digest")
+    assert str(caught.value) == (
+        f"{run.path}: was started with another job (augment.flip: 0.0 -> 0.5; optimizer.lr: 0.001 -> 0.5); "
+        f"choose another run= or put these keys back"
+    )
+
+
+def test_other_data_are_refused_by_their_digest(run: RunFolder, job: Job) -> None:
+    run.write_environment("a" * 64, 1, torch.device("cpu"))
+    with pytest.raises(JobError, match=r"\(the data's digest: aaaaaaaaaaaa -> bbbbbbbbbbbb\)"):
+        run.check_same(job, job, "b" * 64)
+
+
+def test_auto_is_what_the_run_decided_when_it_was_new(run: RunFolder, job: Job, tiny_job: Path) -> None:
+    decided = dataclasses.replace(job, precision="bf16", memory_format="channels_last")
+    run.check_same(decided, load_job(tiny_job, ["precision=auto", "memory_format=auto"]), "digest")
+
+
+def test_another_precision_than_the_one_decided_is_refused(run: RunFolder, job: Job) -> None:
+    decided = dataclasses.replace(job, precision="bf16")
+    with pytest.raises(JobError, match=r"\(precision: bf16 -> float32\)"):
+        run.check_same(decided, job, "digest")

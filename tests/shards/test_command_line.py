@@ -1,0 +1,95 @@
+"""``python -m shards``: exit statuses and sentences."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shards.__main__ import main
+
+
+def run(*arguments: object) -> int:
+    return main([str(argument) for argument in arguments])
+
+
+def test_a_csv_is_packed_verified_and_inspected(small_csv, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert [run("pack", small_csv, out, "--workers", 1), run("verify", out), run("inspect", out)] == [0, 0, 0]
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"{out}: 70 train, 14 val, 14 test in 3 shards, [\d.]+ s\.", lines[0])
+    assert lines[1] == f"{out}: all 98 samples in 3 shards are as the manifest says."
+    assert lines[2] == "98 images, 8 x 8 grey, from fer2013-csv"
+
+
+def test_packing_twice_says_that_it_is_there(small_csv, tmp_path, capsys):
+    arguments = ("pack", small_csv, tmp_path / "out", "--workers", 1)
+    assert [run(*arguments), run(*arguments)] == [0, 0]
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[1]
+        .endswith("out: holds these samples already (70 train, 14 val, 14 test), byte for byte.")
+    )
+
+
+def test_rejects_are_told_by_count_and_reason(write_csv, tmp_path, capsys):
+    path = write_csv(["3,1 2 3 4,Training", "7,1 2 3 4,Training", "8,1 2 3 4,Training", "3,1 2 3,Training"])
+    assert run("pack", path, tmp_path / "out", "--max-rejects", 3, "--workers", 1) == 0
+    out = capsys.readouterr().out
+    assert f"3 of 4 samples were rejected; {tmp_path / 'out.rejects.csv'} says why:" in out
+    assert "\n      1  row 4: has 3 pixels; it should have 4." in out
+
+
+def test_too_many_rejects_are_a_failure_of_the_work(write_csv, tmp_path, capsys):
+    path = write_csv(["3,1 2 3 4,Training", "7,1 2 3 4,Training"])
+    assert run("pack", path, tmp_path / "out", "--workers", 1) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("shards pack: 1 of 2 samples cannot be used, more than --max-rejects 0, so ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("pack", "nowhere.csv", "out"),
+        ("verify", "nowhere"),
+        ("inspect", "nowhere"),
+        ("verify", "pipe:true"),
+        ("fake", "out", "--train", "0"),
+        ("fake", "out", "--val", "-1"),
+        ("pack", ".", "out", "--format", "csv"),
+        ("pack", "/dev/null", "out", "--format", "folders"),
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_is_two_and_one_sentence(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(rf"shards {arguments[0]}: .+\.\n", error)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments", [(), ("pack",), ("pack", "a", "b", "--workers", "two"), ("unpack", "a")])
+def test_what_argparse_refuses_is_two(arguments):
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments)
+    assert caught.value.code == 2
+
+
+def test_a_folder_that_cannot_be_written_is_refused(small_csv, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run("pack", small_csv, tmp_path / "file" / "out") == 2
+    assert "cannot be made" in capsys.readouterr().err
+
+
+def test_the_module_runs_and_passes_its_status_on(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "shards", "verify", str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"shards verify: {tmp_path}: has no manifest.json")
