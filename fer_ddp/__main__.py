@@ -58,10 +58,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from fer_ddp import distributed
     from fer_ddp.config import load_job
     from fer_ddp.train import train
 
-    train(load_job(options.job, options.overrides))
+    job = load_job(options.job, options.overrides)
+    with distributed.world() as device:
+        train(job, device)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -79,7 +82,9 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise JobError(f"{run.path}: is no run folder (it has no config.yaml); give one such as runs/smoke-seed0")
     job = load_job(run.path / "config.yaml", options.overrides)
     with distributed.world() as device:
-        print(distributed.on_main(lambda: evaluate_run(run, job, device, run.world_size())).text())
+        results = distributed.on_main(lambda: evaluate_run(run, job, device, run.world_size()))
+    if distributed.is_main():
+        print(results.text())
 
 
 if __name__ == "__main__":

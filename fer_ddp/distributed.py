@@ -104,7 +104,8 @@ def broadcast_object(value: T) -> T:
         return value
     box: list[Any] = [value if is_main() else None]
     dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
-    return box[0]
+    received: T = box[0]
+    return received
 
 
 def on_main(function: Callable[[], T]) -> T:
@@ -125,26 +126,22 @@ def on_main(function: Callable[[], T]) -> T:
 
 def on_every_rank(function: Callable[[], T]) -> T:
     """Call ``function`` on each rank; if it fails on one, the same error, with the rank's number, is raised on all."""
-    result, failure = None, None
+    result: T | None = None
+    failure: Exception | None = None
     try:
         result = function()
     except (JobError, RunError, DataError) as error:
         failure = error
+    failures: list[Exception | None] = [failure]
     if world_size() > 1:
-        failures: list[Exception | None] = [None] * world_size()
+        failures = [None] * world_size()
         dist.all_gather_object(failures, failure)
-        for number, error in enumerate(failures):
-            if error is not None:
-                error.args = (f"rank {number}: {error}",)
-                raise error
-    elif failure is not None:
-        raise failure
+    for number, first in enumerate(failures):
+        if first is not None:
+            if world_size() > 1:
+                first.args = (f"rank {number}: {first}",)
+            raise first
     return result  # type: ignore[return-value]
-
-
-def barrier() -> None:
-    """Wait for all ranks."""
-    broadcast_object(None)
 
 
 def data_parallel(network: nn.Module, example: Tensor) -> nn.Module:
@@ -157,12 +154,11 @@ def data_parallel(network: nn.Module, example: Tensor) -> nn.Module:
     if world_size() == 1:
         return network
     device = example.device
-    new_name = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
-    wrapped = DistributedDataParallel(
-        network,
-        device_ids=[device.index] if device.type == "cuda" else None,
-        **{"forward_sync_buffers" if new_name else "broadcast_buffers": False},
-    )
+    # torch 2.14 gave broadcast_buffers another name.
+    renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+    no_broadcast: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
+    device_ids = [device.index] if device.type == "cuda" else None
+    wrapped = DistributedDataParallel(network, device_ids=device_ids, **no_broadcast)
     network.eval()  # no dropout, no running statistics
     for _ in range(2):
         wrapped(example).sum().backward()
@@ -183,7 +179,7 @@ class Agreement:
     """
 
     def __init__(self) -> None:
-        self._group = dist.new_group(backend="gloo") if world_size() > 1 else None
+        self._group: Any = dist.new_group(backend="gloo") if world_size() > 1 else None
         self._pending: tuple[Any, Tensor] | None = None
 
     def ask(self, flag: bool) -> bool:

@@ -36,9 +36,7 @@ class Evaluator:
     def of(job: Job, manifest: Manifest, device: torch.device) -> "Evaluator":
         """The evaluator of ``job``, whose ``auto`` is decided."""
         mean, std = normalization(job.data, manifest, device, compute_dtype(job.precision))
-        return Evaluator(
-            device=device, precision=job.precision, memory_format=job.memory_format, mean=mean, std=std
-        )
+        return Evaluator(device=device, precision=job.precision, memory_format=job.memory_format, mean=mean, std=std)
 
     def probabilities(
         self, network: nn.Module, images: Tensor, between_batches: Callable[[], None] = lambda: None

@@ -51,7 +51,9 @@ class Results:
                     f"{split:<4}  accuracy {m['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}, {m['n']} images)"
                     f"  macro-F1 {m['macro_f1']:.4f}  balanced accuracy {m['balanced_accuracy']:.4f}"
                 )
-        lines.append(f"look at {self.folder}/figures/*.png, {self.folder}/summary.json, {self.folder}/predictions/*.csv")
+        lines.append(
+            f"look at {self.folder}/figures/*.png, {self.folder}/summary.json, {self.folder}/predictions/*.csv"
+        )
         return "\n".join(lines)
 
 
@@ -65,7 +67,8 @@ def evaluate_run(
     """Evaluate the run's chosen weights on the val and test splits of ``job.data.path``.
 
     Writes ``summary.json``, ``predictions/`` and ``figures/`` into the run folder, or, for other data than it was
-    trained on, into ``evaluations/DIGEST/`` there. Raises JobError if the classes differ, RunError without a checkpoint.
+    trained on, into ``evaluations/DIGEST/`` there. Raises JobError if the classes differ, RunError if there is no
+    checkpoint.
     """
     manifest = read_manifest(Path(job.data.path))
     chosen = load_checkpoint(run.checkpoints / f"{BEST if job.select == 'best_val' else LAST}.safetensors")
@@ -91,7 +94,7 @@ def evaluate_run(
         "epochs": chosen["epoch"],
         "class_names": chosen["class_names"],
     }
-    confusion = {}
+    confusion: dict[str, list[list[int]]] = {}
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
     for split in (split for split in ("val", "test") if split in manifest.splits):
         dataset = FERDataset(job.data.path, split)

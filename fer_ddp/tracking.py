@@ -61,13 +61,21 @@ class Tracker:
         def send(run: Any) -> None:
             import wandb
 
+            charts = {}
             for split, counts in confusion.items():
-                rows = [
-                    [class_names[true], class_names[predicted], count]
+                pairs = [
+                    (true, predicted)
                     for true, row in enumerate(counts)
                     for predicted, count in enumerate(row)
+                    for _ in range(count)
                 ]
-                run.log({f"{split}/confusion_matrix": wandb.Table(["label", "predicted", "count"], rows)})
+                charts[f"{split}/confusion_matrix"] = wandb.plot.confusion_matrix(
+                    y_true=[true for true, _ in pairs],
+                    preds=[predicted for _, predicted in pairs],
+                    class_names=class_names,
+                    title=f"Confusion on {split}",
+                )
+            run.log(charts)
             run.summary.update(summary)
             run.finish()
 

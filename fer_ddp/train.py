@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,7 @@ def run_epochs(
 
     def save() -> None:
         state.check_finite()
-        checkpoint = state.state_dict()
-        distributed.on_main(lambda: run.save_state(checkpoint))
+        distributed.on_main(partial(run.save_state, state.state_dict()))
 
     for epoch in range(state.epoch + 1, job.epochs + 1):
         record.begin_epoch(epoch, state.step, steps.end_of_epoch(epoch))
@@ -70,36 +70,37 @@ def run_epochs(
         val = evaluate()
         is_best, stop_now = state.epoch_done(val)
         if is_best:
-            weights = state.weights()
-            distributed.on_main(lambda: save_checkpoint(run.checkpoints / f"{BEST}.safetensors", weights))
-        record.epoch({"epoch": epoch, "step": state.step, "lr": state.lr, "train": train} | ({"val": val} if val else {}))
+            save_best = partial(save_checkpoint, run.checkpoints / f"{BEST}.safetensors", state.weights())
+            distributed.on_main(save_best)
+        record.epoch(
+            {"epoch": epoch, "step": state.step, "lr": state.lr, "train": train} | ({"val": val} if val else {})
+        )
         if stop_now:
             break
 
 
-def train(job: Job) -> None:
-    """Run ``job`` to its end, from wherever its run folder stands.
+def train(job: Job, device: torch.device) -> None:
+    """Run ``job`` to its end, from wherever its run folder stands; to be called inside `distributed.world`.
 
     Raises JobError before anything is written, RunError or shards' DataError if the work fails, Interrupted if a
     signal ended it and the same command goes on.
     """
     stop = StopFlag()
     stop.listen()
-    with distributed.world() as device:
-        run = RunFolder(job.run)
-        job, finished = distributed.on_main(lambda: _open_run(run, job, device))
-        if finished:
-            return
-        try:
-            _train_and_evaluate(run, job, device, stop)
-        except Interrupted:
-            distributed.on_main(lambda: run.write_status("interrupted"))
-            raise
-        except (RunError, DataError) as error:
-            sentence = str(error)
-            if distributed.is_main():
-                run.write_status("failed", error=sentence)
-            raise
+    run = RunFolder(job.run)
+    job, finished = distributed.on_main(lambda: _open_run(run, job, device))
+    if finished:
+        return
+    try:
+        _train_and_evaluate(run, job, device, stop)
+    except Interrupted:
+        distributed.on_main(lambda: run.write_status("interrupted"))
+        raise
+    except (RunError, DataError) as error:
+        sentence = str(error)
+        if distributed.is_main():
+            run.write_status("failed", error=sentence)
+        raise
 
 
 def _open_run(run: RunFolder, job: Job, device: torch.device) -> tuple[Job, bool]:
@@ -146,7 +147,9 @@ def check_job(job: Job, manifest: Manifest, world_size: int) -> None:
     channels = manifest.image_shape[0]
     for key, values in (("data.mean", job.data.mean), ("data.std", job.data.std)):
         if values is not None and len(values) not in (1, channels):
-            raise JobError(f"{key}: has {len(values)} numbers, the images have {channels} channels; give 1 or {channels}")
+            raise JobError(
+                f"{key}: has {len(values)} numbers, the images have {channels} channels; give 1 or {channels}"
+            )
 
 
 def _train_and_evaluate(run: RunFolder, job: Job, device: torch.device, stop: StopFlag) -> None:
@@ -154,7 +157,7 @@ def _train_and_evaluate(run: RunFolder, job: Job, device: torch.device, stop: St
     manifest, world_size = dataset.manifest, distributed.world_size()
     steps = Steps(samples=len(dataset), global_batch_size=job.global_batch_size, world_size=world_size)
     current = CurrentPlaces()
-    state = _build_state(job, manifest, steps, current, device)
+    state = build_state(job, manifest, steps, current, device)
     _go_on(run, state)
     batches = Batches(job, dataset, steps, device)
     weights = balanced_class_weights(manifest.splits["train"].class_counts)
@@ -178,7 +181,7 @@ def _train_and_evaluate(run: RunFolder, job: Job, device: torch.device, stop: St
         tracker.stop()
 
 
-def _build_state(
+def build_state(
     job: Job, manifest: Manifest, steps: Steps, current: CurrentPlaces, device: torch.device
 ) -> TrainingState:
     network = place_network(
@@ -213,7 +216,10 @@ def _go_on(run: RunFolder, state: TrainingState) -> None:
     state.load_state_dict(saved)
     if distributed.is_main():
         run.cut_back(state.step, state.epoch)
-        print(f"{sentence + '; ' if sentence else ''}going on from step {state.step} (epoch {state.epoch} done)", flush=True)
+        print(
+            f"{sentence + '; ' if sentence else ''}going on from step {state.step} (epoch {state.epoch} done)",
+            flush=True,
+        )
 
 
 def _evaluation(

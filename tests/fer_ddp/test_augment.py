@@ -41,6 +41,7 @@ EVERYTHING = AugmentConfig(
 PLAIN = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
 ABOVE_ZERO = -torch.ones(1, 1, 1), torch.ones(1, 1, 1)
 
+NO_MOVE: dict[str, Any] = {"angle": 0.0, "translate": [0.0, 0.0], "scale": 1.0, "shear": [0.0, 0.0]}
 SHAPES = [(1, 48, 48), (3, 48, 48), (1, 40, 56), (3, 56, 40)]
 
 
@@ -91,7 +92,7 @@ def draws(count: int = 4096, seed: int = 0) -> _Draw:
     ids=str,
 )
 def test_the_affine_map_is_torchvisions(move: dict[str, Any], shape: tuple[int, int, int]) -> None:
-    move = {"angle": 0.0, "translate": [0.0, 0.0], "scale": 1.0, "shear": [0.0, 0.0]} | move
+    move = NO_MOVE | move
     batch = to_unit_range(images(3, shape), torch.float32)
     numbers = torch.tensor([move["angle"], *move["translate"], move["scale"], move["shear"][0]])
     matrix = inverse_affine(*numbers[:, None].expand(5, 3))

@@ -137,9 +137,18 @@ def test_plateau_on_the_loss_wants_it_lower() -> None:
     assert used == pytest.approx([LR, LR, LR, LR / 10])
 
 
-def test_only_plateau_needs_val() -> None:
-    names = ("constant", "plateau", "onecycle", "cosine")
-    assert [ScheduleConfig(name=name).needs_val for name in names]  # type: ignore[arg-type] == [False, True, False, False]
+@pytest.mark.parametrize(
+    ("config", "needs_val"),
+    [
+        (ScheduleConfig(), False),
+        (ScheduleConfig(name="plateau"), True),
+        (ScheduleConfig(name="onecycle"), False),
+        (ScheduleConfig(name="cosine"), False),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_only_plateau_needs_val(config: ScheduleConfig, needs_val: bool) -> None:
+    assert config.needs_val is needs_val
 
 
 # Going on

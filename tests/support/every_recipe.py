@@ -1,0 +1,18 @@
+"""Trains every recipe given for its one epoch and evaluates it; started by torchrun once for all of them."""
+
+import sys
+from pathlib import Path
+
+from fer_ddp import distributed
+from fer_ddp.config import load_job
+from fer_ddp.train import train
+
+folder, *recipes = sys.argv[1:]
+with distributed.world() as device:
+    for recipe in recipes:
+        name = Path(recipe).stem
+        overrides = [
+            *(f"data.path={folder}/few", f"run={folder}/{name}", "epochs=1", "global_batch_size=16"),
+            *("wandb.mode=disabled", "precision=float32", "memory_format=channels_last"),
+        ]
+        train(load_job(Path(recipe), overrides), device)

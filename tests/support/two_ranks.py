@@ -1,0 +1,76 @@
+"""What only ranks together can show; started by torchrun, writes what it saw to a JSON file."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from fer_ddp import distributed
+from fer_ddp.batches import Batches
+from fer_ddp.config import load_job
+from fer_ddp.data import FERDataset
+from fer_ddp.dropout import CurrentPlaces
+from fer_ddp.errors import RunError
+from fer_ddp.loss import balanced_class_weights
+from fer_ddp.sequence import Steps
+from fer_ddp.train import build_state
+from fer_ddp.train_step import TrainStep
+
+job_file, out = Path(sys.argv[1]), Path(sys.argv[2])
+
+
+def weights_digest(network: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def train_three_steps(*overrides: str, exchange: bool) -> tuple[list[str], float]:
+    """(each rank's weights after three steps, the global batch's loss at the first step)."""
+    job = load_job(job_file, list(overrides))
+    dataset = FERDataset(job.data.path, "train")
+    steps = Steps(samples=len(dataset), global_batch_size=job.global_batch_size, world_size=distributed.world_size())
+    current = CurrentPlaces()
+    state = build_state(job, dataset.manifest, steps, current, device)
+    batches = Batches(job, dataset, steps, device)
+    weights = balanced_class_weights(dataset.manifest.splits["train"].class_counts)
+    wrapped = distributed.data_parallel(state.network, batches[0].images[:2]) if exchange else state.network
+    step = TrainStep(job=job, state=state, wrapped=wrapped, current=current, class_weights=weights)
+    first_loss = distributed.all_reduce_sum(step(batches[0])).item()
+    step(batches[1])
+    step(batches[2])
+    mine = torch.tensor(list(bytes.fromhex(weights_digest(state.network))))
+    return [bytes(row.tolist()).hex() for row in distributed.all_gather(mine)], first_loss
+
+
+def fail_on_rank_one() -> str:
+    def work() -> None:
+        if distributed.rank() == 1:
+            raise RunError("this shard is damaged")
+
+    try:
+        distributed.on_every_rank(work)
+    except RunError as error:
+        return str(error)
+    return "nothing was raised"
+
+
+def agreement_steps() -> list[bool]:
+    agreement = distributed.Agreement()
+    return [agreement.ask(distributed.rank() == 1 and step == 1) for step in range(4)]
+
+
+seen = {}
+with distributed.world() as device:
+    common = ("precision=float64", "loss.class_weights=balanced", "loss.label_smoothing=0.1")
+    seen["weights"], seen["first_loss"] = train_three_steps(*common, exchange=True)
+    seen["weights_without_exchange"], _ = train_three_steps(*common, exchange=False)
+    seen["failure"] = fail_on_rank_one()
+    answers = torch.tensor(agreement_steps())
+    seen["agreement"] = distributed.all_gather(answers).tolist()
+    seen["from_main"] = distributed.on_main(distributed.rank)
+    if distributed.is_main():
+        out.write_text(json.dumps(seen))
