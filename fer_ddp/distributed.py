@@ -1,7 +1,10 @@
 """The only module that talks to torch.distributed. Unlaunched, the world has one rank and every call is a no-op."""
 
 import inspect
+import logging
 import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -144,6 +147,15 @@ def on_every_rank(function: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]
 
 
+def lost_a_rank(error: RuntimeError) -> bool:
+    """Whether a collective failed because another rank is gone."""
+    return world_size() > 1 and (
+        isinstance(error, dist.DistBackendError | dist.DistNetworkError | dist.DistStoreError)
+        or "gloo" in str(error)
+        or "Connection closed by peer" in str(error)
+    )
+
+
 def data_parallel(network: nn.Module, example: Tensor) -> nn.Module:
     """Wrap ``network`` so that its gradients are the mean over ranks; a world of one is left as it is.
 
@@ -194,3 +206,27 @@ class Agreement:
         total = torch.tensor([int(flag)])
         self._pending = (dist.all_reduce(total, group=self._group, async_op=True), total)
         return answer
+
+
+def torchrun(arguments: list[str]) -> int:
+    """torchrun, quiet: its traceback and its log of failed ranks are left out, since rank zero has said why.
+
+    A rank that a signal killed could not say so itself, so that is said here. Returns the exit status: 0, or 1 if a
+    rank failed or a signal ended it.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main
+
+    logging.disable(logging.ERROR)
+    try:
+        main(arguments)
+    except ChildFailedError as error:
+        for rank_number, failure in sorted(error.failures.items()):
+            if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:  # SIGTERM is torchrun's own to the others
+                name = signal.Signals(-failure.exitcode).name
+                print(f"error: rank {rank_number} was killed by {name}", file=sys.stderr, flush=True)
+        return 1
+    except SignalException:
+        return 1
+    return 0

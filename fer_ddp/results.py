@@ -109,8 +109,10 @@ def evaluate_run(
             probabilities,
             dataset.class_names,
         )
-        _draw(folder / "figures", split, dataset, probabilities, metrics, confusion[split])
-    curves = figures.plot_learning_curves(run.read_lines("metrics.jsonl"))
+        _draw(
+            folder / "figures", f"{job.name}, {split} split", split, dataset, probabilities, metrics, confusion[split]
+        )
+    curves = figures.plot_learning_curves(run.read_lines("metrics.jsonl"), subject=job.name)
     figures.save_figure(curves, folder / "figures" / "curves.png")
     write_json(folder / "summary.json", summary)
     return Results(summary=summary, confusion=confusion, folder=folder)
@@ -126,6 +128,7 @@ def _evaluated_weights(chosen: dict[str, Any]) -> dict[str, Any]:
 
 def _draw(
     folder: Path,
+    subject: str,
     split: str,
     dataset: FERDataset,
     probabilities: NDArray[np.floating[Any]],
@@ -134,11 +137,11 @@ def _draw(
 ) -> None:
     labels, predicted = dataset.labels.numpy(), probabilities.argmax(axis=1)
     sheet = figures.plot_worst_errors(
-        dataset.images.numpy(), labels, predicted, probabilities.max(axis=1), dataset.class_names
+        dataset.images.numpy(), labels, predicted, probabilities.max(axis=1), dataset.class_names, subject=subject
     )
     drawings = {
-        "confusion": figures.plot_confusion_matrix(confusion, dataset.class_names, f"Confusion on {split}"),
-        "per_class": figures.plot_per_class(metrics["per_class"]),
+        "confusion": figures.plot_confusion_matrix(confusion, dataset.class_names, f"Confusion: {subject}"),
+        "per_class": figures.plot_per_class(metrics["per_class"], subject=subject),
         "worst_errors": sheet,
     }
     for name, figure in drawings.items():

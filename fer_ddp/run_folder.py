@@ -106,6 +106,10 @@ class RunFolder:
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Replace the last checkpoint, keeping the one before it."""
+        for name in ("steps.jsonl", "metrics.jsonl"):  # a state is never ahead of the lines that it stands for
+            if (self.path / name).exists():
+                with open(self.path / name, "rb") as lines:
+                    os.fsync(lines.fileno())
         last = self.checkpoints / f"{LAST}.safetensors"
         if last.exists():
             os.replace(last, self.checkpoints / f"{PREVIOUS}.safetensors")

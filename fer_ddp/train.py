@@ -93,28 +93,42 @@ def train(job: Job, device: torch.device) -> None:
         return
     try:
         _train_and_evaluate(run, job, device, stop)
-    except Interrupted:
-        distributed.on_main(lambda: run.write_status("interrupted"))
-        raise
-    except (RunError, DataError) as error:
-        sentence = str(error)
+    except (Interrupted, JobError, RunError, DataError) as error:
         if distributed.is_main():
-            run.write_status("failed", error=sentence)
+            run.write_status("interrupted" if isinstance(error, Interrupted) else "failed", message=str(error))
         raise
+    except RuntimeError as error:
+        failure = _in_words(error, job)
+        if failure is None:
+            raise
+        if distributed.is_main():
+            run.write_status("failed", message=str(failure))
+        raise failure from None
+
+
+def _in_words(error: RuntimeError, job: Job) -> RunError | None:
+    """What torch's error means to a user; None for a mistake of ours."""
+    if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error):
+        size = job.micro_batch_size or job.global_batch_size // distributed.world_size()
+        return RunError(
+            f"rank {distributed.rank()} is out of memory with {size} images at once; "
+            f"set micro_batch_size={max(size // 2, 1)}"
+        )
+    if distributed.lost_a_rank(error):
+        return RunError("another rank ended; what it said, or the system's log, tells why. The same command goes on")
+    return None
 
 
 def _open_run(run: RunFolder, job: Job, device: torch.device) -> tuple[Job, bool]:
     """On rank zero: check the job, decide what is ``auto``, write what the run is. Returns (job, already finished)."""
     manifest = read_manifest(Path(job.data.path))
-    check_job(job, manifest, distributed.world_size())
+    saved = check_run(run, job, manifest, distributed.world_size())
     network = build_network(job.model, seed=job.seed, manifest=manifest, current=CurrentPlaces())
-    saved = run.saved_job()
     if saved is None:
         precision, memory_format = decide(network, device, manifest.image_shape, job.precision, job.memory_format)
     else:
-        run.check_same(saved, job, manifest.digest)
         precision, memory_format = saved.precision, saved.memory_format
-    job = dataclasses.replace(job, precision=precision, memory_format=memory_format)  # type: ignore[arg-type]
+    job = dataclasses.replace(job, precision=precision, memory_format=memory_format)
     if run.status().get("state") == "finished":
         print(f"{run.path}: this run is finished; choose another run= to train again", flush=True)
         return job, True
@@ -122,6 +136,18 @@ def _open_run(run: RunFolder, job: Job, device: torch.device) -> tuple[Job, bool
     run.save_job(job)
     run.write_environment(manifest.digest, distributed.world_size(), device)
     return job, False
+
+
+def check_run(run: RunFolder, job: Job, manifest: Manifest, world_size: int) -> Job | None:
+    """Whether ``job`` can run on these data and ranks, and go on in this folder. Raises JobError.
+
+    Returns the job that the run was started with, None if it is new.
+    """
+    check_job(job, manifest, world_size)
+    saved = run.saved_job()
+    if saved is not None:
+        run.check_same(saved, job, manifest.digest)
+    return saved
 
 
 def check_job(job: Job, manifest: Manifest, world_size: int) -> None:
@@ -184,6 +210,7 @@ def _train_and_evaluate(run: RunFolder, job: Job, device: torch.device, stop: St
 def build_state(
     job: Job, manifest: Manifest, steps: Steps, current: CurrentPlaces, device: torch.device
 ) -> TrainingState:
+    """The state at step 0, on ``device``; the network's dropout follows ``current``."""
     network = place_network(
         build_network(job.model, seed=job.seed, manifest=manifest, current=current),
         device=device,
@@ -211,15 +238,14 @@ def build_state(
 def _go_on(run: RunFolder, state: TrainingState) -> None:
     """Load the last checkpoint, if there is one, and cut the written lines back to it."""
     saved, sentence = distributed.on_main(run.load_state)
-    if saved is None:
+    if saved is not None:
+        state.load_state_dict(saved)
+    if not distributed.is_main():
         return
-    state.load_state_dict(saved)
-    if distributed.is_main():
-        run.cut_back(state.step, state.epoch)
-        print(
-            f"{sentence + '; ' if sentence else ''}going on from step {state.step} (epoch {state.epoch} done)",
-            flush=True,
-        )
+    run.cut_back(state.step, state.epoch)
+    if saved is not None:
+        told = f"{sentence}; " if sentence else ""
+        print(f"{told}going on from step {state.step} (epoch {state.epoch} done)", flush=True)
 
 
 def _evaluation(

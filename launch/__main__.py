@@ -10,10 +10,11 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     from fer_ddp.errors import Interrupted, JobError, RunError
     from launch.local import run_local
+    from shards.errors import DataError
 
     try:
         run_local(options.job, options.overrides, options.ranks)
-    except (JobError, RunError, Interrupted) as error:
+    except (JobError, RunError, Interrupted, DataError) as error:
         word = "interrupted" if isinstance(error, Interrupted) else "error"
         print(f"{word}: {error}", file=sys.stderr)
         return error.exit_status

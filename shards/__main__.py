@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _writing_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seed", type=int, default=0, help="of the order of the samples (0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the order of the samples (0)")
     parser.add_argument(
         "--shard-samples", type=int, default=2048, metavar="N", help="samples in a shard at most (2048)"
     )

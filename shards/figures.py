@@ -6,6 +6,7 @@ Plain matplotlib ``Figure`` objects without pyplot: nothing global, no display. 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from shards.manifest import Manifest
 
@@ -31,6 +32,7 @@ def plot_distribution(manifest: Manifest) -> Figure:
         panel.bar_label(bars, counts, padding=4, fontsize=9, color=_INK)
         panel.set_title(f"{name}: {split.samples:,} images", fontsize=11, loc="left", color=_INK)
         panel.set_xlim(0, widest * 1.55)
+        panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         panel.set_xlabel("per cent of the split", fontsize=9, color=_INK)
         panel.spines[["top", "right", "left"]].set_visible(False)
         panel.tick_params(axis="y", length=0, labelsize=10, labelcolor=_INK)

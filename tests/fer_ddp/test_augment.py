@@ -228,6 +228,18 @@ def test_parameters_are_uncorrelated() -> None:
     assert 2 * stats.norm.sf(worst) * pairs > IMPLAUSIBLE
 
 
+def test_flip_blur_and_erasing_happen_independently() -> None:
+    batch = images(1000, (1, 8, 8))
+    blurred = augmented(batch, AugmentConfig(blur_probability=0.5, blur_sigma=(1.0, 2.0)))
+    happened = {
+        "flip": flipped_samples(batch, augmented(batch, AugmentConfig(flip=0.5))),
+        "blur": (blurred != to_unit_range(batch, torch.float64)).any(dim=(1, 2, 3)),
+        "erasing": erased(1000, AugmentConfig(erasing_probability=0.5), (1, 8, 8)).any(dim=(1, 2)),
+    }
+    combinations = 4 * happened["flip"] + 2 * happened["blur"] + happened["erasing"]
+    assert stats.chisquare(combinations.bincount(minlength=8).numpy()).pvalue > IMPLAUSIBLE
+
+
 def applied_angles(count: int) -> Tensor:
     """Degrees by which a spot right of the centre was turned, clockwise."""
     batch = torch.zeros(count, 1, 65, 65, dtype=torch.uint8)
@@ -477,6 +489,13 @@ def test_with_both_on_half_of_the_pairs_are_cut() -> None:
     assert stats.binomtest(int(cut.sum()), 1000, 0.5).pvalue > IMPLAUSIBLE
 
 
+def test_which_pairs_are_cut_does_not_depend_on_the_size_of_the_cut() -> None:
+    output = mixed(1000, BOTH)[0][::2]
+    cut = ((output == 0) | (output == 1)).all(dim=(1, 2, 3))
+    share = mixed(1000, replace(BOTH, mixup_alpha=0.0))[1][::2, 0]
+    assert stats.ks_2samp(share[cut].numpy(), share[~cut].numpy()).pvalue > IMPLAUSIBLE
+
+
 def test_turning_cutmix_on_does_not_change_the_pairs_that_are_mixed() -> None:
     both, alone = mixed(200, BOTH)[0], mixed(200, replace(BOTH, cutmix_alpha=0.0))[0]
     cut = ((both == 0) | (both == 1)).all(dim=(1, 2, 3))
@@ -495,10 +514,11 @@ def test_a_pair_is_mixed_alike_in_every_batch(parts: list[int]) -> None:
     assert torch.equal(torch.cat([piece[1] for piece in pieces]), whole[1])
 
 
-def test_float32_images_and_float64_targets_keep_their_dtypes() -> None:
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float64), (torch.float64, torch.float32)], ids=str)
+def test_mixed_images_and_targets_keep_their_dtypes(dtypes: tuple[torch.dtype, torch.dtype]) -> None:
     batch, targets = pairs(4)
-    output = mix_pairs(batch.float(), targets, torch.arange(8), BOTH, 0)
-    assert [tensor.dtype for tensor in output] == [torch.float32, torch.float64]
+    output = mix_pairs(batch.to(dtypes[0]), targets.to(dtypes[1]), torch.arange(8), BOTH, 0)
+    assert (output[0].dtype, output[1].dtype) == dtypes
 
 
 # What is refused

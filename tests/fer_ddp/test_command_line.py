@@ -169,7 +169,7 @@ def test_a_truncated_tar_fails_the_run_with_the_files_name(
     sentence = line.removeprefix("error: ")
     assert f"{tar}: has {len(whole) // 2} bytes, the manifest says {len(whole)}" in sentence
     status = json.loads((run_path / "status.json").read_text())
-    assert (status["state"], status["error"]) == ("failed", sentence)
+    assert (status["state"], status["message"]) == ("failed", sentence)
     assert [path for path in run_path.rglob("*") if path.suffix in (".safetensors", ".csv", ".jsonl", ".png")] == []
 
 

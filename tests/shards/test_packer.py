@@ -146,7 +146,12 @@ def test_a_failure_leaves_nothing_half_written(write_csv, pack_source, tmp_path)
 def test_an_interrupt_leaves_nothing_half_written(number, tmp_path):
     command = [sys.executable, "-m", "shards", "fake", str(tmp_path / "out"), "--train", "100000", "--workers", "1"]
     process = subprocess.Popen(
-        command, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".out.partial-*/pixels.bin")) and time.monotonic() < deadline:
@@ -207,6 +212,10 @@ def test_images_that_differ_in_trailing_zeros_only_are_no_duplicates(write_csv, 
     assert duplicates.within == {"train": 0}
 
 
+def test_images_that_differ_are_no_duplicates(small_set):
+    assert read_manifest(small_set).duplicates.within == {"train": 0, "val": 0, "test": 0}
+
+
 def test_faces_are_the_same_on_any_number_of_workers(tmp_path):
     faces = partial(scan_faces, Faces(train=450, val=7, test=0, seed=3))
     one, two = (pack(faces, tmp_path / str(workers), workers=workers).manifest for workers in (1, 2))
@@ -224,6 +233,13 @@ def test_torch_and_webdataset_are_not_imported_by_reading_or_packing(tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert result.stdout.splitlines()[-1] == "[]", result.stderr
+
+
+def test_a_worker_that_writes_shards_does_not_import_torch():
+    """It would take seconds; webdataset does without."""
+    code = "import sys; from shards.writer import _tar_writer; print(_tar_writer().__name__, 'torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert result.stdout == "TarWriter False\n", result.stderr
 
 
 def test_the_mix_of_a_split_does_not_follow_that_of_another():

@@ -1,0 +1,33 @@
+"""Trains a job, and is killed inside the write of a checkpoint: ``killed_in_write.py NUMBER BYTES JOB OVERRIDES``.
+
+The NUMBERth checkpoint write of rank zero ends after BYTES bytes (a share of the file, 0 to 1) with SIGKILL.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from fer_ddp import checkpoint, distributed
+from fer_ddp.__main__ import main
+
+number, share, *arguments = sys.argv[1:]
+writes = 0
+real = checkpoint.write_whole
+
+
+def write_or_die(path: Path, content: bytes) -> None:
+    global writes
+    writes += 1
+    if writes < int(number):
+        real(path, content)
+        return
+    with open(path.with_name(f".{path.name}.tmp"), "wb") as file:
+        file.write(content[: int(len(content) * float(share))])
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if distributed.is_main():
+    checkpoint.write_whole = write_or_die
+sys.exit(main(["train", *arguments]))
