@@ -23,7 +23,7 @@ run: setup data/fake ## pack synthetic faces, train the smoke recipe on them, ev
 	$(BIN)/python -m launch local jobs/smoke.yaml
 
 test: setup ## run the tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: setup ## check style and types, change nothing
 	$(BIN)/ruff check .

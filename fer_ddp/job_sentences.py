@@ -104,8 +104,8 @@ def _alike(name: str, known: dict[str, str]) -> list[str]:
     """Those of ``known`` (whole key: its last part) with all words of ``name`` or the reverse; else the closest."""
     words = _words(name)
     shared = [whole for whole, key in known.items() if words <= _words(key) or _words(key) <= words]
-    by_key = {key.lower(): whole for whole, key in known.items()}
-    return shared or [by_key[key] for key in difflib.get_close_matches(name.lower(), by_key, n=1)]
+    by_key = {key: whole for whole, key in known.items()}
+    return shared or [by_key[key] for key in difflib.get_close_matches(name, by_key, n=1)]
 
 
 def _words(key: str) -> set[str]:

@@ -149,9 +149,8 @@ class RunFolder:
         path = self.path / name
         if not path.exists():
             return []
-        text = path.read_text(encoding="utf-8")
         lines = []
-        for number, line in enumerate(text[: text.rfind("\n") + 1].split("\n")[:-1], start=1):
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
             try:
                 lines.append(json.loads(line))
             except ValueError:

@@ -35,7 +35,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def close_file(path: Path) -> str:
     """``; did you mean ...?`` if a YAML file of nearly this name lies beside ``path``, else nothing."""
     names = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-    close = difflib.get_close_matches(path.name, names, n=1) or difflib.get_close_matches(path.name + ".yaml", names, 1)
+    close = difflib.get_close_matches(path.name, names, n=1)
     return f"; did you mean {path.parent / close[0]}?" if close else ""
 
 

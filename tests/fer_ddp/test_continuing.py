@@ -146,7 +146,7 @@ def test_a_damaged_last_state_gives_way_to_the_one_before_it(
     content[len(content) // 2] ^= 1
     last.write_bytes(content)
     done = torchrun(1, *words(job, run))
-    assert (done.returncode, "going on from the one before it" in done.stdout) == (0, True)
+    assert (done.returncode, "the one before it serves" in done.stdout) == (0, True)
     same_files(run, undisturbed(1))
 
 

@@ -134,13 +134,14 @@ def test_another_data_set_has_a_cache_of_its_own(faces: Path, own_cache: Path, t
     assert (names, len(list(own_cache.iterdir()))) == (["angry", "furious"], 2)
 
 
-def test_what_is_done_to_the_tensors_stays_out_of_the_cache(faces: Path, own_cache: Path) -> None:
+def test_what_is_done_to_the_tensors_stays_out_of_the_cache(faces: Path, own_cache: Path, decoded: Path) -> None:
     dataset = FERDataset(faces, "train")
     dataset.images.zero_()
     dataset.labels.zero_()
     again = FERDataset(faces, "train")
     assert again.images.any()
     assert again.labels.any()
+    assert decoded.read_text() == "train\n"
 
 
 def test_a_webdataset_folder_without_a_manifest_is_scanned(faces: Path, tmp_path: Path) -> None:

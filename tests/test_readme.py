@@ -1,0 +1,56 @@
+"""The README's commands run, in its order, and its links lead somewhere."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+
+
+def write_small_csv(path: Path) -> None:
+    """FER2013's format with 128 + 14 + 14 images of noise."""
+    generator = np.random.default_rng(0)
+    rows = ["emotion,pixels,Usage"]
+    for usage, count in (("Training", 128), ("PublicTest", 14), ("PrivateTest", 14)):
+        for row in range(count):
+            pixels = generator.integers(0, 256, 48 * 48)
+            rows.append(f"{row % 7},{' '.join(map(str, pixels))},{usage}")
+    path.write_text("\n".join(rows) + "\n")
+
+
+def test_the_commands_on_fer2013_run_one_after_another(tmp_path: Path) -> None:
+    write_small_csv(tmp_path / "fer2013.csv")
+    (tmp_path / "jobs").symlink_to(ROOT / "jobs")
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    outcomes = []
+    for command in COMMANDS:
+        if command.startswith(("make", ". ")):
+            continue
+        shortened = f"{command} epochs=1" if ".yaml" in command else command
+        done = subprocess.run(
+            shortened, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
+        )
+        outcomes.append((command, done.returncode, done.stderr if done.returncode else ""))
+    assert [command for command, _, _ in outcomes if " train " in command]
+    assert outcomes == [(command, 0, "") for command, _, _ in outcomes]
+
+
+def test_the_make_targets_exist() -> None:
+    targets = {command.split()[1] for command in COMMANDS if command.startswith("make ")}
+    listed = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert targets
+    assert [target for target in sorted(targets) if f"make {target} " not in listed] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", *(str(p.relative_to(ROOT)) for p in (ROOT / "docs").glob("*.md"))])
+def test_links_to_files_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    targets = [target for target in re.findall(r"\]\(([^)#]+)", text) if not target.startswith("http")]
+    assert [target for target in targets if not ((ROOT / page).parent / target).exists()] == []
