@@ -19,6 +19,9 @@ class NoRecord:
     def step(self) -> None:
         """Nothing."""
 
+    def steps_done(self) -> None:
+        """Nothing."""
+
     def log_step(self, line: dict[str, Any]) -> None:
         """Nothing."""
 
@@ -33,7 +36,7 @@ class Record(NoRecord):
         self._run, self._tracker = run, tracker
         self._epochs, self._global_batch_size = epochs, global_batch_size
         self._bar: tqdm[Any] | None = None
-        self._first_step, self._last_step, self._started = 0, 0, 0.0
+        self._first_step, self._last_step, self._started, self._train_seconds = 0, 0, 0.0, 0.0
 
     def begin_epoch(self, epoch: int, first_step: int, last_step: int) -> None:
         """Before the epoch's first step here."""
@@ -52,23 +55,32 @@ class Record(NoRecord):
         assert self._bar is not None
         self._bar.update()
 
+    def steps_done(self) -> None:
+        """After the epoch's last step, before its evaluation."""
+        assert self._bar is not None
+        self._bar.close()
+        self._train_seconds = time.perf_counter() - self._started
+
     def log_step(self, line: dict[str, Any]) -> None:
         """``line`` goes into ``steps.jsonl``."""
         self._run.append_line("steps.jsonl", line)
 
     def epoch(self, line: dict[str, Any]) -> None:
         """After each epoch's evaluation; ``line`` goes into ``metrics.jsonl``."""
-        assert self._bar is not None
-        self._bar.close()
-        seconds = time.perf_counter() - self._started
-        rate = (self._last_step - self._first_step) * self._global_batch_size / seconds
+        images = (self._last_step - self._first_step) * self._global_batch_size
+        timing = {
+            "epoch": line["epoch"],
+            "seconds": time.perf_counter() - self._started,
+            "train_seconds": self._train_seconds,
+            "images_per_second": images / self._train_seconds,
+        }
         self._run.append_line("metrics.jsonl", line)
-        self._run.append_line("timing.jsonl", {"epoch": line["epoch"], "seconds": seconds, "images_per_second": rate})
+        self._run.append_line("timing.jsonl", timing)
         self._tracker.epoch(line)
-        print(epoch_sentence(line, self._epochs, seconds, rate), flush=True)
+        print(epoch_sentence(line, self._epochs, timing), flush=True)
 
 
-def epoch_sentence(line: dict[str, Any], epochs: int, seconds: float, rate: float) -> str:
+def epoch_sentence(line: dict[str, Any], epochs: int, timing: dict[str, float]) -> str:
     """One line for an epoch: what was learned, how it validates, how fast it went."""
     train = f"train loss {line['train']['loss']:.4f} accuracy {line['train']['accuracy']:.4f}"
     val = line.get("val")
@@ -76,5 +88,5 @@ def epoch_sentence(line: dict[str, Any], epochs: int, seconds: float, rate: floa
     width = len(str(epochs))
     return (
         f"epoch {line['epoch']:>{width}}/{epochs}  {train}{measured}  lr {line['lr']:.2e}  "
-        f"{seconds:.1f} s  {rate:,.0f} images/s"
+        f"{timing['seconds']:.1f} s  {timing['images_per_second']:,.0f} images/s"
     )

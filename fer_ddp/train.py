@@ -17,6 +17,7 @@ from fer_ddp.dropout import CurrentPlaces
 from fer_ddp.ema import build_ema
 from fer_ddp.errors import Interrupted, JobError, RunError
 from fer_ddp.evaluate import Evaluator
+from fer_ddp.job_checks import check_run
 from fer_ddp.loss import balanced_class_weights
 from fer_ddp.network import build_network, place_network
 from fer_ddp.optim import build_optimizer
@@ -65,6 +66,7 @@ def run_epochs(
                 raise Interrupted(f"stopped by {stop.signal_name or 'a signal'} after step {state.step}")
             if job.checkpoint.every_steps and state.step % job.checkpoint.every_steps == 0:
                 save()
+        record.steps_done()
         save()  # before the evaluation, which is made again if it is interrupted
         train = state.train_metrics(steps.end_of_epoch(epoch) - steps.end_of_epoch(epoch - 1))
         val = evaluate()
@@ -136,46 +138,6 @@ def _open_run(run: RunFolder, job: Job, device: torch.device) -> tuple[Job, bool
     run.save_job(job)
     run.write_environment(manifest.digest, distributed.world_size(), device)
     return job, False
-
-
-def check_run(run: RunFolder, job: Job, manifest: Manifest, world_size: int) -> Job | None:
-    """Whether ``job`` can run on these data and ranks, and go on in this folder. Raises JobError.
-
-    Returns the job that the run was started with, None if it is new.
-    """
-    check_job(job, manifest, world_size)
-    saved = run.saved_job()
-    if saved is not None:
-        run.check_same(saved, job, manifest.digest)
-    return saved
-
-
-def check_job(job: Job, manifest: Manifest, world_size: int) -> None:
-    """Whether ``job`` can run on these data and ranks. Raises JobError."""
-    if "train" not in manifest.splits:
-        raise JobError(f"{job.data.path}: has no train split, only {', '.join(manifest.splits)}; pack one with train")
-    if "val" not in manifest.splits:
-        needing = {
-            "select=best_val": job.select == "best_val",
-            "schedule.name=plateau": job.schedule.needs_val,
-            "early_stopping": job.early_stopping.patience_epochs is not None,
-        }
-        for key in (key for key, needed in needing.items() if needed):
-            raise JobError(f"{key}: needs a val split, and {job.data.path} has none; pack one with val, or change this")
-    steps = Steps(
-        samples=manifest.splits["train"].samples, global_batch_size=job.global_batch_size, world_size=world_size
-    )
-    if job.augment.mixes and (steps.local_batch_size % 2 or (job.micro_batch_size or 2) % 2):
-        raise JobError(
-            f"augment: mixup and cutmix pair neighbours, so each rank's batch (and micro_batch_size) must be even, "
-            f"not {steps.local_batch_size}; choose a global_batch_size that is a multiple of {2 * world_size}"
-        )
-    channels = manifest.image_shape[0]
-    for key, values in (("data.mean", job.data.mean), ("data.std", job.data.std)):
-        if values is not None and len(values) not in (1, channels):
-            raise JobError(
-                f"{key}: has {len(values)} numbers, the images have {channels} channels; give 1 or {channels}"
-            )
 
 
 def _train_and_evaluate(run: RunFolder, job: Job, device: torch.device, stop: StopFlag) -> None:

@@ -11,9 +11,9 @@ import torch
 
 from fer_ddp.config import load_job
 from fer_ddp.errors import Interrupted, JobError, RunError
+from fer_ddp.job_checks import check_run
 from fer_ddp.run_folder import RunFolder
 from fer_ddp.signals import STOP_SIGNALS
-from fer_ddp.train import check_run
 from shards.manifest import read_manifest
 
 RANKS_WITHOUT_GPU = 2

@@ -14,21 +14,16 @@ import yaml
 # Before torch is loaded, here and in whatever the tests start: small networks are quickest on one thread.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-LEFT_OUT = pytest.StashKey[Counter[str]]()
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slurm", action="store_true", help="run the tests that start a private SLURM cluster")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    left_out: Counter[str] = Counter()
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         missing = _missing(item)
         if missing:
-            left_out[missing] += 1
             item.add_marker(pytest.mark.skip(reason=f"needs {missing}"))
-    config.stash[LEFT_OUT] = left_out
 
 
 def _missing(item: pytest.Item) -> str | None:
@@ -45,11 +40,10 @@ def _missing(item: pytest.Item) -> str | None:
     return None
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    left_out = config.stash.get(LEFT_OUT, Counter())
-    parts = [
-        f"{count} {'tests that need' if count > 1 else 'test that needs'} {what}" for what, count in left_out.items()
-    ]
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    # From the reports, since with several processes the tests are collected in the others.
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped"))
+    parts = [f"{count} {'tests' if count > 1 else 'test'} ({reason})" for reason, count in sorted(reasons.items())]
     terminalreporter.write_line(f"left out: {', '.join(parts) or 'nothing'}")
 
 

@@ -14,8 +14,8 @@ import pytest
 from fer_ddp.__main__ import main
 from fer_ddp.config import load_job
 from fer_ddp.errors import JobError
+from fer_ddp.job_checks import check_job
 from fer_ddp.signals import STOP_SIGNALS
-from fer_ddp.train import check_job
 from shards.manifest import read_manifest
 
 Command = Callable[..., tuple[int, str]]

@@ -337,7 +337,8 @@ def test_a_long_title_is_broken_and_stays_inside_the_figure() -> None:
     figure.draw_without_rendering()
     headline, detail = (text.get_window_extent() for text in figure.texts)
     assert "\n" in figure.texts[0].get_text()
-    assert headline.x1 < figure.bbox.x1 and headline.y0 > detail.y1 - 0.5
+    assert headline.x1 < figure.bbox.x1
+    assert headline.y0 > detail.y1 - 0.5
 
 
 def test_a_dollar_in_a_class_name_is_no_formula(tmp_path: Path) -> None:

@@ -12,10 +12,7 @@ from shards.packer import pack
 from shards.reader import read_split
 from shards.sources.detect import source_of
 
-pytestmark = [
-    pytest.mark.real_data,
-    pytest.mark.skipif("FER2013_DATA" not in os.environ, reason="FER2013_DATA names no folder with make_csv.py"),
-]
+pytestmark = pytest.mark.real_data
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,47 @@
+"""Whether a job fits its data, the number of ranks and the run folder; asked before anything starts."""
+
+from fer_ddp.config import Job
+from fer_ddp.errors import JobError
+from fer_ddp.run_folder import RunFolder
+from fer_ddp.sequence import Steps
+from shards.manifest import Manifest
+
+
+def check_run(run: RunFolder, job: Job, manifest: Manifest, world_size: int) -> Job | None:
+    """Whether ``job`` can run on these data and ranks, and go on in this folder. Raises JobError.
+
+    Returns the job that the run was started with, None if it is new.
+    """
+    check_job(job, manifest, world_size)
+    saved = run.saved_job()
+    if saved is not None:
+        run.check_same(saved, job, manifest.digest)
+    return saved
+
+
+def check_job(job: Job, manifest: Manifest, world_size: int) -> None:
+    """Whether ``job`` can run on these data and ranks. Raises JobError."""
+    if "train" not in manifest.splits:
+        raise JobError(f"{job.data.path}: has no train split, only {', '.join(manifest.splits)}; pack one with train")
+    if "val" not in manifest.splits:
+        needing = {
+            "select=best_val": job.select == "best_val",
+            "schedule.name=plateau": job.schedule.needs_val,
+            "early_stopping": job.early_stopping.patience_epochs is not None,
+        }
+        for key in (key for key, needed in needing.items() if needed):
+            raise JobError(f"{key}: needs a val split, and {job.data.path} has none; pack one with val, or change this")
+    steps = Steps(
+        samples=manifest.splits["train"].samples, global_batch_size=job.global_batch_size, world_size=world_size
+    )
+    if job.augment.mixes and (steps.local_batch_size % 2 or (job.micro_batch_size or 2) % 2):
+        raise JobError(
+            f"augment: mixup and cutmix pair neighbours, so each rank's batch (and micro_batch_size) must be even, "
+            f"not {steps.local_batch_size}; choose a global_batch_size that is a multiple of {2 * world_size}"
+        )
+    channels = manifest.image_shape[0]
+    for key, values in (("data.mean", job.data.mean), ("data.std", job.data.std)):
+        if values is not None and len(values) not in (1, channels):
+            raise JobError(
+                f"{key}: has {len(values)} numbers, the images have {channels} channels; give 1 or {channels}"
+            )
