@@ -2,10 +2,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup run test lint format clean
+.PHONY: help setup run test test-long lint format clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.done ## make the environment in .venv (about 2 minutes; 6 GB with torch's CUDA build)
 
@@ -24,6 +24,9 @@ run: setup data/fake ## pack synthetic faces, train the smoke recipe on them, ev
 
 test: setup ## run the tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+test-long: setup ## run the tests that kill long runs many times (about an hour)
+	$(BIN)/python -m pytest -q --long -m long
 
 lint: setup ## check style and types, change nothing
 	$(BIN)/ruff check .

@@ -17,6 +17,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slurm", action="store_true", help="run the tests that start a private SLURM cluster")
+    parser.addoption("--long", action="store_true", help="run the tests that take many minutes")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,6 +31,8 @@ def _missing(item: pytest.Item) -> str | None:
     """What ``item`` needs and this session has not."""
     if item.get_closest_marker("slurm") and not item.config.getoption("slurm"):
         return "SLURM (pytest --slurm)"
+    if item.get_closest_marker("long") and not item.config.getoption("long"):
+        return "time (make test-long)"
     if item.get_closest_marker("real_data") and "FER2013_DATA" not in os.environ:
         return "FER2013_DATA"
     if item.get_closest_marker("gpu"):

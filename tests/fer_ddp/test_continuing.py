@@ -16,6 +16,7 @@ import yaml
 from launching import ROOT, command, run_files, torchrun
 
 STEPS = 30
+LONG_STEPS = 200
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +47,31 @@ def job(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def long_job(job: Path) -> Path:
+    """The same job, 200 steps long."""
+    path = job.parent / "long.yaml"
+    path.write_text(yaml.safe_dump({"extends": "job.yaml", "epochs": LONG_STEPS // 10}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def long_undisturbed(long_job: Path) -> Callable[[int], Path]:
+    """The run of the long job that nothing disturbed, by the number of ranks."""
+    return undisturbed_runs(long_job)
+
+
+@pytest.fixture(scope="module")
 def undisturbed(job: Path) -> Callable[[int], Path]:
     """The run of the job that nothing disturbed, by the number of ranks."""
+    return undisturbed_runs(job)
+
+
+def undisturbed_runs(job: Path) -> Callable[[int], Path]:
     runs: dict[int, Path] = {}
 
     def finished(ranks: int) -> Path:
         if ranks not in runs:
-            runs[ranks] = job.parent / f"undisturbed{ranks}" / "run"
+            runs[ranks] = job.parent / f"undisturbed-{job.stem}-{ranks}" / "run"
             go_on(job, runs[ranks], ranks)
         return runs[ranks]
 
@@ -134,6 +153,33 @@ def test_a_run_killed_inside_a_checkpoint_write_ends_in_the_same_bytes(
     assert not (run / "summary.json").exists()
     go_on(job, run, 2)
     same_files(run, undisturbed(2))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("step", sorted(random.Random(0).sample(range(1, LONG_STEPS), 20)))
+def test_a_long_run_killed_at_a_random_step_ends_in_the_same_bytes(
+    long_job: Path, long_undisturbed: Callable[[int], Path], tmp_path: Path, ranks: int, step: int
+) -> None:
+    run = tmp_path / "run"
+    kill_after(step, long_job, run, ranks)
+    go_on(long_job, run, ranks)
+    same_files(run, long_undisturbed(ranks))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("share", [round(random.Random(place).random(), 3) for place in range(10)])
+def test_a_long_run_killed_at_a_random_byte_of_a_checkpoint_ends_in_the_same_bytes(
+    long_job: Path, long_undisturbed: Callable[[int], Path], tmp_path: Path, ranks: int, share: float
+) -> None:
+    run = tmp_path / "run"
+    write = str(random.Random(share).randrange(1, 60))
+    killed = torchrun(ranks, "tests/support/killed_in_write.py", write, str(share), str(long_job), f"run={run}")
+    assert killed.returncode != 0
+    assert not (run / "summary.json").exists()
+    go_on(long_job, run, ranks)
+    same_files(run, long_undisturbed(ranks))
 
 
 def test_a_damaged_last_state_gives_way_to_the_one_before_it(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fer_ddp.precision import autocast, decide, grad_scaler, to_memory_format
+from fer_ddp.precision import autocast, compute_dtype, decide, grad_scaler, to_memory_format
 
 CPU = torch.device("cpu")
 
@@ -43,9 +43,9 @@ def test_a_convolution_computes_in_the_precision(precision: str, dtype: torch.dt
         assert nn.Conv2d(1, 4, 3)(torch.zeros(2, 1, 8, 8)).dtype == dtype
 
 
-def test_float64_stays_as_it_is() -> None:
-    with autocast(CPU, "float64"):
-        assert nn.Conv2d(1, 4, 3).double()(torch.zeros(2, 1, 8, 8, dtype=torch.float64)).dtype == torch.float64
+@pytest.mark.parametrize(("precision", "dtype"), [("float64", torch.float64), ("bf16", torch.float32)])
+def test_weights_and_loss_are_float32_unless_float64_is_asked_for(precision: str, dtype: torch.dtype) -> None:
+    assert compute_dtype(precision) == dtype
 
 
 def test_only_fp16_scales_its_loss() -> None:

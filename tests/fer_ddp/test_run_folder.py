@@ -144,8 +144,9 @@ def test_cutting_back_drops_what_the_state_has_not_seen_and_a_half_line(run: Run
 
 def test_cutting_back_what_needs_no_cut_leaves_the_same_bytes(run: RunFolder) -> None:
     run.append_line("metrics.jsonl", {"epoch": 1, "step": 10, "val": {"accuracy": 1 / 3}})
+    run.append_line("metrics.jsonl", {"epoch": 2, "step": 20, "val": {"accuracy": 0.1 + 0.2}})
     whole = (run.path / "metrics.jsonl").read_bytes()
-    run.cut_back(step=10, epoch=1)
+    run.cut_back(step=20, epoch=2)
     assert (run.path / "metrics.jsonl").read_bytes() == whole
 
 
