@@ -27,21 +27,23 @@ def check_job(job: Job, manifest: Manifest, world_size: int) -> None:
         needing = {
             "select=best_val": job.select == "best_val",
             "schedule.name=plateau": job.schedule.needs_val,
-            "early_stopping": job.early_stopping.patience_epochs is not None,
+            "early_stopping.patience_epochs": job.early_stopping.patience_epochs is not None,
         }
         for key in (key for key, needed in needing.items() if needed):
             raise JobError(f"{key}: needs a val split, and {job.data.path} has none; pack one with val, or change this")
     steps = Steps(
         samples=manifest.splits["train"].samples, global_batch_size=job.global_batch_size, world_size=world_size
     )
-    if job.augment.mixes and (steps.local_batch_size % 2 or (job.micro_batch_size or 2) % 2):
+    if job.augment.mixes and steps.local_batch_size % 2:
         raise JobError(
-            f"augment: mixup and cutmix pair neighbours, so each rank's batch (and micro_batch_size) must be even, "
-            f"not {steps.local_batch_size}; choose a global_batch_size that is a multiple of {2 * world_size}"
+            f"global_batch_size: {job.global_batch_size} gives each rank {steps.local_batch_size} images, and mixup "
+            f"and cutmix pair neighbours; choose a multiple of {2 * world_size}"
         )
     channels = manifest.image_shape[0]
     for key, values in (("data.mean", job.data.mean), ("data.std", job.data.std)):
         if values is not None and len(values) not in (1, channels):
+            right = "1" if channels == 1 else f"1 or {channels}"
             raise JobError(
-                f"{key}: has {len(values)} numbers, the images have {channels} channels; give 1 or {channels}"
+                f"{key}: has {len(values)} numbers; the images have {channels} channel{'s' * (channels > 1)}, "
+                f"so give {right}"
             )

@@ -21,7 +21,7 @@ from fer_ddp.metrics import classification_metrics
 from fer_ddp.network import build_network, place_network
 from fer_ddp.predictions import write_predictions
 from fer_ddp.run_folder import BEST, LAST, RunFolder
-from shards.manifest import read_manifest
+from shards.scan import manifest_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +70,7 @@ def evaluate_run(
     trained on, into ``evaluations/DIGEST/`` there. Raises JobError if the classes differ, RunError if there is no
     checkpoint.
     """
-    manifest = read_manifest(Path(job.data.path))
+    manifest = manifest_of(Path(job.data.path))
     chosen = load_checkpoint(run.checkpoints / f"{BEST if job.select == 'best_val' else LAST}.safetensors")
     if list(manifest.class_names) != chosen["class_names"]:
         raise JobError(

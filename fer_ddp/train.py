@@ -32,7 +32,8 @@ from fer_ddp.tracking import Tracker
 from fer_ddp.train_step import TrainStep
 from fer_ddp.training_state import TrainingState
 from shards.errors import DataError
-from shards.manifest import Manifest, read_manifest
+from shards.manifest import Manifest
+from shards.scan import manifest_of
 
 
 def run_epochs(
@@ -123,7 +124,7 @@ def _in_words(error: RuntimeError, job: Job) -> RunError | None:
 
 def _open_run(run: RunFolder, job: Job, device: torch.device) -> tuple[Job, bool]:
     """On rank zero: check the job, decide what is ``auto``, write what the run is. Returns (job, already finished)."""
-    manifest = read_manifest(Path(job.data.path))
+    manifest = manifest_of(Path(job.data.path))
     saved = check_run(run, job, manifest, distributed.world_size())
     network = build_network(job.model, seed=job.seed, manifest=manifest, current=CurrentPlaces())
     if saved is None:

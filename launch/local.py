@@ -14,7 +14,7 @@ from fer_ddp.errors import Interrupted, JobError, RunError
 from fer_ddp.job_checks import check_run
 from fer_ddp.run_folder import RunFolder
 from fer_ddp.signals import STOP_SIGNALS
-from shards.manifest import read_manifest
+from shards.scan import manifest_of
 
 RANKS_WITHOUT_GPU = 2
 
@@ -31,7 +31,7 @@ def run_local(job_path: Path, overrides: list[str], ranks: int | None) -> None:
     if gpus and ranks > gpus:
         raise JobError(f"--ranks {ranks}: this machine has {gpus} GPU{'s' if gpus > 1 else ''}; start one rank a GPU")
     run = RunFolder(job.run)
-    check_run(run, job, read_manifest(Path(job.data.path)), ranks)
+    check_run(run, job, manifest_of(Path(job.data.path)), ranks)
     before = run.status()
     exit_status = _torchrun(ranks, "-m", "fer_ddp", "train", str(job_path), *overrides)
     if exit_status == 0:
