@@ -141,7 +141,7 @@ def test_what_needs_a_val_split_is_refused_where_there_is_none(
 def test_a_mean_for_rgb_is_refused_for_grey_images(command: Command, tiny_job: Path, run_path: Path) -> None:
     exit_status, line = command("train", tiny_job, "data.mean=[0.485, 0.456, 0.406]")
     assert exit_status == 2
-    assert line.startswith("error: data.mean: has 3 numbers, the images have 1 channel")
+    assert line.startswith("error: data.mean: has 3 numbers; the images have 1 channel")
     assert not run_path.exists()
 
 
