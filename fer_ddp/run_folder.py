@@ -1,5 +1,6 @@
 """The run folder is the state: what a run was, is, and goes on from."""
 
+import fcntl
 import json
 import os
 import platform
@@ -39,6 +40,18 @@ class RunFolder:
         except OSError as error:
             raise JobError(
                 f"{self.path}: the run folder can't be made ({error.strerror}); choose another run="
+            ) from None
+
+    def lock(self) -> None:
+        """Keep this run for this process, until it ends. Raises JobError if another process trains it."""
+        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115  held for as long as the process lives
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            status = self.status()
+            raise JobError(
+                f"{self.path}: is being trained by process {status.get('pid')} on {status.get('host')}; "
+                f"wait for it, or choose another run="
             ) from None
 
     def saved_job(self) -> Job | None:

@@ -136,6 +136,7 @@ def _open_run(run: RunFolder, job: Job, device: torch.device) -> tuple[Job, bool
         print(f"{run.path}: this run is finished; choose another run= to train again", flush=True)
         return job, True
     run.create()
+    run.lock()
     run.save_job(job)
     run.write_environment(manifest.digest, distributed.world_size(), device)
     return job, False

@@ -254,3 +254,18 @@ def test_another_job_under_the_same_name_is_refused_naming_the_keys(
         f"error: {run}: was started with another job (ema.decay: 0.9 -> 0.5; optimizer.lr: 0.003 -> 0.5); "
         "choose another run= or put these keys back\n",
     )
+
+
+def test_a_run_that_another_process_trains_is_refused(job: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = start([*command(1, *words(job, run)), "epochs=400"])
+    wait_until(lambda: steps_done(run) >= 2, first)
+    second = torchrun(1, *words(job, run), "epochs=400")
+    kill_group(first)
+    assert (
+        second.returncode,
+        second.stderr.startswith(f"error: {run}: is being trained by process {first.pid} on "),
+    ) == (
+        2,
+        True,
+    )
