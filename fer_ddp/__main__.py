@@ -9,10 +9,11 @@ from pathlib import Path
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong command or job, 75 interrupted."""
     options = _parser().parse_args(arguments)
-    # Imported once the words of the command are known to be right: torch takes seconds.
     from fer_ddp.errors import Interrupted, JobError, RunError
+    from fer_ddp.signals import StoppedEarly, stop_early
     from shards.errors import DataError
 
+    stop_early()
     try:
         options.function(options)
     except (JobError, RunError, DataError, Interrupted) as error:
@@ -21,8 +22,8 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         _say(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
         return RunError.exit_status
-    except KeyboardInterrupt:
-        _say("interrupted: stopped by SIGINT; the same command does it again")
+    except StoppedEarly as stopped:
+        _say(f"interrupted: stopped by {stopped}; the same command does it again")
         return Interrupted.exit_status
     return 0
 

@@ -120,7 +120,7 @@ def on_main(function: Callable[[], T]) -> T:
         except (JobError, RunError, Interrupted, DataError) as error:
             outcome = (None, error)
         except OSError as error:
-            outcome = (None, RunError(f"{error.filename}: {error.strerror}"))
+            outcome = (None, RunError(f"{error.filename}: can't be written or read: {error.strerror}"))
     result, failure = broadcast_object(outcome)
     if failure is not None:
         raise failure

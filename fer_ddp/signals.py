@@ -8,6 +8,23 @@ from fer_ddp.errors import Interrupted
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
+class StoppedEarly(BaseException):
+    """A signal came before anything listened; not an Exception, so that no import swallows it.
+
+    Nor a KeyboardInterrupt: raised inside some C extensions, that one makes Python end itself by SIGINT in the end.
+    """
+
+
+def stop_early() -> None:
+    """Until a `StopFlag` listens, a stop signal raises `StoppedEarly`."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise StoppedEarly(signal.Signals(number).name)
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, stop)
+
+
 class StopFlag:
     """Up once a signal asked this process to stop."""
 

@@ -100,6 +100,10 @@ def train(job: Job, device: torch.device) -> None:
         if distributed.is_main():
             run.write_status("interrupted" if isinstance(error, Interrupted) else "failed", message=str(error))
         raise
+    except OSError as error:
+        if distributed.is_main():
+            run.write_status("failed", message=f"{error.filename}: {error.strerror}")
+        raise
     except RuntimeError as error:
         failure = _in_words(error, job)
         if failure is None:

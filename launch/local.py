@@ -27,7 +27,10 @@ def run_local(job_path: Path, overrides: list[str], ranks: int | None) -> None:
     """
     job = load_job(job_path, overrides)
     gpus = torch.cuda.device_count()
-    ranks = ranks or gpus or RANKS_WITHOUT_GPU
+    if ranks is None:
+        ranks = gpus or RANKS_WITHOUT_GPU
+    if ranks < 1:
+        raise JobError(f"--ranks {ranks}: there must be 1 or more")
     if gpus and ranks > gpus:
         raise JobError(f"--ranks {ranks}: this machine has {gpus} GPU{'s' if gpus > 1 else ''}; start one rank a GPU")
     run = RunFolder(job.run)
@@ -51,14 +54,21 @@ def _torchrun(ranks: int, *arguments: str) -> int:
     ]
     threads = max(1, len(os.sched_getaffinity(0)) // ranks)
     environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
-    # A session of its own: Ctrl-C in the terminal reaches this process alone, which passes it on once.
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    process: subprocess.Popen[bytes] | None = None
+    asked_to_stop = False
 
     def pass_on(number: int, frame: FrameType | None) -> None:
-        process.send_signal(signal.SIGTERM)
+        nonlocal asked_to_stop
+        asked_to_stop = True
+        if process is not None:
+            process.send_signal(signal.SIGTERM)
 
     previous = {number: signal.signal(number, pass_on) for number in STOP_SIGNALS}
     try:
+        # A session of its own: Ctrl-C in the terminal reaches this process alone, which passes it on once.
+        process = subprocess.Popen(command, env=environment, start_new_session=True)
+        if asked_to_stop:
+            process.send_signal(signal.SIGTERM)
         return process.wait()
     finally:
         for number, handler in previous.items():

@@ -78,8 +78,13 @@ def _cpus() -> int:
 
 
 def _pack(options: argparse.Namespace) -> None:
+    from shards.errors import DataError
     from shards.sources.detect import source_of
 
+    if options.out.resolve().is_relative_to(options.source.resolve()) and options.source.is_dir():
+        raise DataError(
+            f"{options.out}: lies inside the source {options.source}; choose an OUT beside it.", exit_status=2
+        )
     _write(options, source_of(options.source, options.format, options.votes), options.max_rejects)
 
 
@@ -101,7 +106,7 @@ def _write(options: argparse.Namespace, source: "Source", max_rejects: int) -> N
         options.out,
         seed=options.seed,
         shard_samples=options.shard_samples,
-        workers=options.workers,
+        workers=min(options.workers, 4 * _cpus()),  # more would only wait; the bytes are the same
         max_rejects=max_rejects,
     )
     manifest = packed.manifest

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from fer_ddp.__main__ import main
 from fer_ddp.config import load_job
 from fer_ddp.errors import JobError
 from fer_ddp.job_checks import check_job
-from fer_ddp.signals import STOP_SIGNALS
+from fer_ddp.signals import STOP_SIGNALS, StoppedEarly
 from shards.manifest import read_manifest
 
 Command = Callable[..., tuple[int, str]]
@@ -207,7 +208,7 @@ def test_an_interrupted_evaluation_ends_with_status_75(
     command: Command, tiny_job: Path, run_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise StoppedEarly("SIGINT")
 
     run_path.mkdir()
     shutil.copy(tiny_job, run_path / "config.yaml")
@@ -242,3 +243,21 @@ def test_pairs_that_the_ranks_would_part_are_refused(tiny_job: Path) -> None:
 def test_a_mean_for_two_channels_is_refused_for_rgb_images(tiny_job: Path) -> None:
     sentence = job_refusal(tiny_job, "data.mean=[0.5, 0.4]", channels=3)
     assert sentence == "data.mean: has 2 numbers; the images have 3 channels, so give 1 or 3"
+
+
+def test_sigterm_before_the_run_begins_ends_with_status_75(tiny_job: Path) -> None:
+    for module, arguments in (("fer_ddp", ["train"]), ("launch", ["local"])):
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments, str(tiny_job)], stderr=subprocess.PIPE, text=True
+        )
+        time.sleep(1.0)  # torch is being imported
+        process.terminate()
+        output = process.communicate(timeout=60)[1]
+        assert (process.returncode, "Traceback" in output) == (75, False), output
+
+
+def test_a_negative_number_of_ranks_is_refused(tiny_job: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "launch", "local", str(tiny_job), "--ranks", "-1"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (2, "error: --ranks -1: there must be 1 or more\n")

@@ -93,3 +93,13 @@ def test_the_module_runs_and_passes_its_status_on(tmp_path):
     )
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith(f"shards verify: {tmp_path}: has no manifest.json")
+
+
+def test_an_out_inside_the_source_is_refused(tmp_path, capsys):
+    source = tmp_path / "images"
+    (source / "train" / "happy").mkdir(parents=True)
+    assert run("pack", source, source / "out") == 2
+    assert capsys.readouterr().err.endswith(
+        f"{source}/out: lies inside the source {source}; choose an OUT beside it.\n"
+    )
+    assert not (source / "out").exists()
