@@ -2,7 +2,10 @@
 
 import json
 import multiprocessing
+import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -188,3 +191,16 @@ def test_normalization_is_the_training_splits_unless_told(faces: Path) -> None:
     assert (mean.shape, mean.item(), std.item()) == ((1, 1, 1), manifest.mean[0], manifest.std[0])
     mean, std = normalization(DataConfig(path="", mean=(0.5,), std=(0.25,)), manifest, CPU, torch.float64)
     assert (mean.item(), std.item()) == (0.5, 0.25)
+
+
+def test_a_script_without_a_main_guard_decodes_a_split(faces: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(f"from fer_ddp import FERDataset\nprint(len(FERDataset({str(faces)!r}, 'train')))\n")
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env=os.environ | {"FER_DDP_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "240\n"), done.stderr
