@@ -211,8 +211,8 @@ class Agreement:
 def torchrun(arguments: list[str]) -> int:
     """torchrun, quiet: its traceback and its log of failed ranks are left out, since rank zero has said why.
 
-    A rank that a signal killed could not say so itself, so that is said here. Returns the exit status: 0, or 1 if a
-    rank failed or a signal ended it.
+    A rank that a signal killed could not say so itself, so that is said here. Returns the exit status: 0, or the ranks'
+    own 2 or 75, or 1 if a rank failed otherwise or a signal ended the agent.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -226,7 +226,8 @@ def torchrun(arguments: list[str]) -> int:
             if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:  # SIGTERM is torchrun's own to the others
                 name = signal.Signals(-failure.exitcode).name
                 print(f"error: rank {rank_number} was killed by {name}", file=sys.stderr, flush=True)
-        return 1
+        codes = {failure.exitcode for failure in error.failures.values()}
+        return next((code for code in (JobError.exit_status, Interrupted.exit_status) if code in codes), 1)
     except SignalException:
         return 1
     return 0

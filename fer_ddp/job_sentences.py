@@ -17,6 +17,8 @@ _RIGHT = {
     "string_type": "text",
     "string_too_short": "a text that is not empty",
     "tuple_type": "a list of numbers, such as [0.9, 1.1]",
+    "list_type": "a list, such as [0, 1]",
+    "too_short": "a list that is not empty",
     "dict_type": "keys and values",
     "greater_than": "more than {gt}",
     "greater_than_equal": "{ge} or more",

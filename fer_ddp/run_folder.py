@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import socket
-import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,6 +15,7 @@ import torch
 
 from fer_ddp import checkpoint
 from fer_ddp.atomic_write import write_json, write_whole
+from fer_ddp.code_version import code_version
 from fer_ddp.config import Job, differing_keys, job_from_dict
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.yaml_text import read_yaml, to_yaml
@@ -81,13 +81,17 @@ class RunFolder:
 
     def status(self) -> dict[str, Any]:
         """What ``status.json`` says; empty if the run is new."""
-        return _read_json(self.path / "status.json")
+        return read_json(self.path / "status.json")
 
     def write_status(self, state: str, **more: Any) -> None:
         """``state``: running, interrupted, failed or finished."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         here = {"state": state, "host": socket.gethostname(), "pid": os.getpid(), "time": now}
         write_json(self.path / "status.json", here | more)
+
+    def summary(self) -> dict[str, Any]:
+        """What ``summary.json`` says; empty before the run is finished."""
+        return read_json(self.path / "summary.json")
 
     def write_environment(self, data_digest: str, world_size: int, device: torch.device) -> None:
         """``environment.json``: what is not reproducible about this start."""
@@ -96,7 +100,7 @@ class RunFolder:
             self.path / "environment.json",
             {
                 "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-                "commit": _commit(),
+                "code": code_version(),
                 "python": platform.python_version(),
                 "versions": {name: version(name) for name in ("torch", "numpy", "scikit-learn", "safetensors")},
                 "device": name,
@@ -107,7 +111,7 @@ class RunFolder:
         )
 
     def _environment(self) -> dict[str, Any]:
-        return _read_json(self.path / "environment.json")
+        return read_json(self.path / "environment.json")
 
     def data_digest(self) -> str | None:
         """The digest of the data that the run trains on; None if the run is new."""
@@ -148,6 +152,14 @@ class RunFolder:
             raise RunError(f"{'; '.join(problems)}; none is whole: remove {self.path} to start the run anew")
         return None, None
 
+    def saved_step(self) -> int:
+        """The step of the newest state that is there, without reading its tensors; 0 if there is none."""
+        for name in (LAST, PREVIOUS):
+            step = checkpoint.saved_step(self.checkpoints / f"{name}.safetensors")
+            if step is not None:
+                return step
+        return 0
+
     def drop_previous(self) -> None:
         """A finished run keeps one state."""
         (self.checkpoints / f"{PREVIOUS}.safetensors").unlink(missing_ok=True)
@@ -182,7 +194,7 @@ class RunFolder:
             write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """The object in a file that `write_json` wrote; empty if there is no file. Raises RunError if it is damaged."""
     if not path.exists():
         return {}
@@ -190,17 +202,6 @@ def _read_json(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
         raise RunError(f"{path}: is damaged; remove it to go on without it") from None
-
-
-def _commit() -> str | None:
-    """The commit of this code, with ``+`` if files were changed; None outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5)
-        dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return head.stdout.strip() + ("+" if dirty.stdout else "") if head.returncode == 0 else None
 
 
 def _processor() -> str:

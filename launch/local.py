@@ -1,75 +1,107 @@
-"""Runs a job on this machine through torchrun: a rank a GPU, or two on a machine without."""
+"""Runs a job, or an array of jobs, on this machine through torchrun."""
 
-import os
-import signal
 import subprocess
-import sys
+import time
+from collections import deque
 from pathlib import Path
-from types import FrameType
 
 import torch
 
-from fer_ddp.config import load_job
 from fer_ddp.errors import Interrupted, JobError, RunError
-from fer_ddp.job_checks import check_run
 from fer_ddp.run_folder import RunFolder
-from fer_ddp.signals import STOP_SIGNALS
-from shards.scan import manifest_of
+from launch.array_folder import ArrayFolder, folder_of
+from launch.job_array import JobArray, Member, check_members, is_array, load_array
+from launch.summary import write_summary
+from launch.torchrun import PassOn, start_torchrun
 
 RANKS_WITHOUT_GPU = 2
 
 
-def run_local(job_path: Path, overrides: list[str], ranks: int | None) -> None:
-    """Train ``job_path`` with ``ranks`` ranks (None: as many as GPUs, two without).
+def run_local(path: Path, overrides: list[str], ranks: int | None) -> None:
+    """Train a job with ``ranks`` ranks (None: as many as GPUs, two without), or an array's members, each with ``ranks``
+    (None: one a GPU, two without): as many at once as there are GPUs for, one after another without.
 
-    A stop signal to this process is passed on, and the run saves its state. Raises JobError or shards' DataError
-    before anything is started, RunError if the run failed, Interrupted if it stopped early.
+    A stop signal to this process is passed on, and what runs saves its state. Raises JobError or shards' DataError
+    before anything is started, RunError if a run failed, Interrupted if it stopped early.
     """
-    job = load_job(job_path, overrides)
-    gpus = torch.cuda.device_count()
+    array, gpus = load_array(path, overrides), torch.cuda.device_count()
     if ranks is None:
-        ranks = gpus or RANKS_WITHOUT_GPU
+        ranks = (1 if is_array(path) else gpus) if gpus else RANKS_WITHOUT_GPU
     if ranks < 1:
         raise JobError(f"--ranks {ranks}: there must be 1 or more")
     if gpus and ranks > gpus:
         raise JobError(f"--ranks {ranks}: this machine has {gpus} GPU{'s' if gpus > 1 else ''}; start one rank a GPU")
-    run = RunFolder(job.run)
-    check_run(run, job, manifest_of(Path(job.data.path)), ranks)
+    check_members(array.members, ranks)
+    if is_array(path):
+        _run_array(array, ranks, gpus)
+    else:
+        _run_job(RunFolder(array.members[0].job.run), ["-m", "fer_ddp", "train", str(path), *overrides], ranks)
+
+
+def _run_job(run: RunFolder, arguments: list[str], ranks: int) -> None:
     before = run.status()
-    exit_status = _torchrun(ranks, "-m", "fer_ddp", "train", str(job_path), *overrides)
+    with PassOn() as pass_on:
+        process = start_torchrun(ranks, arguments)
+        pass_on.to(process)
+        exit_status = process.wait()
     if exit_status == 0:
         return
-    # torchrun turns every failure of a worker into its own 1; the run folder knows more.
+    if exit_status == JobError.exit_status:
+        raise JobError(f"{run.path}: nothing was trained; the lines above say why")
+    # A signal that ended the agent hides what its ranks said; the run folder knows.
     status = run.status()
     if status != before and status["state"] == "interrupted":
         raise Interrupted(f"{run.path}: the state is saved; the same command goes on")
     raise RunError(f"{run.path}: the run failed; the lines above say how")
 
 
-def _torchrun(ranks: int, *arguments: str) -> int:
-    """Run ``python ARGUMENTS`` on ``ranks`` ranks; returns torchrun's exit status."""
-    command = [
-        *(sys.executable, "-m", "launch.quiet_torchrun", "--standalone", f"--nproc-per-node={ranks}"),
-        *arguments,
-    ]
-    threads = max(1, len(os.sched_getaffinity(0)) // ranks)
-    environment = {"OMP_NUM_THREADS": str(threads)} | os.environ
-    process: subprocess.Popen[bytes] | None = None
-    asked_to_stop = False
+def _run_array(array: JobArray, ranks: int, gpus: int) -> None:
+    folder = folder_of(array)
+    if folder.exists() and folder.cluster is not None:
+        raise JobError(f"{folder.path}: is on a cluster; `python -m launch resume {array.name}` goes on with it there")
+    folder.write(array, cluster=None)
+    slots = deque(_slots(ranks, gpus))
+    waiting = deque(array.members)
+    running: dict[subprocess.Popen[bytes], tuple[Member, str | None]] = {}
+    failed: list[str] = []
+    with PassOn() as pass_on:
+        while running or (waiting and not pass_on.asked_to_stop):
+            while waiting and slots and not pass_on.asked_to_stop:
+                member, slot = waiting.popleft(), slots.popleft()
+                process = _start(folder, member, ranks, slot)
+                running[process] = member, slot
+                pass_on.to(process)
+                print(f"{member.name}: started", flush=True)
+            for process in [process for process in running if process.poll() is not None]:
+                member, slot = running.pop(process)
+                slots.append(slot)
+                state = RunFolder(member.job.run).status().get("state")
+                if process.returncode == 0:
+                    print(f"{member.name}: finished", flush=True)
+                elif not (pass_on.asked_to_stop or state == "interrupted"):
+                    failed.append(member.name)
+                    print(f"{member.name}: failed; {_log(folder, member)} tells how", flush=True)
+            time.sleep(0.05)
+    if pass_on.asked_to_stop:
+        raise Interrupted(f"{array.name}: the states are saved; the same command goes on")
+    print(f"look at {write_summary(folder)}", flush=True)
+    if failed:
+        raise RunError(f"{array.name}: {len(failed)} of {len(array.members)} failed ({', '.join(failed)})")
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        nonlocal asked_to_stop
-        asked_to_stop = True
-        if process is not None:
-            process.send_signal(signal.SIGTERM)
 
-    previous = {number: signal.signal(number, pass_on) for number in STOP_SIGNALS}
-    try:
-        # A session of its own: Ctrl-C in the terminal reaches this process alone, which passes it on once.
-        process = subprocess.Popen(command, env=environment, start_new_session=True)
-        if asked_to_stop:
-            process.send_signal(signal.SIGTERM)
-        return process.wait()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def _slots(ranks: int, gpus: int) -> list[str | None]:
+    """The GPUs of each member that runs at once; one slot without any where the machine has none."""
+    if not gpus:
+        return [None]
+    return [",".join(str(first + i) for i in range(ranks)) for first in range(0, gpus - ranks + 1, ranks)]
+
+
+def _log(folder: ArrayFolder, member: Member) -> Path:
+    return folder.logs / f"{member.name}.log"
+
+
+def _start(folder: ArrayFolder, member: Member, ranks: int, gpus: str | None) -> subprocess.Popen[bytes]:
+    arguments = ["-m", "fer_ddp", "train", str(folder.member_file(member.name))]
+    with open(_log(folder, member), "ab") as log:
+        environment = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
+        return start_torchrun(ranks, arguments, environment=environment, output=log)

@@ -1,0 +1,179 @@
+"""Submits an array to SLURM through submitit: one task a member, one torchrun a node."""
+
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fer_ddp.errors import JobError, RunError
+from launch import slurm_commands
+from launch.array_folder import ArrayFolder, folder_of
+from launch.cluster import Cluster, cluster_from_dict, load_cluster
+from launch.frozen_code import environment, freeze_code
+from launch.job_array import check_members, load_array
+from launch.slurm_task import run_member
+from launch.status import members_status
+from launch.summary import write_summary
+from shards.scan import manifest_of
+
+
+def submit_array(path: Path, overrides: list[str], cluster_path: Path) -> str:
+    """Submit a job or an array; returns a line that says what was submitted.
+
+    Raises JobError or shards' DataError before anything is written, RunError if SLURM refuses, and then nothing is
+    left behind.
+    """
+    cluster = load_cluster(cluster_path)
+    array = load_array(path, overrides)
+    check_members(array.members, cluster.world_size)
+    slurm_commands.require("sbatch")
+    folder = folder_of(array)
+    if folder.exists():
+        raise JobError(
+            f"{folder.path}: {array.name} was started already; `python -m launch resume {array.name}` goes on with it, "
+            f"or remove the folder to start it under this name again"
+        )
+    try:
+        freeze_code(folder.code)
+        folder.write(array, cluster.to_dict())
+        return _submit(folder, cluster, [member.name for member in array.members])
+    except BaseException:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+
+
+def resume_array(folder: ArrayFolder, *, new_code: bool) -> str:
+    """Submit the members that are neither finished nor in SLURM's hands; returns a line that says which.
+
+    They run the code that was frozen when the array was submitted, or, with ``new_code``, the present one. Raises
+    JobError if the array was not submitted to a cluster, RunError if SLURM refuses.
+    """
+    if folder.cluster is None:
+        raise JobError(f"{folder.name}: ran on this machine; `python -m launch local` goes on with it")
+    slurm_commands.require("sbatch")
+    cluster = cluster_from_dict(folder.cluster, f"{folder.path / 'array.json'}: cluster")
+    missing = [each.name for each in members_status(folder) if each.can_be_resumed]
+    if not missing:
+        return f"{folder.name}: nothing to resume; every member is finished or in the queue"
+    if new_code:
+        freeze_code(folder.code)
+    return _submit(folder, cluster, missing)
+
+
+def cancel_array(folder: ArrayFolder) -> str:
+    """Cancel what SLURM has of an array; what runs saves its state. Returns a line that says how many."""
+    present = slurm_commands.queue(folder.job_ids())
+    if present:
+        slurm_commands.cancel(sorted({task.partition("_")[0] for task in present}))
+    return f"{folder.name}: cancelled {len(present)} of SLURM's tasks; `python -m launch resume {folder.name}` goes on"
+
+
+def dry_run(path: Path, overrides: list[str], cluster_path: Path, images_per_second: float | None) -> str:
+    """What `submit_array` would submit, as text: the members, the sbatch file, the GPU hours. Writes nothing."""
+    cluster = load_cluster(cluster_path)
+    array = load_array(path, overrides)
+    check_members(array.members, cluster.world_size)
+    folder = folder_of(array)
+    lines = [f"{array.name}: {len(array.members)} runs, each on {cluster.world_size} ranks"]
+    lines += [f"  {task:>3}  {member.job.run}" for task, member in enumerate(array.members)]
+    unit = "GPU" if cluster.gpus_per_node else "rank"
+    if images_per_second is not None:
+        images = sum(
+            member.job.epochs * manifest_of(Path(member.job.data.path)).splits["train"].samples
+            for member in array.members
+        )
+        hours = images / images_per_second * cluster.world_size / 3600
+        lines.append(f"{images:,} images at {images_per_second:,.0f} a second and run: {hours:,.1f} {unit} hours")
+    lines += ["", sbatch_text(folder, cluster, len(array.members))]
+    return "\n".join(lines)
+
+
+def sbatch_text(folder: ArrayFolder, cluster: Cluster, members: int) -> str:
+    """The file that submitit gives to sbatch."""
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    logs = folder.logs_of(0).resolve()
+    parameters = _parameters(folder, cluster, 0) | ({"map_count": members} if members > 1 else {})
+    command = f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(logs))}"
+    text: str = _make_sbatch_string(command, logs, **parameters)
+    return text
+
+
+def _submit(folder: ArrayFolder, cluster: Cluster, members: list[str]) -> str:
+    calls = [partial(run_member, str(folder.path), member, cluster.nodes, cluster.ranks) for member in members]
+    submission = folder.begin_submission(members)
+    job_ids: list[str] = []
+    try:
+        job_ids += [_sbatch(folder.logs_of(submission), calls, _parameters(folder, cluster, submission))]
+        summary = partial(write_summary, folder)
+        job_ids += [_sbatch(folder.logs_of(submission), [summary], _summary_parameters(folder, cluster, job_ids[0]))]
+    except BaseException:
+        if job_ids:
+            slurm_commands.cancel(job_ids)
+        folder.drop_submission(submission)
+        raise
+    folder.end_submission(submission, *job_ids)
+    return f"{folder.name}: {len(members)} runs submitted as job {job_ids[0]}; `python -m launch status {folder.name}`"
+
+
+def _sbatch(logs: Path, calls: Sequence[Callable[[], Any]], parameters: dict[str, Any]) -> str:
+    """Submit one task a call; returns SLURM's number of the job. Raises RunError if SLURM refuses."""
+    import submitit
+
+    executor = submitit.SlurmExecutor(logs.resolve())
+    executor.update_parameters(**parameters)
+    try:
+        with executor.batch():
+            jobs = [executor.submit(call) for call in calls]
+    except submitit.core.utils.FailedJobError as error:
+        raise RunError(f"sbatch refused: {' '.join(str(error).split())}") from None
+    return str(jobs[0].job_id).partition("_")[0]
+
+
+def _parameters(folder: ArrayFolder, cluster: Cluster, submission: int) -> dict[str, Any]:
+    """submitit's names for what the profile says."""
+    after = f"{shlex.quote(sys.executable)} -m launch.slurm_task {shlex.quote(str(folder.path))} {submission}"
+    parameters: dict[str, Any] = {
+        "job_name": folder.name,
+        "time": cluster.time_minutes,
+        "nodes": cluster.nodes,
+        "ntasks_per_node": 1,
+        "cpus_per_task": cluster.cpus_per_node,
+        "signal_delay_s": cluster.signal_seconds,
+        "array_parallelism": cluster.array_parallelism,
+        "setup": [*cluster.setup, *_exports(folder)],
+        # `after` may put this very task back into the queue, which ends this script.
+        "teardown": ["exit_status=$?", f"{after} $exit_status", "exit $exit_status"],
+        "srun_args": [f"--cpus-per-task={cluster.cpus_per_node}", "--kill-on-bad-exit=1"],
+        "stderr_to_stdout": True,
+    }
+    if cluster.gpus_per_node:
+        parameters["gpus_per_node"] = cluster.gpus_per_node
+    if cluster.memory_gb is not None:
+        parameters["mem"] = f"{round(cluster.memory_gb * 1024)}M"
+    return parameters | _place(cluster, {"requeue": True})
+
+
+def _summary_parameters(folder: ArrayFolder, cluster: Cluster, job_id: str) -> dict[str, Any]:
+    return {
+        "job_name": f"{folder.name}-summary",
+        "time": 30,
+        "cpus_per_task": 1,
+        "dependency": f"afterany:{job_id}",
+        "setup": [*cluster.setup, *_exports(folder)],
+        "stderr_to_stdout": True,
+    } | _place(cluster, {})
+
+
+def _place(cluster: Cluster, more: dict[str, Any]) -> dict[str, Any]:
+    """Where the profile wants it, and its own options of sbatch beside ``more``."""
+    names = ("partition", "account", "qos", "constraint")
+    place = {name: getattr(cluster, name) for name in names if getattr(cluster, name) is not None}
+    return place | {"additional_parameters": more | dict(cluster.sbatch)}
+
+
+def _exports(folder: ArrayFolder) -> list[str]:
+    return [f"export {name}={shlex.quote(value)}" for name, value in environment(folder.code).items()]

@@ -1,0 +1,74 @@
+"""Starts torchrun, one agent a node, and hands stop signals on to it."""
+
+import os
+import signal
+import subprocess
+import sys
+from types import FrameType
+from typing import IO
+
+from fer_ddp.signals import STOP_SIGNALS
+
+
+def start_torchrun(
+    ranks: int,
+    arguments: list[str],
+    *,
+    rendezvous: list[str] | None = None,
+    environment: dict[str, str] | None = None,
+    output: IO[bytes] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start ``python ARGUMENTS`` on ``ranks`` ranks of this node.
+
+    ``rendezvous``: torchrun's options for more nodes than this; ``environment`` goes over this process's own;
+    ``output``: where all goes that is said, None to this process's own. The agent is in a session of its own, so that
+    Ctrl-C in the terminal reaches this process alone, which passes it on once. It ignores SIGUSR1 and SIGUSR2, which
+    SLURM sends to every process of a job and which would kill it; the ranks take them.
+    """
+    options = [*(rendezvous or ["--standalone"]), f"--nproc-per-node={ranks}"]
+    threads = max(1, len(os.sched_getaffinity(0)) // ranks)
+    return subprocess.Popen(
+        [sys.executable, "-m", "launch.quiet_torchrun", *options, *arguments],
+        env={"OMP_NUM_THREADS": str(threads)} | os.environ | (environment or {}),
+        stdout=output,
+        stderr=None if output is None else subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=_ignore_user_signals,
+    )
+
+
+def _ignore_user_signals() -> None:
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
+class PassOn:
+    """Hands the stop signals of this process on to processes, as the SIGTERM that makes a run save its state."""
+
+    def __init__(self) -> None:
+        self.signals: list[signal.Signals] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> "PassOn":
+        self._previous = {number: signal.signal(number, self._pass_on) for number in STOP_SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether a signal came."""
+        return bool(self.signals)
+
+    def to(self, process: subprocess.Popen[bytes]) -> None:
+        """Hand signals on to ``process`` too, also those that came already."""
+        self._processes.append(process)
+        if self.asked_to_stop:
+            process.send_signal(signal.SIGTERM)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self.signals.append(signal.Signals(number))
+        for process in self._processes:
+            process.send_signal(signal.SIGTERM)
