@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fer_ddp.config import load_job
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.run_folder import RunFolder
 from launch import slurm_commands
@@ -117,8 +118,7 @@ def _member(
     if state in ("failed", "lost") and attempts and attempts[-1].sentence:
         state, message = "failed", attempts[-1].sentence
     metrics, timing = run.read_lines("metrics.jsonl"), run.read_lines("timing.jsonl")
-    job = run.saved_job()
-    epoch, epochs = (metrics[-1]["epoch"] if metrics else 0), (job.epochs if job else 0)
+    epoch, epochs = (metrics[-1]["epoch"] if metrics else 0), load_job(folder.member_file(name), []).epochs
     seconds_left = None
     if state == "running" and timing:
         seconds_left = (epochs - epoch) * timing[-1]["seconds"]
