@@ -128,13 +128,17 @@ class ArrayFolder:
         step = self.runs[member].saved_step()
         self._append(member, {"started": _now(), "job_id": job_id, "nodes": nodes, "step": step})
 
-    def end_attempt(self, member: str, job_id: str, nodes: str, exit_status: int, sentence: str | None) -> Attempt:
-        """A line: the attempt that runs has ended; also if it ended before it could write that it started."""
+    def explain_attempt(self, member: str, sentence: str) -> None:
+        """A line: why the last attempt fails."""
+        self._append(member, {"sentence": sentence})
+
+    def end_attempt(self, member: str, job_id: str, nodes: str, exit_status: int) -> Attempt:
+        """A line: the last attempt has ended, or one that could not even write that it started."""
         attempts = self.attempts(member)
         if not attempts or attempts[-1].ended is not None:
             self.start_attempt(member, job_id, nodes)
         step = self.runs[member].saved_step()
-        self._append(member, {"ended": _now(), "exit_status": exit_status, "saved_step": step, "sentence": sentence})
+        self._append(member, {"ended": _now(), "exit_status": exit_status, "saved_step": step})
         return self.attempts(member)[-1]
 
     def attempts(self, member: str) -> list[Attempt]:

@@ -39,7 +39,9 @@ def run_member(folder: str, member: str, nodes: int, ranks: int) -> None:
         try:
             manifest_of(Path(load_job(job_file, []).data.path))
         except (JobError, DataError) as error:
-            print(f"error: {socket.gethostname()}: {error}", file=sys.stderr, flush=True)
+            sentence = f"on {socket.gethostname()}: {error}"
+            array.explain_attempt(member, sentence)
+            print(f"error: {sentence}", file=sys.stderr, flush=True)
             sys.exit(JobError.exit_status)
         process = start_torchrun(
             ranks, ["-m", "fer_ddp", "train", str(job_file)], rendezvous=_rendezvous(nodes) if nodes > 1 else None
@@ -80,9 +82,9 @@ def after(folder: Path, submission: int, exit_status: int) -> None:
     if exit_status in (128 + signal.SIGUSR1, 128 + signal.SIGUSR2):  # warned before anything listened
         exit_status = REQUEUE
     member = array.submissions[submission]["members"][int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))]
-    attempt = array.end_attempt(
-        member, task, os.environ["SLURM_JOB_NODELIST"], exit_status, _sentence(array.runs[member], exit_status)
-    )
+    attempt = array.end_attempt(member, task, os.environ["SLURM_JOB_NODELIST"], exit_status)
+    if attempt.sentence is None and exit_status not in (0, REQUEUE, LEFT_TO_SLURM):
+        array.explain_attempt(member, _sentence(array.runs[member], exit_status))
     if exit_status in (0, JobError.exit_status, LEFT_TO_SLURM):
         return
     here = [each for each in array.attempts(member) if each.job_id == task][-FAILURES_AT_ONE_STEP:]
@@ -99,10 +101,8 @@ def after(folder: Path, submission: int, exit_status: int) -> None:
         print(f"{member}: can't be requeued ({error}); `python -m launch resume {array.name}` goes on", file=sys.stderr)
 
 
-def _sentence(run: RunFolder, exit_status: int) -> str | None:
-    """Why it failed, as far as anyone knows; None if it did not."""
-    if exit_status in (0, REQUEUE, LEFT_TO_SLURM):
-        return None
+def _sentence(run: RunFolder, exit_status: int) -> str:
+    """Why it failed, as far as anyone knows."""
     status = run.status()
     if status.get("state") == "failed":
         return str(status["message"])

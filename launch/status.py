@@ -115,7 +115,7 @@ def _member(
     status, attempts = run.status(), folder.attempts(name)
     entry = present.get(task) if task is not None else None
     state, message = _state(status, entry, submitted=task is not None)
-    if state in ("failed", "lost") and attempts and attempts[-1].sentence:
+    if state in ("failed", "lost", "not started") and attempts and attempts[-1].sentence:
         state, message = "failed", attempts[-1].sentence
     metrics, timing = run.read_lines("metrics.jsonl"), run.read_lines("timing.jsonl")
     epoch, epochs = (metrics[-1]["epoch"] if metrics else 0), load_job(folder.member_file(name), []).epochs
