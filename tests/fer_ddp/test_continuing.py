@@ -1,19 +1,26 @@
 """A run that was killed, stopped or damaged goes on with the same command, to the same bytes."""
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from launching import ROOT, command, run_files, torchrun
+from interrupting import (
+    go_on,
+    kill_after,
+    kill_group,
+    same_files,
+    start,
+    steps_done,
+    undisturbed_runs,
+    wait_until,
+    words,
+    write_job,
+)
+from launching import command, torchrun
 
 STEPS = 30
 LONG_STEPS = 200
@@ -21,29 +28,7 @@ LONG_STEPS = 200
 
 @pytest.fixture(scope="module")
 def job(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A job of 30 small steps in three epochs, every mechanism in it, a state every 3 steps."""
-    path = tmp_path_factory.mktemp("continuing") / "job.yaml"
-    model = {"channels": [4, 8], "hidden": 16, "batch_norm": True, "block_dropout": 0.1}
-    path.write_text(
-        yaml.safe_dump(
-            {
-                "data": {"path": str(faces)},
-                "model": {"name": "plain_cnn", "arguments": model},
-                "optimizer": {"name": "adamw", "lr": 0.003, "gradient_clip_norm": 1.0},
-                "schedule": {"name": "onecycle"},
-                "augment": {"flip": 0.5, "rotation_degrees": 10.0, "erasing_probability": 0.3, "mixup_alpha": 0.2},
-                "ema": {"decay": 0.9},
-                "epochs": 3,
-                "global_batch_size": 24,
-                "precision": "float32",
-                "memory_format": "contiguous",
-                "log": {"every_steps": 1},
-                "checkpoint": {"every_steps": 3},
-                "wandb": {"mode": "disabled"},
-            }
-        )
-    )
-    return path
+    return write_job(tmp_path_factory.mktemp("continuing") / "job.yaml", faces)
 
 
 @pytest.fixture(scope="module")
@@ -64,72 +49,6 @@ def long_undisturbed(long_job: Path) -> Callable[[int], Path]:
 def undisturbed(job: Path) -> Callable[[int], Path]:
     """The run of the job that nothing disturbed, by the number of ranks."""
     return undisturbed_runs(job)
-
-
-def undisturbed_runs(job: Path) -> Callable[[int], Path]:
-    runs: dict[int, Path] = {}
-
-    def finished(ranks: int) -> Path:
-        if ranks not in runs:
-            runs[ranks] = job.parent / f"undisturbed-{job.stem}-{ranks}" / "run"
-            go_on(job, runs[ranks], ranks)
-        return runs[ranks]
-
-    return finished
-
-
-def words(job: Path, run: Path) -> list[str]:
-    return ["-m", "fer_ddp", "train", str(job), f"run={run}"]
-
-
-def go_on(job: Path, run: Path, ranks: int, *overrides: str) -> None:
-    done = torchrun(ranks, *words(job, run), *overrides)
-    assert done.returncode == 0, done.stderr
-
-
-def start(arguments: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        arguments, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "waited for two minutes"
-        time.sleep(0.01)
-
-
-def steps_done(run: Path) -> int:
-    path = run / "steps.jsonl"
-    return path.read_text().count("\n") if path.exists() else 0
-
-
-def kill_after(step: int, job: Path, run: Path, ranks: int) -> None:
-    """Start the run, or go on with it, and SIGKILL all of its processes once ``step`` steps are logged."""
-    process = start(command(ranks, *words(job, run)))
-    wait_until(lambda: steps_done(run) >= step, process)
-    kill_group(process)
-
-
-def kill_group(process: subprocess.Popen[str]) -> None:
-    """SIGKILL torchrun and its ranks, which are in sessions of their own."""
-    for pid in [*children(process.pid), process.pid]:
-        os.kill(pid, signal.SIGKILL)
-    process.communicate()
-
-
-def children(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [grandchild for child in map(int, listed) for grandchild in (*children(child), child)]
-
-
-def same_files(run: Path, expected: Path) -> None:
-    found, wanted = run_files(run), run_files(expected)
-    del found["config.yaml"], wanted["config.yaml"]  # each names its own folder
-    assert sorted(found) == sorted(wanted)
-    assert [name for name in wanted if found[name] != wanted[name]] == []
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
@@ -211,37 +130,6 @@ def test_a_run_goes_on_with_other_numbers_of_ranks_along_the_same_curve(job: Pat
     ]
     assert len(curves[0]) == STEPS
     np.testing.assert_allclose(curves[1], curves[0], rtol=1e-9, atol=0)
-
-
-def test_sigterm_to_launch_saves_the_state_and_leaves_no_process(
-    job: Path, undisturbed: Callable[[int], Path], tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    process = start([sys.executable, "-m", "launch", "local", "--ranks", "2", str(job), f"run={run}"])
-    wait_until(lambda: steps_done(run) >= 5, process)
-    family = children(process.pid)
-    process.terminate()
-    output = process.communicate(timeout=60)[0]
-    assert (process.returncode, "Traceback" in output) == (75, False), output
-    assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
-    assert json.loads((run / "status.json").read_text())["state"] == "interrupted"
-    go_on(job, run, 2)
-    same_files(run, undisturbed(2))
-
-
-def test_a_killed_rank_ends_the_others_with_a_sentence(job: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    process = start([sys.executable, "-m", "launch", "local", "--ranks", "2", str(job), f"run={run}"])
-    wait_until(lambda: steps_done(run) >= 3, process)
-    ranks = [pid for pid in children(process.pid) if b"RANK=1" in environment(pid)]
-    os.kill(ranks[0], signal.SIGKILL)
-    output = process.communicate(timeout=30)[0]
-    assert (process.returncode, "Traceback" in output) == (1, False), output
-    assert "error: rank 1 was killed by SIGKILL" in output
-
-
-def environment(pid: int) -> list[bytes]:
-    return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
 
 
 def test_another_job_under_the_same_name_is_refused_naming_the_keys(

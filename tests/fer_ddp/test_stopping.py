@@ -1,0 +1,128 @@
+"""What is asked to stop saves its state, and what breaks on one rank ends them all with a sentence."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from interrupting import children, go_on, same_files, start, steps_done, undisturbed_runs, wait_until, words, write_job
+from launching import command, torchrun
+
+from fer_ddp.checkpoint import saved_step
+from fer_ddp.data import FERDataset
+from shards.packer import pack
+from shards.sources.synthetic_faces import Faces, scan_faces
+
+Undisturbed = Callable[[int], Path]
+
+
+@pytest.fixture(scope="module")
+def job(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_job(tmp_path_factory.mktemp("stopping") / "job.yaml", faces)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(job: Path) -> Undisturbed:
+    """The run of the job that nothing disturbed, by the number of ranks."""
+    return undisturbed_runs(job)
+
+
+@pytest.fixture(scope="module")
+def long_evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A job that trains two steps and then validates on 3,000 faces, which takes a second or more."""
+    folder = tmp_path_factory.mktemp("long_evaluation")
+    pack(partial(scan_faces, Faces(train=48, val=3000, test=7)), folder / "data")
+    model = {"name": "plain_cnn", "arguments": {"channels": [64, 128], "hidden": 64}}
+    return write_job(folder / "job.yaml", folder / "data", model=model, epochs=2)
+
+
+def local(job: Path, run: Path) -> list[str]:
+    return [sys.executable, "-m", "launch", "local", "--ranks", "2", str(job), f"run={run}"]
+
+
+def stopped(process: subprocess.Popen[str]) -> str:
+    """Terminate it; what it said, once it and all that it started are gone."""
+    family = children(process.pid)
+    process.terminate()
+    output = process.communicate(timeout=60)[0]
+    assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
+    assert "Traceback" not in output
+    return output
+
+
+def state_of(run: Path) -> str:
+    return str(json.loads((run / "status.json").read_text())["state"])
+
+
+def test_sigterm_to_launch_saves_the_state_and_leaves_no_process(
+    job: Path, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = start(local(job, run))
+    wait_until(lambda: steps_done(run) >= 5, process)
+    output = stopped(process)
+    assert (process.returncode, state_of(run)) == (75, "interrupted"), output
+    go_on(job, run, 2)
+    same_files(run, undisturbed(2))
+
+
+def test_sigterm_to_bare_torchrun_saves_the_state_though_its_own_status_is_1(
+    job: Path, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = start(command(2, *words(job, run)))
+    wait_until(lambda: steps_done(run) >= 5, process)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert (process.returncode, state_of(run)) == (1, "interrupted")
+    go_on(job, run, 2)
+    same_files(run, undisturbed(2))
+
+
+def test_an_evaluation_that_sigterm_ends_is_made_again(long_evaluation: Path, tmp_path: Path) -> None:
+    run, undisturbed = tmp_path / "run", undisturbed_runs(long_evaluation)
+    process = start(local(long_evaluation, run))
+    wait_until(lambda: saved_step(run / "checkpoints" / "last.safetensors") == 2, process)
+    output = stopped(process)
+    assert (process.returncode, (run / "metrics.jsonl").exists()) == (75, False), output
+    assert "stopped by SIGTERM during an evaluation, which is made again" in output
+    go_on(long_evaluation, run, 2)
+    same_files(run, undisturbed(2))
+
+
+def test_a_killed_rank_ends_the_others_with_a_sentence(job: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start([sys.executable, "-m", "launch", "local", "--ranks", "2", str(job), f"run={run}"])
+    wait_until(lambda: steps_done(run) >= 3, process)
+    ranks = [pid for pid in children(process.pid) if b"RANK=1" in environment(pid)]
+    os.kill(ranks[0], signal.SIGKILL)
+    output = process.communicate(timeout=30)[0]
+    assert (process.returncode, "Traceback" in output) == (1, False), output
+    assert "error: rank 1 was killed by SIGKILL" in output
+
+
+def environment(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+
+
+def test_a_shard_that_is_damaged_on_one_rank_ends_them_all_with_its_name(
+    job: Path, faces: Path, tmp_path: Path
+) -> None:
+    FERDataset(faces, "train")  # rank zero has them decoded, and does not read the shards again
+    data = tmp_path / "faces"
+    shutil.copytree(faces, data)
+    shard = data / "train-000000.tar"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    support = "tests/support/other_cache_on_rank_one.py"
+    ended = torchrun(2, support, str(tmp_path / "cache"), str(job), f"data.path={data}", f"run={tmp_path / 'run'}")
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: rank 1: {shard}: its sha256 is not the manifest's")
+    assert (ended.returncode, state_of(tmp_path / "run")) == (1, "failed")

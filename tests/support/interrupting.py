@@ -1,0 +1,100 @@
+"""Interrupts real runs, and says whether they ended in the same bytes."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from launching import ROOT, command, run_files, torchrun
+
+
+def write_job(path: Path, data: Path, **changes: Any) -> Path:
+    """A job of 30 small steps in three epochs on the test faces, every mechanism in it, a state every 3 steps."""
+    model = {"channels": [4, 8], "hidden": 16, "batch_norm": True, "block_dropout": 0.1}
+    job = {
+        "data": {"path": str(data)},
+        "model": {"name": "plain_cnn", "arguments": model},
+        "optimizer": {"name": "adamw", "lr": 0.003, "gradient_clip_norm": 1.0},
+        "schedule": {"name": "onecycle"},
+        "augment": {"flip": 0.5, "rotation_degrees": 10.0, "erasing_probability": 0.3, "mixup_alpha": 0.2},
+        "ema": {"decay": 0.9},
+        "epochs": 3,
+        "global_batch_size": 24,
+        "precision": "float32",
+        "memory_format": "contiguous",
+        "log": {"every_steps": 1},
+        "checkpoint": {"every_steps": 3},
+        "wandb": {"mode": "disabled"},
+    }
+    path.write_text(yaml.safe_dump(job | changes))
+    return path
+
+
+def undisturbed_runs(job: Path) -> Callable[[int], Path]:
+    runs: dict[int, Path] = {}
+
+    def finished(ranks: int) -> Path:
+        if ranks not in runs:
+            runs[ranks] = job.parent / f"undisturbed-{job.stem}-{ranks}" / "run"
+            go_on(job, runs[ranks], ranks)
+        return runs[ranks]
+
+    return finished
+
+
+def words(job: Path, run: Path) -> list[str]:
+    return ["-m", "fer_ddp", "train", str(job), f"run={run}"]
+
+
+def go_on(job: Path, run: Path, ranks: int, *overrides: str) -> None:
+    done = torchrun(ranks, *words(job, run), *overrides)
+    assert done.returncode == 0, done.stderr
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        arguments, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "waited for two minutes"
+        time.sleep(0.01)
+
+
+def steps_done(run: Path) -> int:
+    path = run / "steps.jsonl"
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+def kill_after(step: int, job: Path, run: Path, ranks: int) -> None:
+    """Start the run, or go on with it, and SIGKILL all of its processes once ``step`` steps are logged."""
+    process = start(command(ranks, *words(job, run)))
+    wait_until(lambda: steps_done(run) >= step, process)
+    kill_group(process)
+
+
+def kill_group(process: subprocess.Popen[str]) -> None:
+    """SIGKILL torchrun and its ranks, which are in sessions of their own."""
+    for pid in [*children(process.pid), process.pid]:
+        os.kill(pid, signal.SIGKILL)
+    process.communicate()
+
+
+def children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [grandchild for child in map(int, listed) for grandchild in (*children(child), child)]
+
+
+def same_files(run: Path, expected: Path) -> None:
+    found, wanted = run_files(run), run_files(expected)
+    del found["config.yaml"], wanted["config.yaml"]  # each names its own folder
+    assert sorted(found) == sorted(wanted)
+    assert [name for name in wanted if found[name] != wanted[name]] == []
