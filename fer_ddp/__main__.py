@@ -1,37 +1,17 @@
 """``python -m fer_ddp``: train a job, evaluate a run."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
+
+from fer_ddp.errors import JobError
+from fer_ddp.exit_status import exit_status_of
 
 
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong command or job, 75 interrupted."""
     options = _parser().parse_args(arguments)
-    from fer_ddp.errors import Interrupted, JobError, RunError
-    from fer_ddp.signals import StoppedEarly, stop_early
-    from shards.errors import DataError
-
-    stop_early()
-    try:
-        options.function(options)
-    except (JobError, RunError, DataError, Interrupted) as error:
-        _say(f"{'interrupted' if isinstance(error, Interrupted) else 'error'}: {error}")
-        return error.exit_status
-    except OSError as error:
-        _say(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
-        return RunError.exit_status
-    except StoppedEarly as stopped:
-        _say(f"interrupted: stopped by {stopped}; the same command does it again")
-        return Interrupted.exit_status
-    return 0
-
-
-def _say(sentence: str) -> None:
-    """Rank zero speaks for all."""
-    if os.environ.get("RANK", "0") == "0":
-        print(sentence, file=sys.stderr, flush=True)
+    return exit_status_of(lambda: options.function(options))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,7 +51,6 @@ def _train(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from fer_ddp import distributed
     from fer_ddp.config import load_job
-    from fer_ddp.errors import JobError
     from fer_ddp.results import evaluate_run
     from fer_ddp.run_folder import RunFolder
 
