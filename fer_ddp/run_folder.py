@@ -21,6 +21,8 @@ from fer_ddp.errors import JobError, RunError
 from fer_ddp.yaml_text import read_yaml, to_yaml
 
 LAST, PREVIOUS, BEST = "last", "previous", "best"
+LINES = {"steps.jsonl": ("step", "loss", "lr"), "metrics.jsonl": ("epoch", "step", "lr")}
+"""The numbers that each line of these files holds; ``metrics.jsonl`` has more under train and val."""
 
 
 class RunFolder:
@@ -106,16 +108,22 @@ class RunFolder:
             },
         )
 
-    def _environment(self) -> dict[str, Any]:
-        return _read_json(self.path / "environment.json")
+    def _environment(self, key: str, kind: type, right: str) -> Any:
+        """What ``environment.json`` says under ``key``; None if the run is new."""
+        path = self.path / "environment.json"
+        value = _read_json(path).get(key)
+        if value is not None and type(value) is not kind:
+            raise RunError(f"{path}: {key} is {json.dumps(value)}; it must be {right}")
+        return value
 
     def data_digest(self) -> str | None:
         """The digest of the data that the run trains on; None if the run is new."""
-        return self._environment().get("data_digest")
+        digest: str | None = self._environment("data_digest", str, "the digest that `shards inspect` prints")
+        return digest
 
     def world_size(self) -> int:
-        """The number of ranks the run was last started with."""
-        return int(self._environment().get("world_size", 1))
+        """The number of ranks the run was last started with; 1 if it is new."""
+        return self._environment("world_size", int, "a whole number, the ranks that trained the run") or 1
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Replace the last checkpoint, keeping the one before it."""
@@ -158,7 +166,7 @@ class RunFolder:
             file.write(json.dumps(value) + "\n")
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
-        """The lines of a ``.jsonl`` file; what a crash cut short at the end is left out."""
+        """The lines of ``steps.jsonl`` or ``metrics.jsonl``; what a crash cut short at the end is left out."""
         path = self.path / name
         if not path.exists():
             return []
@@ -168,6 +176,11 @@ class RunFolder:
                 lines.append(json.loads(line))
             except ValueError:
                 raise RunError(f"{path} line {number}: is damaged; remove the line to go on without it") from None
+            lacking = _what_it_lacks(lines[-1], LINES[name])
+            if lacking is not None:
+                raise RunError(
+                    f"{path} line {number}: is {line[:60]}; it must hold {lacking}; remove the line to go on without it"
+                )
         return lines
 
     def cut_back(self, step: int, epoch: int) -> None:
@@ -180,6 +193,18 @@ class RunFolder:
         if path.exists():
             kept = [line for line in self.read_lines(name) if keep(line)]
             write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+
+def _what_it_lacks(line: Any, keys: tuple[str, ...]) -> str | None:
+    """What ``line`` should hold and doesn't: a number for each of ``keys``; under train and val, numbers or null."""
+    for key in keys:
+        if not isinstance(line, dict) or not isinstance(line.get(key), int | float):
+            return f"a number for {key}"
+    for split in ("train", "val"):
+        measures = line.get(split, {})
+        if not isinstance(measures, dict) or not all(isinstance(x, int | float | None) for x in measures.values()):
+            return f"numbers under {split}"
+    return None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

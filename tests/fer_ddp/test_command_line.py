@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 
 from fer_ddp.__main__ import main
+from fer_ddp.checkpoint import save_checkpoint
 from fer_ddp.config import load_job
+from fer_ddp.dropout import CurrentPlaces
 from fer_ddp.errors import JobError
 from fer_ddp.job_checks import check_job
+from fer_ddp.network import build_network
 from fer_ddp.signals import STOP_SIGNALS, StoppedEarly
 from shards.manifest import read_manifest
 
@@ -202,6 +205,44 @@ def test_a_run_without_a_checkpoint_is_not_evaluated(command: Command, tiny_job:
         1,
         f"error: {run_path}/checkpoints/best.safetensors: there is no such checkpoint",
     )
+
+
+@pytest.fixture
+def untrained(tiny_job: Path, run_path: Path) -> Path:
+    """The run folder of ``tiny_job`` with the weights of its network as it begins."""
+    job = load_job(tiny_job, [])
+    manifest = read_manifest(Path(job.data.path))
+    network = build_network(job.model, seed=0, manifest=manifest, current=CurrentPlaces())
+    state = {"step": 0, "epoch": 0, "class_names": list(manifest.class_names), "network": network.state_dict()}
+    (run_path / "checkpoints").mkdir(parents=True)
+    save_checkpoint(run_path / "checkpoints" / "best.safetensors", state)
+    shutil.copy(tiny_job, run_path / "config.yaml")
+    return run_path
+
+
+def test_a_run_whose_network_was_edited_is_not_evaluated(command: Command, untrained: Path) -> None:
+    config = untrained / "config.yaml"
+    config.write_text(config.read_text().replace("hidden: 16", "hidden: 17"))
+    assert command("evaluate", untrained) == (
+        1,
+        f"error: {config}: plain_cnn with these arguments is not the network whose weights are in "
+        f"{untrained}/checkpoints/best.safetensors; put model.name and model.arguments back",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("environment.json", '{"world_size": "x"}', ': world_size is "x"; it must be a whole number'),
+        ("metrics.jsonl", "{}\n", " line 1: is {}; it must hold a number for epoch"),
+    ],
+)
+def test_a_run_whose_files_were_edited_is_not_evaluated(
+    command: Command, untrained: Path, name: str, text: str, sentence: str
+) -> None:
+    (untrained / name).write_text(text)
+    exit_status, line = command("evaluate", untrained)
+    assert (exit_status, line.startswith(f"error: {untrained / name}{sentence}")) == (1, True), line
 
 
 def test_an_interrupted_evaluation_ends_with_status_75(
