@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"shards {options.command}: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        print(f"shards {options.command}: stopped; nothing was written.", file=sys.stderr)
+        print(f"shards {options.command}: stopped; nothing was written", file=sys.stderr)
         return 1
     return 0
 
@@ -83,7 +83,7 @@ def _pack(options: argparse.Namespace) -> None:
 
     if options.out.resolve().is_relative_to(options.source.resolve()) and options.source.is_dir():
         raise DataError(
-            f"{options.out}: lies inside the source {options.source}; choose an OUT beside it.", exit_status=2
+            f"{options.out}: lies inside the source {options.source}; choose an OUT beside it", exit_status=2
         )
     _write(options, source_of(options.source, options.format, options.votes), options.max_rejects)
 

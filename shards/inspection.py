@@ -61,5 +61,5 @@ def inspect(folder: Path, figures: Path | None = None, workers: int = 1) -> str:
         plot_distribution(manifest).savefig(figures / "distribution.png")
         plot_sample_images(train.images, train.labels, manifest.class_names).savefig(figures / "samples.png")
     except OSError as error:
-        raise DataError(f"{figures}: the figures cannot be written ({error.strerror}).", exit_status=2) from error
+        raise DataError(f"{figures}: the figures cannot be written ({error.strerror})", exit_status=2) from error
     return f"{text}\n{figures / 'distribution.png'}\n{figures / 'samples.png'}"

@@ -89,7 +89,7 @@ class Manifest:
     def split(self, name: str) -> Split:
         """The split ``name``; raises :class:`DataError` if the data set has none."""
         if name not in self.splits:
-            raise DataError(f"the data set has no split {name!r}; it has {', '.join(self.splits)}.")
+            raise DataError(f"the data set has no split {name!r}; it has {', '.join(self.splits)}")
         return self.splits[name]
 
 
@@ -103,11 +103,11 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / FILE_NAME
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: there is no such folder; it should be one that `python -m shards pack` wrote.", exit_status=2
+            f"{folder}: there is no such folder; it should be one that `python -m shards pack` wrote", exit_status=2
         )
     if not path.is_file():
         raise DataError(
-            f"{folder}: has no {FILE_NAME}, so it is not a data set that `python -m shards pack` wrote.", exit_status=2
+            f"{folder}: has no {FILE_NAME}, so it is not a data set that `python -m shards pack` wrote", exit_status=2
         )
     try:
         fields = json.loads(path.read_bytes())

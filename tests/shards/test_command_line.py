@@ -38,7 +38,7 @@ def test_rejects_are_told_by_count_and_reason(write_csv, tmp_path, capsys):
     assert run("pack", path, tmp_path / "out", "--max-rejects", 3, "--workers", 1) == 0
     out = capsys.readouterr().out
     assert f"3 of 4 samples were rejected; {tmp_path / 'out.rejects.csv'} says why:" in out
-    assert "\n      1  row 4: has 3 pixels; it should have 4." in out
+    assert "\n      1  row 4: has 3 pixels; it should have 4" in out
 
 
 def test_too_many_rejects_are_a_failure_of_the_work(write_csv, tmp_path, capsys):
@@ -67,7 +67,7 @@ def test_a_wrong_command_is_two_and_one_sentence(arguments, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert run(*arguments) == 2
     error = capsys.readouterr().err
-    assert re.fullmatch(rf"shards {arguments[0]}: .+\.\n", error)
+    assert re.fullmatch(rf"shards {arguments[0]}: .+[^.]\n", error)
     assert not list(tmp_path.iterdir())
 
 
@@ -99,7 +99,5 @@ def test_an_out_inside_the_source_is_refused(tmp_path, capsys):
     source = tmp_path / "images"
     (source / "train" / "happy").mkdir(parents=True)
     assert run("pack", source, source / "out") == 2
-    assert capsys.readouterr().err.endswith(
-        f"{source}/out: lies inside the source {source}; choose an OUT beside it.\n"
-    )
+    assert capsys.readouterr().err.endswith(f"{source}/out: lies inside the source {source}; choose an OUT beside it\n")
     assert not (source / "out").exists()
