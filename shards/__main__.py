@@ -45,11 +45,13 @@ def _parser() -> argparse.ArgumentParser:
     pack.set_defaults(run=_pack)
 
     verify = commands.add_parser("verify", help="read a data set back and compare it with its manifest")
-    verify.add_argument("out", metavar="OUT", type=Path)
+    verify.add_argument("out", metavar="OUT", type=Path, help="a folder that pack or fake wrote")
     verify.set_defaults(run=_verify)
 
     inspect = commands.add_parser("inspect", help="print what a data set holds, and draw it")
-    inspect.add_argument("out", metavar="OUT", type=Path)
+    inspect.add_argument(
+        "out", metavar="OUT", type=Path, help="a folder that pack or fake wrote, or of WebDataset tars"
+    )
     inspect.add_argument("--figures", type=Path, metavar="DIR", help="draw distribution.png and samples.png there")
     inspect.set_defaults(run=_inspect)
 
@@ -116,6 +118,8 @@ def _write(options: argparse.Namespace, source: "Source", max_rejects: int) -> N
         listed = len(packed.rejects) + manifest.samples
         print(f"{len(packed.rejects)} of {listed} samples were rejected; {rejects_path(options.out)} says why:")
         print("\n".join(count_rejects(packed.rejects)))
+    if manifest.untrained_classes:
+        print(f"warning: train has no sample of {', '.join(manifest.untrained_classes)}, which val or test has")
     if packed.created:
         print(f"{options.out}: {counts} in {shards} shards, {time.monotonic() - started:.1f} s.")
     else:

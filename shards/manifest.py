@@ -82,14 +82,25 @@ class Manifest:
         """Samples over all splits."""
         return sum(split.samples for split in self.splits.values())
 
+    @property
+    def untrained_classes(self) -> tuple[str, ...]:
+        """Classes that stand in val or test and have no train sample."""
+        counts = {name: split.class_counts for name, split in self.splits.items()}
+        train = counts.get("train", (0,) * len(self.class_names))
+        return tuple(
+            name
+            for label, name in enumerate(self.class_names)
+            if not train[label] and any(split[label] for split in counts.values())
+        )
+
     def to_bytes(self) -> bytes:
         """The text of ``manifest.json``; equal manifests give equal bytes."""
         return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
 
-    def split(self, name: str) -> Split:
-        """The split ``name``; raises :class:`DataError` if the data set has none."""
+    def split(self, name: str, folder: Path) -> Split:
+        """The split ``name``; raises :class:`DataError` if the data set, which lies in ``folder``, has none."""
         if name not in self.splits:
-            raise DataError(f"the data set has no split {name!r}; it has {', '.join(self.splits)}")
+            raise DataError(f"{folder}: has no {name} split; it has {', '.join(self.splits)}")
         return self.splits[name]
 
 

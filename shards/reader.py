@@ -38,7 +38,7 @@ def read_split(folder: Path, split: str, workers: int = 1, manifest: Manifest | 
     refuse_url(str(folder))
     folder = Path(folder)
     manifest = manifest or manifest_of(folder)
-    shards = manifest.split(split).shards
+    shards = manifest.split(split, folder).shards
     images = np.empty((sum(shard.samples for shard in shards), *manifest.image_shape), np.uint8)
     labels = np.empty(len(images), np.int64)
     keys: list[str] = []
