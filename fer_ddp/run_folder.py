@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import socket
 import subprocess
 import sys
@@ -43,6 +44,18 @@ class RunFolder:
             raise JobError(
                 f"{self.path}: the run folder can't be made ({error.strerror}); choose another run="
             ) from None
+
+    def check_own(self) -> None:
+        """Raises JobError if the folder has no ``config.yaml`` and holds another file than a start leaves before it."""
+        if (self.path / "config.yaml").exists() or not self.path.is_dir():
+            return
+        ours = (self.path / ".lock", self.path / ".config.yaml.tmp")
+        foreign = next((path for path in self.path.rglob("*") if not path.is_dir() and path not in ours), None)
+        if foreign is not None:
+            raise JobError(
+                f"{self.path}: is not empty and no run folder (it holds {foreign.relative_to(self.path)} and no "
+                f"config.yaml); choose another run=, or empty it"
+            )
 
     def lock(self) -> None:
         """Keep this run for this process, until it ends. Raises JobError if another process trains it."""
@@ -97,10 +110,12 @@ class RunFolder:
         write_json(
             self.path / "environment.json",
             {
-                "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+                "command": _command(world_size),
                 "commit": _commit(),
                 "python": platform.python_version(),
-                "versions": {name: version(name) for name in ("torch", "numpy", "scikit-learn", "safetensors")},
+                "versions": {
+                    name: version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
+                },
                 "device": name,
                 "threads": torch.get_num_threads(),
                 "world_size": world_size,
@@ -215,6 +230,14 @@ def _read_json(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
         raise RunError(f"{path}: is damaged; remove it to go on without it") from None
+
+
+def _command(world_size: int) -> str:
+    """What was typed, or does the same as what started the ranks, ready to be pasted into a shell."""
+    started = ["torchrun", "--standalone", f"--nproc-per-node={world_size}"] if world_size > 1 else ["python"]
+    spec = sys.modules["__main__"].__spec__  # None where a file was started and not a module
+    program = [sys.argv[0]] if spec is None else ["-m", spec.name.removesuffix(".__main__")]
+    return shlex.join([*started, *program, *sys.argv[1:]])
 
 
 def _commit() -> str | None:

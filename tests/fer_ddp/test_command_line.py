@@ -142,6 +142,14 @@ def test_what_needs_a_val_split_is_refused_where_there_is_none(
     assert not run_path.exists()
 
 
+def test_a_warm_up_longer_than_the_run_is_refused(command: Command, tiny_job: Path, run_path: Path) -> None:
+    assert command("train", tiny_job, "schedule.warmup_epochs=2") == (
+        2,
+        "error: schedule.warmup_epochs: is 2; it must be 1 or less, as epochs is",
+    )
+    assert not run_path.exists()
+
+
 def test_a_mean_for_rgb_is_refused_for_grey_images(command: Command, tiny_job: Path, run_path: Path) -> None:
     exit_status, line = command("train", tiny_job, "data.mean=[0.485, 0.456, 0.406]")
     assert exit_status == 2
@@ -182,6 +190,17 @@ def test_a_run_folder_that_cannot_be_made_is_refused(command: Command, tiny_job:
         2,
         f"error: {tiny_job}/run: the run folder can't be made (Not a directory); choose another run=",
     )
+
+
+def test_a_folder_of_something_else_does_not_become_a_run(command: Command, tiny_job: Path, run_path: Path) -> None:
+    (run_path / "figures").mkdir(parents=True)
+    (run_path / "figures" / "mine.png").touch()
+    assert command("train", tiny_job) == (
+        2,
+        f"error: {run_path}: is not empty and no run folder (it holds figures/mine.png and no config.yaml); "
+        f"choose another run=, or empty it",
+    )
+    assert [path.name for path in run_path.rglob("*")] == ["figures", "mine.png"]
 
 
 def test_a_folder_that_is_no_run_is_not_evaluated(command: Command, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +204,28 @@ def test_the_environment_remembers_the_data_and_the_ranks(run: RunFolder) -> Non
     environment = json.loads((run.path / "environment.json").read_text())
     assert (run.data_digest(), run.world_size()) == ("abc", 4)
     assert environment["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert "torchvision" in environment["versions"]
+
+
+@pytest.mark.parametrize(
+    ("module", "ranks", "command"),
+    [
+        ("fer_ddp.__main__", 1, "python -m fer_ddp train 'my job.yaml' 'data.mean=[0.5]'"),
+        (
+            "fer_ddp.__main__",
+            2,
+            "torchrun --standalone --nproc-per-node=2 -m fer_ddp train 'my job.yaml' 'data.mean=[0.5]'",
+        ),
+        (None, 1, "python train.py train 'my job.yaml' 'data.mean=[0.5]'"),
+    ],
+)
+def test_the_environment_holds_a_command_to_paste(
+    run: RunFolder, module: str | None, ranks: int, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "train", "my job.yaml", "data.mean=[0.5]"])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", module and ModuleSpec(module, None))
+    run.write_environment("abc", ranks, torch.device("cpu"))
+    assert json.loads((run.path / "environment.json").read_text())["command"] == command
 
 
 @pytest.mark.parametrize(
@@ -230,6 +254,31 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{tmp_path}/file/run: the run folder can't be made (Not a directory); choose another run="
     )
+
+
+# Whose folder it is.
+
+
+@pytest.mark.parametrize("name", [None, ".lock", ".config.yaml.tmp", "config.yaml"])
+def test_a_folder_with_no_more_than_a_start_leaves_is_a_runs_own(run: RunFolder, name: str | None) -> None:
+    if name is not None:
+        (run.path / name).touch()
+    run.check_own()
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "figures/mine.png", ".git/config", "elsewhere/.lock"])
+def test_a_folder_with_another_file_is_not(run: RunFolder, name: str) -> None:
+    (run.path / name).parent.mkdir(exist_ok=True)
+    (run.path / name).touch()
+    with pytest.raises(JobError) as caught:
+        run.check_own()
+    assert f"is not empty and no run folder (it holds {name} and no config.yaml)" in str(caught.value)
+
+
+def test_a_run_goes_on_though_other_files_were_put_into_its_folder(run: RunFolder) -> None:
+    (run.path / "config.yaml").touch()
+    (run.path / "notes.txt").touch()
+    run.check_own()
 
 
 # Going on with a job.
