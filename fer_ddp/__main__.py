@@ -1,4 +1,4 @@
-"""``python -m fer_ddp``: train a job, evaluate a run."""
+"""``python -m fer_ddp``: train a job, evaluate a run, list a job's keys."""
 
 import argparse
 import sys
@@ -22,6 +22,7 @@ def _parser() -> argparse.ArgumentParser:
         help="train a job, or go on with its run",
         description="Trains a job. Alone it uses one device; under torchrun it is one of the ranks. "
         "The same command again goes on with a run that was interrupted.",
+        epilog="`python -m fer_ddp keys` lists the keys that a job may have.",
     )
     train.add_argument("job", type=Path, metavar="JOB.yaml", help="a recipe, such as jobs/smoke.yaml")
     train.add_argument("overrides", nargs="*", metavar="key.sub=value", help="last words, such as data.path=data/fake")
@@ -35,6 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/smoke-seed0")
     evaluate.add_argument("overrides", nargs="*", metavar="data.path=FOLDER", help="other data with the same classes")
     evaluate.set_defaults(function=_evaluate)
+    keys = commands.add_parser("keys", help="list the keys that a job may have, what they are unless given and mean")
+    keys.set_defaults(function=_keys)
     return parser
 
 
@@ -65,6 +68,12 @@ def _evaluate(options: argparse.Namespace) -> None:
         results = distributed.on_main(lambda: evaluate_run(run, job, device, run.world_size()))
     if distributed.is_main():
         print(results.text())
+
+
+def _keys(options: argparse.Namespace) -> None:
+    from fer_ddp.job_keys import key_table
+
+    print(key_table())
 
 
 if __name__ == "__main__":

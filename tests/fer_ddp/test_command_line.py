@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -274,6 +275,36 @@ def test_an_interrupted_evaluation_ends_with_status_75(
     shutil.copy(tiny_job, run_path / "config.yaml")
     monkeypatch.setattr("fer_ddp.results.evaluate_run", interrupted)
     assert command("evaluate", run_path) == (75, "interrupted: stopped by SIGINT; the same command does it again")
+
+
+def test_keys_lists_every_key_with_its_default_and_its_meaning(
+    command: Command, tiny_job: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["keys"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    keys = [line.split("=")[0] for line in lines if not line.startswith(" ")]
+    assert keys == list(flat(load_job(tiny_job, []).to_dict() | {"model": {"name": "", "arguments": 0}}))
+    for key, meaning in [
+        (
+            "optimizer.lr=(must be given)",
+            "    Learning rate, 1000 at most; the highest one of a onecycle or cosine schedule.",
+        ),
+        ("augment.scale=[1.0, 1.0]", "    Zoom factor, uniform between these."),
+        (
+            "loss.class_weights=none  one of none, balanced",
+            "    balanced: a class's weight is inverse to its count in train, with",
+        ),
+        ("run=(runs/NAME-seedN)", "    The run folder."),
+    ]:
+        assert lines[lines.index(key) + 1].startswith(meaning)
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
 # What a world of one can't show.
