@@ -31,7 +31,10 @@ def _keys(owner: type, prefix: str) -> Iterator[tuple[str, str]]:
             continue
         default = _default(field) or _FROM_THE_FILE.get(key, "(must be given)")
         choices = [str(choice) for choice in typing.get_args(hint)] if typing.get_origin(hint) is Literal else []
-        yield f"{key}={default}" + (f"  one of {', '.join(choices)}" if choices else ""), texts[field.name].replace("``", "`")
+        yield (
+            f"{key}={default}" + (f"  one of {', '.join(choices)}" if choices else ""),
+            texts[field.name].replace("``", "`"),
+        )
 
 
 def _default(field: "dataclasses.Field[Any]") -> str | None:

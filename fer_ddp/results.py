@@ -144,7 +144,13 @@ def _draw(
 ) -> None:
     labels, predicted = dataset.labels.numpy(), probabilities.argmax(axis=1)
     sheet = figures.plot_worst_errors(
-        dataset.images.numpy(), labels, predicted, probabilities.max(axis=1), dataset.class_names, subject=subject
+        dataset.images.numpy(),
+        labels,
+        predicted,
+        probabilities.max(axis=1),
+        dataset.class_names,
+        keys=dataset.keys,
+        subject=subject,
     )
     drawings = {
         "confusion": figures.plot_confusion_matrix(confusion, dataset.class_names, f"Confusion: {subject}"),

@@ -57,6 +57,8 @@ def plot_learning_curves(metrics: Sequence[Mapping[str, Any]], *, subject: str =
     detail = (
         f"Accuracy after the last epoch: {', '.join(ends)}." if ends else "No accuracy was measured in the last epoch."
     )
+    if "training" in curves:
+        detail += " Training is measured as it goes, on the images as they are augmented and mixed, with dropout on."
 
     figure = new_figure(11.0, 4.3, headline, about(subject, detail))
     panels = figure.subplots(1, 3, width_ratios=[1.15, 1.15, 0.9])
@@ -141,7 +143,7 @@ def _draw_learning_rate(panel: "Axes", epochs: NDArray[np.float64], rates: NDArr
     panel.plot(epochs, rates, color=QUIET, marker="o" if len(epochs) == 1 else "", label="learning rate")
     positive = rates[rates > 0]
     spread = positive.max() / positive.min() if len(positive) else 1.0
-    if spread >= 50:
+    if spread > 10**1.5:
         panel.set_title("Learning rate, log scale")
         panel.set_yscale("log")
         panel.yaxis.set_major_locator(LogLocator(subs=(1.0,) if spread >= 500 else (1.0, 2.0, 5.0), numticks=8))

@@ -1,6 +1,6 @@
 """Precision, recall and F1 of each class."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,13 +39,9 @@ def plot_per_class(per_class: Mapping[str, Mapping[str, float]], *, subject: str
         macro = float(np.mean([values["f1"] for values in present.values()]))
         headline = f"Macro-F1 {percent(macro)}"
         detail = "Precision, recall and F1 of each class, in per cent."
-        if len(present) > 1:
-            best = max(present, key=lambda name: present[name]["f1"])
-            worst = min(present, key=lambda name: present[name]["f1"])
-            headline += (
-                f": best {shortened(best)} ({percent(present[best]['f1'])}), "
-                f"worst {shortened(worst)} ({percent(present[worst]['f1'])})"
-            )
+        scores = {name: values["f1"] for name, values in present.items()}
+        if min(scores.values()) < max(scores.values()):
+            headline += f": best {_those_with(max, scores)}, worst {_those_with(min, scores)}"
     else:
         headline, detail = "No class has a sample", "There is nothing to measure."
 
@@ -93,3 +89,11 @@ def plot_per_class(per_class: Mapping[str, Mapping[str, float]], *, subject: str
         borderpad=0,
     )
     return figure
+
+
+def _those_with(extreme: Callable[[Iterable[float]], float], scores: Mapping[str, float]) -> str:
+    """``sad (30.0 %)``, the class with the highest or lowest score, or where several tie ``3 classes at 0 %``."""
+    score = extreme(scores.values())
+    names = [name for name, value in scores.items() if value == score]
+    text = percent(score) if score else "0 %"
+    return f"{shortened(names[0])} ({text})" if len(names) == 1 else f"{len(names)} classes at {text}"

@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ddp.figures.style import about, counted, figure_without_data, in_our_style, new_figure, percent, shortened
+from fer_ddp.figures.style import (
+    QUIET,
+    about,
+    counted,
+    figure_without_data,
+    in_our_style,
+    new_figure,
+    percent,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SHEET_COLUMNS, _SHEET_ROWS = 6, 4
+_LONGEST_KEY = 30
+"""Characters; of a longer key the end is shown, which tells files of one folder apart."""
 
 
 @in_our_style
@@ -23,6 +34,7 @@ def plot_worst_errors(
     probabilities_of_predicted: NDArray[np.floating[Any]],
     class_names: Sequence[str],
     *,
+    keys: Sequence[str],
     subject: str = "",
 ) -> "Figure":
     """A sheet of the 24 mistakes made with the most confidence, the most confident first.
@@ -31,14 +43,15 @@ def plot_worst_errors(
 
     images: (k, channels, height, width) uint8 with 1 channel (grey) or 3 (RGB); only those drawn are read, so it may be
     a memory map. labels, predicted: (k,) integers. probabilities_of_predicted: (k,) in [0, 1], what the model gave to
-    its answer. Equal probabilities stand in the order of the split. subject: as for `plot_per_class`.
+    its answer. Equal probabilities stand in the order of the split. keys: k texts, each sample's name, in small print
+    under its image. subject: as for `plot_per_class`.
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3) or images.dtype != np.uint8:
         raise ValueError(f"images are {images.dtype} {images.shape}; uint8 (k, 1 or 3, height, width) is right")
-    if not len(images) == len(labels) == len(predicted) == len(probabilities_of_predicted):
+    if not len(images) == len(labels) == len(predicted) == len(probabilities_of_predicted) == len(keys):
         raise ValueError(
-            f"{len(images)} images, {len(labels)} labels, {len(predicted)} predictions and "
-            f"{len(probabilities_of_predicted)} probabilities must be equally many"
+            f"{len(images)} images, {len(labels)} labels, {len(predicted)} predictions, "
+            f"{len(probabilities_of_predicted)} probabilities and {len(keys)} keys must be equally many"
         )
     mistakes = np.flatnonzero(labels != predicted)
     if len(mistakes) == 0:
@@ -54,7 +67,7 @@ def plot_worst_errors(
     else:
         headline = f"{mistakes_in_all}, the most confident first"
     figure = new_figure(
-        11.0, 2.05 * rows, headline, about(subject, "True class → predicted class, and the probability it was given.")
+        11.0, 2.17 * rows, headline, about(subject, "True class → predicted class, and the probability it was given.")
     )
     cells = figure.subplots(rows, columns, squeeze=False).ravel()
     for cell in cells:
@@ -74,4 +87,6 @@ def plot_worst_errors(
             loc="center",
             pad=4,
         )
+        key = keys[sample] if len(keys[sample]) <= _LONGEST_KEY else f"…{keys[sample][1 - _LONGEST_KEY :]}"
+        cell.text(0.5, -0.03, key, transform=cell.transAxes, ha="center", va="top", fontsize=6, color=QUIET)
     return figure

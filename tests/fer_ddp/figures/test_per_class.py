@@ -20,6 +20,20 @@ def test_measures_per_class_name_the_best_and_the_worst() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("scores", "headline"),
+    [
+        ([0.0, 0.0, 0.6, 0.0], "Macro-F1 15.0 %: best c (60.0 %), worst 3 classes at 0 %"),
+        ([0.5, 0.1, 0.5, 0.1], "Macro-F1 30.0 %: best 2 classes at 50.0 %, worst 2 classes at 10.0 %"),
+        ([0.0, 0.0, 0.0, 0.0], "Macro-F1 0.0 %"),
+    ],
+)
+def test_classes_that_tie_are_counted_and_not_named(scores: list[float], headline: str) -> None:
+    four = measures(a=1, b=1, c=1, d=1).items()
+    per_class = {name: values | {"f1": f1} for (name, values), f1 in zip(four, scores, strict=True)}
+    assert words(plot_per_class(per_class))[0] == headline
+
+
 def test_measures_per_class_are_bars_in_per_cent_with_their_support() -> None:
     axes = plot_per_class(measures(angry=4, happy=1200)).axes[0]
     drawn = {

@@ -29,7 +29,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "confusion": lambda: plot_confusion_matrix([[8, 2], [1, 19]], ["angry", "happy"], "Test"),
     "per_class": lambda: plot_per_class(MEASURES),
     "errors": lambda: plot_worst_errors(
-        np.zeros((3, 1, 4, 4), np.uint8), NONE, ONE, np.full(3, 0.9), ["angry", "happy"]
+        np.zeros((3, 1, 4, 4), np.uint8), NONE, ONE, np.full(3, 0.9), ["angry", "happy"], keys=["a", "b", "c"]
     ),
 }
 
