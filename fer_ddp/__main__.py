@@ -1,37 +1,17 @@
-"""``python -m fer_ddp``: train a job, evaluate a run."""
+"""``python -m fer_ddp``: train a job, evaluate a run, list a job's keys."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
+
+from fer_ddp.errors import JobError
+from fer_ddp.exit_status import exit_status_of
 
 
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong command or job, 75 interrupted."""
     options = _parser().parse_args(arguments)
-    from fer_ddp.errors import Interrupted, JobError, RunError
-    from fer_ddp.signals import StoppedEarly, stop_early
-    from shards.errors import DataError
-
-    stop_early()
-    try:
-        options.function(options)
-    except (JobError, RunError, DataError, Interrupted) as error:
-        _say(f"{'interrupted' if isinstance(error, Interrupted) else 'error'}: {error}")
-        return error.exit_status
-    except OSError as error:
-        _say(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
-        return RunError.exit_status
-    except StoppedEarly as stopped:
-        _say(f"interrupted: stopped by {stopped}; the same command does it again")
-        return Interrupted.exit_status
-    return 0
-
-
-def _say(sentence: str) -> None:
-    """Rank zero speaks for all."""
-    if os.environ.get("RANK", "0") == "0":
-        print(sentence, file=sys.stderr, flush=True)
+    return exit_status_of(lambda: options.function(options))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,6 +22,7 @@ def _parser() -> argparse.ArgumentParser:
         help="train a job, or go on with its run",
         description="Trains a job. Alone it uses one device; under torchrun it is one of the ranks. "
         "The same command again goes on with a run that was interrupted.",
+        epilog="`python -m fer_ddp keys` lists the keys that a job may have.",
     )
     train.add_argument("job", type=Path, metavar="JOB.yaml", help="a recipe, such as jobs/smoke.yaml")
     train.add_argument("overrides", nargs="*", metavar="key.sub=value", help="last words, such as data.path=data/fake")
@@ -55,6 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/smoke-seed0")
     evaluate.add_argument("overrides", nargs="*", metavar="data.path=FOLDER", help="other data with the same classes")
     evaluate.set_defaults(function=_evaluate)
+    keys = commands.add_parser("keys", help="list the keys that a job may have, what they are unless given and mean")
+    keys.set_defaults(function=_keys)
     return parser
 
 
@@ -71,7 +54,6 @@ def _train(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from fer_ddp import distributed
     from fer_ddp.config import load_job
-    from fer_ddp.errors import JobError
     from fer_ddp.results import evaluate_run
     from fer_ddp.run_folder import RunFolder
 
@@ -86,6 +68,12 @@ def _evaluate(options: argparse.Namespace) -> None:
         results = distributed.on_main(lambda: evaluate_run(run, job, device, run.world_size()))
     if distributed.is_main():
         print(results.text())
+
+
+def _keys(options: argparse.Namespace) -> None:
+    from fer_ddp.job_keys import key_table
+
+    print(key_table())
 
 
 if __name__ == "__main__":

@@ -7,17 +7,28 @@ they are the same on any number of ranks. All geometric transforms are one affin
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn import functional
 
 from fer_ddp import randomness
-from fer_ddp.fields import FloatOrZero, Fraction, PositiveFloat
+from fer_ddp.fields import Fraction
 
 _BLUR_RADIUS = 2
 _QUANTILES = 4096
+
+
+# Ranges beyond which a transform leaves nothing of a face, or its formula means nothing.
+_Turn = Annotated[float, Field(ge=0, le=180)]
+_Shear = Annotated[float, Field(ge=0, le=60)]
+_Zoom = Annotated[float, Field(ge=0.1, le=10)]
+_Sigma = Annotated[float, Field(gt=0, le=10)]
+_Aspect = Annotated[float, Field(ge=0.01, le=100)]
+_Alpha = Annotated[float, Field(ge=0, le=100)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,13 +37,13 @@ class AugmentConfig:
 
     flip: Fraction = 0.0
     """Probability of a left-right flip."""
-    rotation_degrees: FloatOrZero = 0.0
+    rotation_degrees: _Turn = 0.0
     """Rotation, uniform in plus or minus this, degrees."""
     shift: Fraction = 0.0
     """Shift along each axis, uniform in plus or minus this fraction of the side."""
-    scale: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    scale: tuple[_Zoom, _Zoom] = (1.0, 1.0)
     """Zoom factor, uniform between these."""
-    shear_degrees: FloatOrZero = 0.0
+    shear_degrees: _Shear = 0.0
     """Horizontal shear, uniform in plus or minus this, degrees."""
     brightness: Fraction = 0.0
     """Brightness factor, uniform in 1 plus or minus this."""
@@ -40,17 +51,17 @@ class AugmentConfig:
     """Contrast factor about the image's mean, uniform in 1 plus or minus this."""
     blur_probability: Fraction = 0.0
     """Probability of a Gaussian blur (5 x 5 kernel, reflected borders)."""
-    blur_sigma: tuple[PositiveFloat, PositiveFloat] = (0.1, 2.0)
+    blur_sigma: tuple[_Sigma, _Sigma] = (0.1, 2.0)
     """The blur's standard deviation, uniform between these, pixels."""
     erasing_probability: Fraction = 0.0
     """Probability that one rectangle is erased (set to 0 after normalization)."""
     erasing_area: tuple[Fraction, Fraction] = (0.02, 0.33)
     """The rectangle's area, uniform between these fractions of the image."""
-    erasing_aspect: tuple[PositiveFloat, PositiveFloat] = (0.3, 3.3)
+    erasing_aspect: tuple[_Aspect, _Aspect] = (0.3, 3.3)
     """The rectangle's height over width, log-uniform between these."""
-    mixup_alpha: FloatOrZero = 0.0
+    mixup_alpha: _Alpha = 0.0
     """Mixup weights are drawn from Beta(alpha, alpha); 0 is off."""
-    cutmix_alpha: FloatOrZero = 0.0
+    cutmix_alpha: _Alpha = 0.0
     """CutMix areas are drawn from Beta(alpha, alpha); 0 is off. With both on, each pair flips a coin."""
 
     def __post_init__(self) -> None:

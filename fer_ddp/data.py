@@ -20,7 +20,6 @@ from torch.utils.data import Dataset
 from fer_ddp.atomic_write import write_json
 from fer_ddp.errors import RunError
 from fer_ddp.fields import FiniteFloat, PositiveFloat
-from shards.errors import DataError
 from shards.manifest import Manifest
 from shards.reader import read_split
 from shards.scan import manifest_of
@@ -59,17 +58,18 @@ class FERDataset(Dataset[tuple[Any, int]]):
 
     The image is uint8 (channels, height, width), or what ``transform`` makes of it. ``images`` (uint8, (samples,
     channels, height, width)) and ``labels`` (int64, (samples,)) hold the whole split, ``keys`` the samples' names,
-    ``class_names`` what the labels mean.
+    ``class_names`` what the labels mean, ``split`` and ``folder`` where they come from.
 
     The split is decoded once into a cache on this machine's disk and mapped from there, so many ranks and jobs share
     one copy. Raises shards' DataError for a folder that is no data set, RunError if the cache can't be written.
     """
 
     def __init__(self, folder: str | Path, split: str, transform: Callable[[Tensor], Any] | None = None) -> None:
-        self.manifest = manifest_of(Path(folder))
+        self.folder, self.split = Path(folder), split
+        self.manifest = manifest_of(self.folder)
         self.class_names = self.manifest.class_names
         self.transform = transform
-        cached = _decoded_once(Path(folder), split, self.manifest)
+        cached = _decoded_once(self.folder, split, self.manifest)
         # Copy-on-write: the file stays as it is, whatever a user does to the tensor.
         self.images = torch.from_numpy(np.load(cached / "images.npy", mmap_mode="c"))
         self.labels = torch.from_numpy(np.load(cached / "labels.npy"))
@@ -77,6 +77,11 @@ class FERDataset(Dataset[tuple[Any, int]]):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        return (
+            f"FERDataset({str(self.folder)!r}, {self.split!r}): {len(self):,} samples, {len(self.class_names)} classes"
+        )
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         image = self.images[index]
@@ -94,8 +99,7 @@ def cache_folder() -> Path:
 
 def _decoded_once(folder: Path, split: str, manifest: Manifest) -> Path:
     """The folder of the decoded split, made by whoever comes first; the others wait for the lock."""
-    if split not in manifest.splits:
-        raise DataError(f"{folder}: has no {split} split; it has {', '.join(manifest.splits)}")
+    manifest.split(split, folder)
     target = cache_folder() / manifest.digest[:32] / split
     try:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

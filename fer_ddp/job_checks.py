@@ -14,7 +14,9 @@ def check_run(run: RunFolder, job: Job, manifest: Manifest, world_size: int) -> 
     """
     check_job(job, manifest, world_size)
     saved = run.saved_job()
-    if saved is not None:
+    if saved is None:
+        run.check_own()
+    else:
         run.check_same(saved, job, manifest.digest)
     return saved
 
@@ -31,6 +33,10 @@ def check_job(job: Job, manifest: Manifest, world_size: int) -> None:
         }
         for key in (key for key, needed in needing.items() if needed):
             raise JobError(f"{key}: needs a val split, and {job.data.path} has none; pack one with val, or change this")
+    if job.schedule.warmup_epochs > job.epochs:
+        raise JobError(
+            f"schedule.warmup_epochs: is {job.schedule.warmup_epochs}; it must be {job.epochs} or less, as epochs is"
+        )
     steps = Steps(
         samples=manifest.splits["train"].samples, global_batch_size=job.global_batch_size, world_size=world_size
     )

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fer_ddp.fields import Fraction
+from fer_ddp.fields import BelowOne
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossConfig:
     """What is minimized."""
 
-    label_smoothing: Fraction = 0.0
+    label_smoothing: BelowOne = 0.0
     """The part of each target that is spread evenly over the classes (Szegedy et al. 2016)."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: a class's weight is inverse to its count in train, with mean 1 over the training samples."""

@@ -1,12 +1,13 @@
 """Optimizers: torch's Adam, AdamW and SGD, fused."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 
-from fer_ddp.fields import FloatOrZero, PositiveFloat
+from fer_ddp.fields import BelowOne, FloatOrZero, PositiveFloat
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,11 +16,11 @@ class OptimizerConfig:
 
     name: Literal["adam", "adamw", "sgd"]
     """adam adds the weight decay to the gradient (L2), adamw to the step (decoupled)."""
-    lr: PositiveFloat
-    """Learning rate; the highest one of a onecycle or cosine schedule."""
+    lr: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+    """Learning rate, 1000 at most; the highest one of a onecycle or cosine schedule."""
     weight_decay: FloatOrZero = 0.0
     """Weight decay of all parameters, as torch has it."""
-    momentum: FloatOrZero = 0.0
+    momentum: BelowOne = 0.0
     """SGD's momentum."""
     nesterov: bool = False
     """SGD with Nesterov's momentum."""

@@ -15,7 +15,7 @@ from fer_ddp.checkpoint import load_checkpoint
 from fer_ddp.config import Job
 from fer_ddp.data import FERDataset
 from fer_ddp.dropout import CurrentPlaces
-from fer_ddp.errors import JobError
+from fer_ddp.errors import JobError, RunError
 from fer_ddp.evaluate import Evaluator
 from fer_ddp.metrics import classification_metrics
 from fer_ddp.network import build_network, place_network
@@ -68,17 +68,24 @@ def evaluate_run(
 
     Writes ``summary.json``, ``predictions/`` and ``figures/`` into the run folder, or, for other data than it was
     trained on, into ``evaluations/DIGEST/`` there. Raises JobError if the classes differ, RunError if there is no
-    checkpoint.
+    checkpoint or the run folder was edited so that its files don't fit each other.
     """
     manifest = manifest_of(Path(job.data.path))
-    chosen = load_checkpoint(run.checkpoints / f"{BEST if job.select == 'best_val' else LAST}.safetensors")
+    path = run.checkpoints / f"{BEST if job.select == 'best_val' else LAST}.safetensors"
+    chosen = load_checkpoint(path)
     if list(manifest.class_names) != chosen["class_names"]:
         raise JobError(
             f"{job.data.path}: its classes are {', '.join(manifest.class_names)}; the model's are "
             f"{', '.join(chosen['class_names'])}; evaluate it on data with the same classes in the same order"
         )
     network = build_network(job.model, seed=job.seed, manifest=manifest, current=CurrentPlaces())
-    network.load_state_dict(_evaluated_weights(chosen))
+    try:
+        network.load_state_dict(_evaluated_weights(chosen))
+    except RuntimeError:
+        raise RunError(
+            f"{run.path}/config.yaml: {job.model.name} with these arguments is not the network whose weights are in "
+            f"{path}; put model.name and model.arguments back"
+        ) from None
     network = place_network(
         network, device=device, precision=job.precision, memory_format=job.memory_format, world_size=1
     )
@@ -137,7 +144,13 @@ def _draw(
 ) -> None:
     labels, predicted = dataset.labels.numpy(), probabilities.argmax(axis=1)
     sheet = figures.plot_worst_errors(
-        dataset.images.numpy(), labels, predicted, probabilities.max(axis=1), dataset.class_names, subject=subject
+        dataset.images.numpy(),
+        labels,
+        predicted,
+        probabilities.max(axis=1),
+        dataset.class_names,
+        keys=dataset.keys,
+        subject=subject,
     )
     drawings = {
         "confusion": figures.plot_confusion_matrix(confusion, dataset.class_names, f"Confusion: {subject}"),

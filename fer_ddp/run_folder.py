@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import socket
 import sys
 from datetime import UTC, datetime
@@ -21,6 +22,12 @@ from fer_ddp.errors import JobError, RunError
 from fer_ddp.yaml_text import read_yaml, to_yaml
 
 LAST, PREVIOUS, BEST = "last", "previous", "best"
+LINES = {
+    "steps.jsonl": ("step", "loss", "lr"),
+    "metrics.jsonl": ("epoch", "step", "lr"),
+    "timing.jsonl": ("epoch", "seconds", "images_per_second"),
+}
+"""The numbers that each line of these files holds; ``metrics.jsonl`` has more under train and val."""
 
 
 class RunFolder:
@@ -41,6 +48,18 @@ class RunFolder:
             raise JobError(
                 f"{self.path}: the run folder can't be made ({error.strerror}); choose another run="
             ) from None
+
+    def check_own(self) -> None:
+        """Raises JobError if the folder has no ``config.yaml`` and holds another file than a start leaves before it."""
+        if (self.path / "config.yaml").exists() or not self.path.is_dir():
+            return
+        ours = (self.path / ".lock", self.path / ".config.yaml.tmp")
+        foreign = next((path for path in self.path.rglob("*") if not path.is_dir() and path not in ours), None)
+        if foreign is not None:
+            raise JobError(
+                f"{self.path}: is not empty and no run folder (it holds {foreign.relative_to(self.path)} and no "
+                f"config.yaml); choose another run=, or empty it"
+            )
 
     def lock(self) -> None:
         """Keep this run for this process, until it ends. Raises JobError if another process trains it."""
@@ -99,10 +118,12 @@ class RunFolder:
         write_json(
             self.path / "environment.json",
             {
-                "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+                "command": _command(world_size),
                 "code": code_version(),
                 "python": platform.python_version(),
-                "versions": {name: version(name) for name in ("torch", "numpy", "scikit-learn", "safetensors")},
+                "versions": {
+                    name: version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
+                },
                 "device": name,
                 "threads": torch.get_num_threads(),
                 "world_size": world_size,
@@ -110,16 +131,22 @@ class RunFolder:
             },
         )
 
-    def _environment(self) -> dict[str, Any]:
-        return read_json(self.path / "environment.json")
+    def _environment(self, key: str, kind: type, right: str) -> Any:
+        """What ``environment.json`` says under ``key``; None if the run is new."""
+        path = self.path / "environment.json"
+        value = read_json(path).get(key)
+        if value is not None and type(value) is not kind:
+            raise RunError(f"{path}: {key} is {json.dumps(value)}; it must be {right}")
+        return value
 
     def data_digest(self) -> str | None:
         """The digest of the data that the run trains on; None if the run is new."""
-        return self._environment().get("data_digest")
+        digest: str | None = self._environment("data_digest", str, "the digest that `shards inspect` prints")
+        return digest
 
     def world_size(self) -> int:
-        """The number of ranks the run was last started with."""
-        return int(self._environment().get("world_size", 1))
+        """The number of ranks the run was last started with; 1 if it is new."""
+        return self._environment("world_size", int, "a whole number, the ranks that trained the run") or 1
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Replace the last checkpoint, keeping the one before it."""
@@ -170,7 +197,7 @@ class RunFolder:
             file.write(json.dumps(value) + "\n")
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
-        """The lines of a ``.jsonl`` file; what a crash cut short at the end is left out."""
+        """The lines of one of `LINES`; what a crash cut short at the end is left out."""
         path = self.path / name
         if not path.exists():
             return []
@@ -180,6 +207,11 @@ class RunFolder:
                 lines.append(json.loads(line))
             except ValueError:
                 raise RunError(f"{path} line {number}: is damaged; remove the line to go on without it") from None
+            lacking = _what_it_lacks(lines[-1], LINES[name])
+            if lacking is not None:
+                raise RunError(
+                    f"{path} line {number}: is {line[:60]}; it must hold {lacking}; remove the line to go on without it"
+                )
         return lines
 
     def cut_back(self, step: int, epoch: int) -> None:
@@ -194,6 +226,18 @@ class RunFolder:
             write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
 
+def _what_it_lacks(line: Any, keys: tuple[str, ...]) -> str | None:
+    """What ``line`` should hold and doesn't: a number for each of ``keys``; under train and val, numbers or null."""
+    for key in keys:
+        if not isinstance(line, dict) or not isinstance(line.get(key), int | float):
+            return f"a number for {key}"
+    for split in ("train", "val"):
+        measures = line.get(split, {})
+        if not isinstance(measures, dict) or not all(isinstance(x, int | float | None) for x in measures.values()):
+            return f"numbers under {split}"
+    return None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a file that `write_json` wrote; empty if there is no file. Raises RunError if it is damaged."""
     if not path.exists():
@@ -202,6 +246,14 @@ def read_json(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
         raise RunError(f"{path}: is damaged; remove it to go on without it") from None
+
+
+def _command(world_size: int) -> str:
+    """What was typed, or does the same as what started the ranks, ready to be pasted into a shell."""
+    started = ["torchrun", "--standalone", f"--nproc-per-node={world_size}"] if world_size > 1 else ["python"]
+    spec = sys.modules["__main__"].__spec__  # None where a file was started and not a module
+    program = [sys.argv[0]] if spec is None else ["-m", spec.name.removesuffix(".__main__")]
+    return shlex.join([*started, *program, *sys.argv[1:]])
 
 
 def _processor() -> str:

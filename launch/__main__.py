@@ -4,25 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from fer_ddp.exit_status import exit_status_of
+
 
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong command or job, 75 interrupted."""
     options = _parser().parse_args(arguments)
-    from fer_ddp.errors import Interrupted, JobError, RunError
-    from fer_ddp.signals import StoppedEarly, stop_early
-    from shards.errors import DataError
-
-    stop_early()
-    try:
-        options.function(options)
-    except (JobError, RunError, Interrupted, DataError) as error:
-        word = "interrupted" if isinstance(error, Interrupted) else "error"
-        print(f"{word}: {error}", file=sys.stderr)
-        return error.exit_status
-    except StoppedEarly as stopped:
-        print(f"interrupted: stopped by {stopped} before the ranks were started", file=sys.stderr)
-        return Interrupted.exit_status
-    return 0
+    return exit_status_of(lambda: options.function(options))
 
 
 def _parser() -> argparse.ArgumentParser:

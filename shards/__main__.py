@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"shards {options.command}: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        print(f"shards {options.command}: stopped; nothing was written.", file=sys.stderr)
+        print(f"shards {options.command}: stopped; nothing was written", file=sys.stderr)
         return 1
     return 0
 
@@ -45,11 +45,13 @@ def _parser() -> argparse.ArgumentParser:
     pack.set_defaults(run=_pack)
 
     verify = commands.add_parser("verify", help="read a data set back and compare it with its manifest")
-    verify.add_argument("out", metavar="OUT", type=Path)
+    verify.add_argument("out", metavar="OUT", type=Path, help="a folder that pack or fake wrote")
     verify.set_defaults(run=_verify)
 
     inspect = commands.add_parser("inspect", help="print what a data set holds, and draw it")
-    inspect.add_argument("out", metavar="OUT", type=Path)
+    inspect.add_argument(
+        "out", metavar="OUT", type=Path, help="a folder that pack or fake wrote, or of WebDataset tars"
+    )
     inspect.add_argument("--figures", type=Path, metavar="DIR", help="draw distribution.png and samples.png there")
     inspect.set_defaults(run=_inspect)
 
@@ -83,7 +85,7 @@ def _pack(options: argparse.Namespace) -> None:
 
     if options.out.resolve().is_relative_to(options.source.resolve()) and options.source.is_dir():
         raise DataError(
-            f"{options.out}: lies inside the source {options.source}; choose an OUT beside it.", exit_status=2
+            f"{options.out}: lies inside the source {options.source}; choose an OUT beside it", exit_status=2
         )
     _write(options, source_of(options.source, options.format, options.votes), options.max_rejects)
 
@@ -116,6 +118,8 @@ def _write(options: argparse.Namespace, source: "Source", max_rejects: int) -> N
         listed = len(packed.rejects) + manifest.samples
         print(f"{len(packed.rejects)} of {listed} samples were rejected; {rejects_path(options.out)} says why:")
         print("\n".join(count_rejects(packed.rejects)))
+    if manifest.untrained_classes:
+        print(f"warning: train has no sample of {', '.join(manifest.untrained_classes)}, which val or test has")
     if packed.created:
         print(f"{options.out}: {counts} in {shards} shards, {time.monotonic() - started:.1f} s.")
     else:

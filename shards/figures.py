@@ -15,10 +15,11 @@ _COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#009E73"}
 _INK, _QUIET = "#222222", "#777777"
 
 
-def plot_distribution(manifest: Manifest) -> Figure:
+def plot_distribution(manifest: Manifest, *, title: str = "") -> Figure:
     """How many images of each class each split holds: a panel a split, bars in per cent, counts beside them.
 
-    Classes stand in label order and the panels share one scale, so that splits can be compared at a glance.
+    Classes stand in label order and the panels share one scale, so that splits can be compared at a glance. ``title``
+    is the headline.
     """
     names, splits = manifest.class_names, manifest.splits
     height = 1.5 + 0.42 * len(names)
@@ -39,20 +40,28 @@ def plot_distribution(manifest: Manifest) -> Figure:
         panel.tick_params(axis="x", labelsize=9, labelcolor=_QUIET, color=_QUIET)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].invert_yaxis()
+    _headline(figure, title)
     return figure
 
 
 def plot_sample_images(
-    images: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], *, columns: int = 10, seed: int = 0
+    images: np.ndarray,
+    labels: np.ndarray,
+    class_names: tuple[str, ...],
+    *,
+    columns: int = 10,
+    seed: int = 0,
+    title: str = "",
 ) -> Figure:
     """Random images of each class: a row a class, with its name and how many images it has, ``columns`` images a row.
 
     ``images`` is uint8, (n, 1 or 3, height, width); ``labels`` is int, (n,), places in ``class_names``. The same
     ``seed`` draws the same images. A class with fewer than ``columns`` images shows them all; one without, none.
+    ``title`` is the headline.
     """
     random = np.random.default_rng(seed)
     figure = Figure(figsize=(1.5 + 0.95 * columns, 0.35 + 0.95 * len(class_names)), dpi=150, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)  # type: ignore[union-attr,call-arg]
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.04, wspace=0, hspace=0)  # type: ignore[union-attr,call-arg]
     grid = figure.subplots(len(class_names), columns, squeeze=False)
     for label, name in enumerate(class_names):
         members = np.flatnonzero(labels == label)
@@ -71,7 +80,14 @@ def plot_sample_images(
             fontsize=11,
             color=_INK,
         )
+    _headline(figure, title)
     return figure
+
+
+def _headline(figure: Figure, title: str) -> None:
+    if title:
+        figure.set_figheight(figure.get_figheight() + 0.35)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK, parse_math=False)
 
 
 def _bare(panel: Axes) -> None:

@@ -22,7 +22,7 @@ def decode_image(content: bytes) -> tuple[np.ndarray, bool]:
             mode = {"1": "L", "P": "RGB"}.get(file.mode, file.mode)
             if mode not in ("L", "RGB") or "transparency" in file.info:
                 kind = "with transparency" if "transparency" in file.info else f"of mode {file.mode}"
-                raise BadImage(f"is an image {kind}; it should be 8-bit grey or RGB.")
+                raise BadImage(f"is an image {kind}; it should be 8-bit grey or RGB")
             pixels = np.asarray(file if file.mode == mode else file.convert(mode))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = (
@@ -30,7 +30,7 @@ def decode_image(content: bytes) -> tuple[np.ndarray, bool]:
             if isinstance(error, Image.UnidentifiedImageError)
             else f"is damaged ({error})"
         )
-        raise BadImage(f"{reason}; it should be a whole PNG or JPEG.") from error
+        raise BadImage(f"{reason}; it should be a whole PNG or JPEG") from error
     height, width = pixels.shape[:2]
     return np.ascontiguousarray(pixels.reshape(height, width, -1).transpose(2, 0, 1)), is_jpeg
 

@@ -58,8 +58,13 @@ def inspect(folder: Path, figures: Path | None = None, workers: int = 1) -> str:
     train = read_split(folder, "train", workers, manifest)
     try:
         figures.mkdir(parents=True, exist_ok=True)
-        plot_distribution(manifest).savefig(figures / "distribution.png")
-        plot_sample_images(train.images, train.labels, manifest.class_names).savefig(figures / "samples.png")
+        name, shape = folder.resolve().name, shape_in_words(manifest.image_shape)
+        distribution = plot_distribution(manifest, title=f"{name}: {manifest.samples:,} images, {shape}")
+        distribution.savefig(figures / "distribution.png")
+        title = f"{name}: random images of each class of train ({len(train.labels):,} images)"
+        plot_sample_images(train.images, train.labels, manifest.class_names, title=title).savefig(
+            figures / "samples.png"
+        )
     except OSError as error:
-        raise DataError(f"{figures}: the figures cannot be written ({error.strerror}).", exit_status=2) from error
+        raise DataError(f"{figures}: the figures cannot be written ({error.strerror})", exit_status=2) from error
     return f"{text}\n{figures / 'distribution.png'}\n{figures / 'samples.png'}"

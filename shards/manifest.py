@@ -4,9 +4,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from shards.errors import DataError
+from shards.labels import SPLITS
+from shards.typed_json import WrongKey, from_json
 
 SCHEMA_VERSION = 1
 FILE_NAME = "manifest.json"
@@ -81,65 +82,79 @@ class Manifest:
         """Samples over all splits."""
         return sum(split.samples for split in self.splits.values())
 
+    @property
+    def untrained_classes(self) -> tuple[str, ...]:
+        """Classes that stand in val or test and have no train sample."""
+        counts = {name: split.class_counts for name, split in self.splits.items()}
+        train = counts.get("train", (0,) * len(self.class_names))
+        return tuple(
+            name
+            for label, name in enumerate(self.class_names)
+            if not train[label] and any(split[label] for split in counts.values())
+        )
+
     def to_bytes(self) -> bytes:
         """The text of ``manifest.json``; equal manifests give equal bytes."""
         return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
 
-    def split(self, name: str) -> Split:
-        """The split ``name``; raises :class:`DataError` if the data set has none."""
+    def split(self, name: str, folder: Path) -> Split:
+        """The split ``name``; raises :class:`DataError` if the data set, which lies in ``folder``, has none."""
         if name not in self.splits:
-            raise DataError(f"the data set has no split {name!r}; it has {', '.join(self.splits)}.")
+            raise DataError(f"{folder}: has no {name} split; it has {', '.join(self.splits)}")
         return self.splits[name]
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Read ``folder/manifest.json``.
 
-    Raises :class:`DataError` (exit status 2) if the folder or the file is absent, and (1) if the file is damaged or
-    of another schema version.
+    Raises :class:`DataError` (exit status 2) if the folder or the file is absent, and (1) if the file is damaged,
+    says what cannot be, or is of another schema version.
     """
     folder = Path(folder)
     path = folder / FILE_NAME
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: there is no such folder; it should be one that `python -m shards pack` wrote.", exit_status=2
+            f"{folder}: there is no such folder; it should be one that `python -m shards pack` wrote", exit_status=2
         )
     if not path.is_file():
         raise DataError(
-            f"{folder}: has no {FILE_NAME}, so it is not a data set that `python -m shards pack` wrote.", exit_status=2
+            f"{folder}: has no {FILE_NAME}, so it is not a data set that `python -m shards pack` wrote", exit_status=2
         )
     try:
-        return _from_json(json.loads(path.read_bytes()))
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: is damaged ({type(error).__name__}: {error}); pack the data set again.") from error
-
-
-def _from_json(fields: dict[str, Any]) -> Manifest:
-    version = fields["schema_version"]
+        fields = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path}: is not whole JSON ({error}); pack the data set again") from error
+    version = fields.get("schema_version", SCHEMA_VERSION) if isinstance(fields, dict) else SCHEMA_VERSION
     if version != SCHEMA_VERSION:
-        raise DataError(f"has schema version {version}, this program reads {SCHEMA_VERSION}; pack the data set again.")
-    splits = {
-        name: Split(
-            shards=tuple(Shard(**shard) for shard in split["shards"]),
-            samples=split["samples"],
-            class_counts=tuple(split["class_counts"]),
+        raise DataError(
+            f"{path}: has schema version {version}, this program reads {SCHEMA_VERSION}; pack the data set again"
         )
-        for name, split in fields["splits"].items()
-    }
-    channels, height, width = fields["image_shape"]
-    return Manifest(
-        schema_version=version,
-        class_names=tuple(fields["class_names"]),
-        image_shape=(channels, height, width),
-        mean=tuple(fields["mean"]),
-        std=tuple(fields["std"]),
-        splits=splits,
-        duplicates=Duplicates(**fields["duplicates"]),
-        source_format=fields["source_format"],
-        source_sha256=fields["source_sha256"],
-        rejects=fields["rejects"],
-        votes=fields["votes"],
-        options=dict(fields["options"]),
-    )
+    try:
+        manifest: Manifest = from_json(fields, Manifest)
+    except WrongKey as error:
+        raise DataError(f"{path}: {error}; put it right, or pack the data set again") from error
+    problem = _contradiction(manifest)
+    if problem is not None:
+        raise DataError(f"{path}: {problem}; put it right, or pack the data set again")
+    return manifest
+
+
+def _contradiction(manifest: Manifest) -> str | None:
+    """What in ``manifest`` has the right type and still cannot be."""
+    channels = manifest.image_shape[0]
+    if channels not in (1, 3) or min(manifest.image_shape) < 1:
+        return f"image_shape: is {list(manifest.image_shape)}; it should be [1 or 3, height, width]"
+    for key, numbers in (("mean", manifest.mean), ("std", manifest.std)):
+        if len(numbers) != channels:
+            return f"{key}: has {len(numbers)} numbers; it should have {channels}, one for each channel"
+    for name, split in manifest.splits.items():
+        if name not in SPLITS:
+            return f"splits.{name}: is no split; the splits are {', '.join(SPLITS)}"
+        if len(split.class_counts) != len(manifest.class_names):
+            return (
+                f"splits.{name}.class_counts: has {len(split.class_counts)} numbers; it should have "
+                f"{len(manifest.class_names)}, one for each class"
+            )
+        if min(split.class_counts, default=0) < 0 or min((shard.samples for shard in split.shards), default=0) < 0:
+            return f"splits.{name}: counts less than 0 samples; counts should be 0 or more"
+    return None

@@ -60,14 +60,14 @@ def pack(
         ("--seed", seed, 0),
     ):
         if value < least:
-            raise DataError(f"{name} is {value}; it should be {least} or more.", exit_status=2)
+            raise DataError(f"{name} is {value}; it should be {least} or more", exit_status=2)
     out = Path(os.path.abspath(out))
     _refuse_foreign(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
     except OSError as error:
-        raise DataError(f"{out}: cannot be made ({error.strerror}).", exit_status=2) from error
+        raise DataError(f"{out}: cannot be made ({error.strerror})", exit_status=2) from error
     try:
         folder = work / "set"
         folder.mkdir()
@@ -80,10 +80,10 @@ def pack(
         created = _put_in_place(folder, out, manifest)
     except BrokenProcessPool as error:
         raise DataError(
-            f"a worker process was killed, perhaps for want of memory or disk space, so {out} was not written."
+            f"a worker process was killed, perhaps for want of memory or disk space, so {out} was not written"
         ) from error
     except OSError as error:
-        raise DataError(f"{error.filename or out}: {error.strerror}, so {out} was not written.") from error
+        raise DataError(f"{error.filename or out}: {error.strerror}, so {out} was not written") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return Packed(manifest=manifest, created=created, rejects=scanned.rejects)
@@ -180,11 +180,11 @@ def _report_rejects(scanned: Scanned, out: Path, max_rejects: int) -> None:
         first = scanned.rejects[0]
         raise DataError(
             f"{count} of {count + len(scanned.table)} samples cannot be used, more than --max-rejects {max_rejects}, "
-            f"so {out} was not written; the first is {first.place}: {first.reason.rstrip('.')} "
-            f"(all are in {rejects_path(out)})."
+            f"so {out} was not written; the first is {first.place}: {first.reason} "
+            f"(all are in {rejects_path(out)})"
         )
     if not (scanned.table.split == "train").any():
-        raise DataError(f"the source has no usable training sample, so {out} was not written; train must not be empty.")
+        raise DataError(f"the source has no usable training sample, so {out} was not written; train must not be empty")
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -192,7 +192,7 @@ def _refuse_foreign(out: Path) -> None:
         return
     if not (out / FILE_NAME).is_file():
         raise DataError(
-            f"{out}: exists and is not a data set; choose another name for OUT, or remove it first.", exit_status=2
+            f"{out}: exists and is not a data set; choose another name for OUT, or remove it first", exit_status=2
         )
 
 
@@ -202,9 +202,7 @@ def _put_in_place(folder: Path, out: Path, manifest: Manifest) -> bool:
     if os.path.lexists(out):
         difference = _difference(out, manifest)
         if difference:
-            raise DataError(
-                f"{out}: exists and {difference}; remove it, or choose another name for OUT.", exit_status=2
-            )
+            raise DataError(f"{out}: exists and {difference}; remove it, or choose another name for OUT", exit_status=2)
         return False
     os.rename(folder, out)
     _sync_folder(out.parent)

@@ -38,7 +38,7 @@ def read_split(folder: Path, split: str, workers: int = 1, manifest: Manifest | 
     refuse_url(str(folder))
     folder = Path(folder)
     manifest = manifest or manifest_of(folder)
-    shards = manifest.split(split).shards
+    shards = manifest.split(split, folder).shards
     images = np.empty((sum(shard.samples for shard in shards), *manifest.image_shape), np.uint8)
     labels = np.empty(len(images), np.int64)
     keys: list[str] = []
@@ -53,7 +53,7 @@ def read_split(folder: Path, split: str, workers: int = 1, manifest: Manifest | 
 def refuse_url(path: str) -> None:
     """Refuse ``pipe:``, ``s3:`` and the like; WebDataset hands ``pipe:`` to a shell. Raises :class:`DataError`."""
     if re.match(r"[A-Za-z][A-Za-z0-9+]+:", path):
-        raise DataError(f"{path}: is an address with a scheme; it should be a folder of this machine.", exit_status=2)
+        raise DataError(f"{path}: is an address with a scheme; it should be a folder of this machine", exit_status=2)
 
 
 def read_shard(folder: Path, shard: Shard) -> bytes:
@@ -62,11 +62,11 @@ def read_shard(folder: Path, shard: Shard) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}), and the manifest names it.") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}), and the manifest names it") from error
     if len(content) != shard.bytes:
-        raise DataError(f"{path}: has {len(content)} bytes, the manifest says {shard.bytes}; copy or pack it again.")
+        raise DataError(f"{path}: has {len(content)} bytes, the manifest says {shard.bytes}; copy or pack it again")
     if hashlib.sha256(content).hexdigest() != shard.sha256:
-        raise DataError(f"{path}: its sha256 is not the manifest's, so it is damaged; copy or pack it again.")
+        raise DataError(f"{path}: its sha256 is not the manifest's, so it is damaged; copy or pack it again")
     return content
 
 
@@ -82,7 +82,7 @@ def _decoded(tasks: list[_Task], workers: int) -> Iterator[_Part]:
         with worker_pool(min(workers, len(tasks))) as pool:
             yield from pool.map(_decode_shard, tasks)
     except BrokenProcessPool as error:
-        raise DataError("a process that read the shards was killed, perhaps for want of memory.") from error
+        raise DataError("a process that read the shards was killed, perhaps for want of memory") from error
 
 
 def _decode_shard(task: _Task) -> _Part:
@@ -90,9 +90,9 @@ def _decode_shard(task: _Task) -> _Part:
     path = str(folder / shard.name)
     content = Content(read_shard(folder, shard), path)
     if len(content.keys) != shard.samples:
-        raise DataError(f"{path}: holds {len(content.keys)} samples, the manifest says {shard.samples}.")
+        raise DataError(f"{path}: holds {len(content.keys)} samples, the manifest says {shard.samples}")
     labels = content.labels()
     if len(labels) and labels.max() >= classes:
         key = content.keys[int(labels.argmax())]
-        raise DataError(f"{path}: {key} has label {labels.max()}; it should be from 0 to {classes - 1}.")
+        raise DataError(f"{path}: {key} has label {labels.max()}; it should be from 0 to {classes - 1}")
     return content.pixels(shape), labels, content.keys

@@ -30,7 +30,7 @@ def scan_folder(folder: Path) -> Manifest:
     for path in sorted(folder.glob("*.tar")):
         by_split[_split_of(path)].append(path)
     if not by_split["train"]:
-        raise DataError(f"{folder}: has no tar whose name begins with train, so it cannot be used to train.")
+        raise DataError(f"{folder}: has no tar whose name begins with train, so it cannot be used to train")
     shape: tuple[int, int, int] | None = None
     shards: dict[str, list[Shard]] = {}
     labels: dict[str, list[np.ndarray]] = {}
@@ -40,7 +40,7 @@ def scan_folder(folder: Path) -> Manifest:
             data = path.read_bytes()
             content = Content(data, str(path))
             if not content.keys:
-                raise DataError(f"{path}: holds no sample; remove it.")
+                raise DataError(f"{path}: holds no sample; remove it")
             shape = shape or content.shape()
             if split == "train":
                 one_sums, one_square_sums = pixel_sums(content.pixels(shape))
@@ -80,7 +80,7 @@ def _split_of(path: Path) -> str:
     for prefix in sorted(SPLIT_FOLDERS, key=len, reverse=True):
         if name.startswith(prefix):
             return SPLIT_FOLDERS[prefix]
-    raise DataError(f"{path}: belongs to no split; its name should begin with train, val or test.")
+    raise DataError(f"{path}: belongs to no split; its name should begin with train, val or test")
 
 
 def _class_names(folder: Path, needed: int) -> tuple[str, ...]:
@@ -89,5 +89,5 @@ def _class_names(folder: Path, needed: int) -> tuple[str, ...]:
         return tuple(f"class-{label}" for label in range(needed))
     names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     if len(names) < needed:
-        raise DataError(f"{path}: names {len(names)} classes, but the tars hold label {needed - 1}; a line a class.")
+        raise DataError(f"{path}: names {len(names)} classes, but the tars hold label {needed - 1}; a line a class")
     return names

@@ -31,7 +31,7 @@ class Content:
         texts = [self._content[member.offset : member.offset + member.size] for member in self._labels]
         for text, member in zip(texts, self._labels, strict=True):
             if not text.isdigit() or len(text) > 9:
-                raise DataError(f"{self._name}: {member.name} holds {text[:20]!r}; it should be a label such as 3.")
+                raise DataError(f"{self._name}: {member.name} holds {text[:20]!r}; it should be a label such as 3")
         return np.array([int(text) for text in texts], np.int64)
 
     def shape(self) -> tuple[int, int, int]:
@@ -56,7 +56,7 @@ class Content:
             if pixels.shape != shape:
                 raise DataError(
                     f"{self._name}: {member.name} is {shape_in_words(pixels.shape)}; "
-                    f"the data set's images are {shape_in_words(shape)}."
+                    f"the data set's images are {shape_in_words(shape)}"
                 )
             images[place] = pixels
         return images
@@ -87,4 +87,4 @@ def _sample(key: str, parts: dict[str, Member], name: str) -> tuple[str, Member,
     for extension in IMAGE_EXTENSIONS:
         if extension in parts and "cls" in parts:
             return key, parts[extension], parts["cls"]
-    raise DataError(f"{name}: sample {key} has .{', .'.join(parts)}; it should have .cls and one of .png, .jpg, .jpeg.")
+    raise DataError(f"{name}: sample {key} has .{', .'.join(parts)}; it should have .cls and one of .png, .jpg, .jpeg")

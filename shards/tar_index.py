@@ -29,7 +29,7 @@ def index_tar(content: bytes, name: str) -> list[Member]:
     place, end = 0, len(content)
     while True:
         if place + _BLOCK > end:
-            raise DataError(f"{name}: is cut short after {end} bytes; copy or pack it again.")
+            raise DataError(f"{name}: is cut short after {end} bytes; copy or pack it again")
         kind = content[place + 156]
         if kind == 0 and content[place] == 0 and not any(content[place : place + _BLOCK]):
             return members
@@ -51,9 +51,9 @@ def _index_by_tarfile(content: bytes, name: str) -> list[Member]:
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
             found = archive.getmembers()
     except tarfile.TarError as error:
-        raise DataError(f"{name}: is not a tar that can be read ({error}).") from error
+        raise DataError(f"{name}: is not a tar that can be read ({error})") from error
     members = [Member(one.name, one.offset_data, one.size) for one in found if one.isfile()]
     for member in members:
         if member.offset + member.size > len(content):
-            raise DataError(f"{name}: is cut short inside {member.name}.")
+            raise DataError(f"{name}: is cut short inside {member.name}")
     return members

@@ -23,7 +23,7 @@ def verify(folder: Path) -> Manifest:
     known = {shard.name for split in manifest.splits.values() for shard in split.shards}
     for path in sorted(folder.glob("*.tar")):
         if path.name not in known:
-            raise DataError(f"{path}: is not in the manifest; remove it, or pack the data set again.")
+            raise DataError(f"{path}: is not in the manifest; remove it, or pack the data set again")
     seen: set[str] = set()
     for name, split in manifest.splits.items():
         counts = np.zeros(len(manifest.class_names), np.int64)
@@ -37,14 +37,14 @@ def verify(folder: Path) -> Manifest:
                 square_sums.append(one_square_sums)
         if counts.sum() != split.samples or tuple(counts.tolist()) != split.class_counts:
             raise DataError(
-                f"{folder}: {name} has {counts.tolist()} samples a class, the manifest says {list(split.class_counts)}."
+                f"{folder}: {name} has {counts.tolist()} samples a class, the manifest says {list(split.class_counts)}"
             )
         if name == "train":
             pixels_each = manifest.image_shape[1] * manifest.image_shape[2]
             found = mean_and_std(np.concatenate(sums), np.concatenate(square_sums), pixels_each)
             if found != (manifest.mean, manifest.std):
                 raise DataError(
-                    f"{folder}: train's mean and standard deviation are {found}, the manifest says otherwise."
+                    f"{folder}: train's mean and standard deviation are {found}, the manifest says otherwise"
                 )
     return manifest
 
@@ -56,15 +56,15 @@ def _read_both_ways(folder: Path, shard: Shard, manifest: Manifest, seen: set[st
     content = Content(read_shard(folder, shard), str(path))
     labels, pixels = content.labels(), content.pixels(manifest.image_shape)
     if len(labels) != shard.samples:
-        raise DataError(f"{path}: holds {len(labels)} samples, the manifest says {shard.samples}.")
+        raise DataError(f"{path}: holds {len(labels)} samples, the manifest says {shard.samples}")
     if len(labels) and labels.max() >= len(manifest.class_names):
-        raise DataError(f"{path}: holds label {labels.max()}; it should be from 0 to {len(manifest.class_names) - 1}.")
+        raise DataError(f"{path}: holds label {labels.max()}; it should be from 0 to {len(manifest.class_names) - 1}")
     count = 0
     for place, sample in enumerate(webdataset.WebDataset([str(path)], shardshuffle=False)):
         count += 1
         key = sample["__key__"]
         if key in seen:
-            raise DataError(f"{path}: sample {key} stands in the data set twice.")
+            raise DataError(f"{path}: sample {key} stands in the data set twice")
         seen.add(key)
         image = next((sample[extension] for extension in ("png", "jpg", "jpeg") if extension in sample), b"")
         try:
@@ -73,7 +73,7 @@ def _read_both_ways(folder: Path, shard: Shard, manifest: Manifest, seen: set[st
             raise DataError(f"{path}: sample {key}: its image {error}") from error
         same = key == content.keys[place] and int(sample["cls"]) == labels[place]
         if not same or not np.array_equal(through_webdataset, pixels[place]):
-            raise DataError(f"{path}: sample {key} reads differently through webdataset; pack the data set again.")
+            raise DataError(f"{path}: sample {key} reads differently through webdataset; pack the data set again")
     if count != shard.samples:
-        raise DataError(f"{path}: webdataset reads {count} samples, the manifest says {shard.samples}.")
+        raise DataError(f"{path}: webdataset reads {count} samples, the manifest says {shard.samples}")
     return labels, pixels

@@ -69,7 +69,7 @@ def write_shard(task: ShardTask) -> Shard:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise DataError(f"{task.path}: cannot be written ({error.strerror}).") from error
+        raise DataError(f"{task.path}: cannot be written ({error.strerror})") from error
     finally:
         gc.enable()
     return Shard(name=task.path.name, samples=len(task.keys), bytes=hashing.bytes, sha256=hashing.sha256)

@@ -96,6 +96,17 @@ def test_a_wrong_command_need_not_wait_for_torch(module: str) -> None:
     assert ended.stdout == "False\n"
 
 
+ERRORS = {"JobError", "RunError", "Interrupted", "DataError", "BadImage", "BadRow", "WrongKey"}
+
+
+def test_no_error_ends_with_a_full_stop() -> None:
+    calls = [node for path in FILES for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    errors = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id in ERRORS]
+    sentences = [ast.unparse(call.args[0]).rstrip("'\"") for call in errors]
+    assert len(sentences) > 100
+    assert [sentence for sentence in sentences if sentence.endswith(".")] == []
+
+
 def test_the_loop_is_one_screen() -> None:
     tree = ast.parse((ROOT / "fer_ddp" / "train.py").read_text(encoding="utf-8"))
     (loop,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run_epochs"]

@@ -30,6 +30,7 @@ _USAGES = {usage.encode(): SPLITS.index(split) for usage, split in USAGES.items(
 _ROWS_AT_ONCE = 16
 """As many as keep the arrays of one batch in the processor's cache."""
 _SPACE = 32
+_BLANK = b"\r\n \t"
 
 
 class BadRow(Exception):
@@ -50,17 +51,19 @@ class Parsed(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
-    """A piece of the file for one task: whole lines."""
+    """A piece of the file for one task: whole rows."""
 
     path: Path
     lines: list[int]
-    """Where each line starts, and where the last one ends."""
-    first_row: int
-    """Counted from 1."""
+    """Where each row starts, and where the last one ends."""
+    numbers: list[int]
+    """The rows' numbers: lines after the header, counted from 1, blank ones too."""
+    first: int
+    """The place of the first row among all rows, from 0."""
     columns: tuple[int, int, int]
     """Where emotion, pixels and Usage stand in a line."""
     store: PixelFile
-    """Takes the pixels of data row ``r`` at ``r - 1``."""
+    """Takes the pixels of all rows, in their order."""
 
 
 def scan_csv(path: Path, work: Path, pool: Executor, workers: int) -> Scanned:
@@ -69,21 +72,29 @@ def scan_csv(path: Path, work: Path, pool: Executor, workers: int) -> Scanned:
     Raises :class:`DataError` if the file as a whole cannot be used; a row that cannot is a reject.
     """
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file; it should be FER2013's CSV.", exit_status=2)
+        raise DataError(f"{path}: there is no such file; it should be FER2013's CSV", exit_status=2)
     if not path.stat().st_size:
-        raise DataError(f"{path}: is empty; it should be a CSV with the columns emotion, pixels and Usage.")
+        raise DataError(f"{path}: is empty; it should be a CSV with the columns emotion, pixels and Usage")
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        columns, start = _header(content, path)
-        lines = _line_starts(content, start)
-        rows = len(lines) - 1
+        line_end = _line_end(content)
+        columns, start = _header(content, line_end, path)
+        lines, numbers = _rows(content, line_end, start)
+        rows = len(numbers)
         if not rows:
-            raise DataError(f"{path}: has a header and no row.")
+            raise DataError(f"{path}: has a header and no row")
         side = _side(content, lines, columns)
         store = PixelFile(path=work / "pixels.bin", rows=rows, shape=(1, side, side))
         store.create()
         step = max(_ROWS_AT_ONCE, min(2048, math.ceil(rows / (4 * workers))))
         pieces = [
-            Piece(path=path, lines=lines[at : at + step + 1], first_row=at + 1, columns=columns, store=store)
+            Piece(
+                path=path,
+                lines=lines[at : at + step + 1],
+                numbers=numbers[at : at + step],
+                first=at,
+                columns=columns,
+                store=store,
+            )
             for at in range(0, rows, step)
         ]
         results = pool.map(parse_piece, pieces)
@@ -97,7 +108,7 @@ def scan_csv(path: Path, work: Path, pool: Executor, workers: int) -> Scanned:
     digests = np.array([digest for part in parts for digest in part.digests], dtype=object)
     table = pandas.DataFrame(
         {
-            "key": [row_key(row) for row in (usable + 1).tolist()],
+            "key": [row_key(numbers[row]) for row in usable.tolist()],
             "split": np.array(SPLITS)[splits[usable]],
             "label": np.concatenate([part.labels for part in parts])[usable].astype(np.int64),
             "place": usable,
@@ -122,40 +133,51 @@ def header_columns(line: bytes, path: Path) -> tuple[int, int, int]:
     try:
         text = line.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 (byte {error.start} of the header); save it as UTF-8.") from error
+        raise DataError(f"{path}: is not UTF-8 (byte {error.start} of the header); save it as UTF-8") from error
     if "\0" in text:
-        raise DataError(f"{path}: is not UTF-8 text (its header has zero bytes); save it as UTF-8.")
+        raise DataError(f"{path}: is not UTF-8 text (its header has zero bytes); save it as UTF-8")
     names = [name.strip().strip('"').strip().lower() for name in text.split(",")]
     missing = [name for name in COLUMNS if name not in names]
     if missing or len(names) != len(COLUMNS):
         what = f"has no column {' and no column '.join(missing)}" if missing else "has columns too many"
         found = ", ".join(name or "(blank)" for name in names)
         raise DataError(
-            f"{path}: {what}; its header is {found[:200]!r}, it should be emotion,pixels,Usage in any order."
+            f"{path}: {what}; its header is {found[:200]!r}, it should be emotion,pixels,Usage in any order"
         )
     emotion, pixels, usage = (names.index(name) for name in COLUMNS)
     return emotion, pixels, usage
 
 
-def _header(content: mmap.mmap, path: Path) -> tuple[tuple[int, int, int], int]:
-    end = content.find(b"\n")
+def _line_end(content: mmap.mmap) -> bytes:
+    """What ends a line: a line feed, or in a file without one a carriage return, as old spreadsheets write."""
+    return b"\n" if content.find(b"\n") >= 0 else b"\r"
+
+
+def _header(content: mmap.mmap, line_end: bytes, path: Path) -> tuple[tuple[int, int, int], int]:
+    end = content.find(line_end)
     end = len(content) if end < 0 else end
     return header_columns(content[: min(end, 4096)], path), min(end + 1, len(content))
 
 
-def _line_starts(content: mmap.mmap, start: int) -> list[int]:
-    """Where each data line starts, and where the last one ends; blank lines at the end of the file don't count."""
+def _rows(content: mmap.mmap, line_end: bytes, start: int) -> tuple[list[int], list[int]]:
+    """Where each row starts, and where the last one ends; and their numbers, counted from 1.
+
+    A blank line has a number and is no row: its bytes stand at the end of the row before.
+    """
     end = len(content)
-    while end > start and content[end - 1] in b"\r\n \t":
+    while end > start and content[end - 1] in _BLANK:
         end -= 1
-    if end == start:
-        return [start]
-    starts = [start]
-    place = content.find(b"\n", start, end)
-    while place >= 0:
-        starts.append(place + 1)
-        place = content.find(b"\n", place + 1, end)
-    return [*starts, end + 1]
+    starts, numbers = list[int](), list[int]()
+    place, number = start, 0
+    while place < end:
+        number += 1
+        found = content.find(line_end, place, end)
+        after = found + 1 if found >= 0 else end + 1
+        if content[place] not in _BLANK or content[place:after].strip():
+            starts.append(place)
+            numbers.append(number)
+        place = after
+    return [*starts, end + 1], numbers
 
 
 def _side(content: mmap.mmap, lines: list[int], columns: tuple[int, int, int]) -> int:
@@ -173,11 +195,10 @@ def _side(content: mmap.mmap, lines: list[int], columns: tuple[int, int, int]) -
 
 def parse_piece(piece: Piece) -> Parsed:
     """Parse the rows of a piece, in a worker process; their pixels go to ``piece.store``."""
-    rows = len(piece.lines) - 1
+    rows = len(piece.numbers)
     labels, splits = np.zeros(rows, np.int8), np.full(rows, -1, np.int8)
     rejects: list[Reject] = []
-    first = piece.first_row - 1
-    images = piece.store.open("r+")[first : first + rows]
+    images = piece.store.open("r+")[piece.first : piece.first + rows]
     with open(piece.path, "rb") as file:
         file.seek(piece.lines[0])
         content = file.read(piece.lines[-1] - piece.lines[0])
@@ -193,14 +214,14 @@ def parse_piece(piece: Piece) -> Parsed:
             labels[batch], splits[batch], pixels[batch] = found
             continue
         for row in range(at, stop):
-            line = content[lines[row] : lines[row + 1]].rstrip(b"\r\n")
+            line = content[lines[row] : lines[row + 1]].rstrip(_BLANK)
             try:
                 labels[row], splits[row], pixels[row] = parse_row(line, piece.columns, pixels.shape[1])
             except BadRow as error:
-                rejects.append(Reject(place=f"row {piece.first_row + row}", reason=str(error)))
+                rejects.append(Reject(place=f"row {piece.numbers[row]}", reason=str(error)))
             except UnicodeDecodeError as error:
                 raise DataError(
-                    f"{piece.path}: row {piece.first_row + row} is not UTF-8 ({error.reason}); save the file as UTF-8."
+                    f"{piece.path}: row {piece.numbers[row]} is not UTF-8 ({error.reason}); save the file as UTF-8"
                 ) from error
     sums, square_sums = pixel_sums(images)
     return Parsed(labels, splits, pixel_digests(images), sums, square_sums, rejects)
@@ -276,23 +297,24 @@ def parse_row(line: bytes, columns: tuple[int, int, int], pixel_count: int) -> t
     try:
         fields = next(csv.reader([text]), []) if '"' in text else text.split(",")
     except csv.Error as error:
-        raise BadRow(f"is not CSV ({error}); it should have emotion, pixels and Usage.") from error
+        raise BadRow(f"is not CSV ({error}); it should have emotion, pixels and Usage") from error
     if len(fields) != len(COLUMNS):
-        count = f"{len(fields)} field{'' if len(fields) == 1 else 's'}" if text.strip() else "nothing in it"
-        raise BadRow(f"has {count}; it should have emotion, pixels and Usage.")
+        raise BadRow(
+            f"has {len(fields)} field{'' if len(fields) == 1 else 's'}; it should have emotion, pixels and Usage"
+        )
     emotion, pixels, usage = (fields[column].strip() for column in columns)
     label = _LABELS.get(emotion.encode())
     if label is None:
         meaning = ", ".join(f"{place} {name}" for place, name in enumerate(FER2013_CLASSES))
-        raise BadRow(f"emotion is {emotion[:40]!r}; it should be a label from 0 to 6 ({meaning}).")
+        raise BadRow(f"emotion is {emotion[:40]!r}; it should be a label from 0 to 6 ({meaning})")
     split = _USAGES.get(usage.encode())
     if split is None:
-        raise BadRow(f"Usage is {usage[:40]!r}; it should be {', '.join(USAGES)}.")
+        raise BadRow(f"Usage is {usage[:40]!r}; it should be {', '.join(USAGES)}")
     numbers = pixels.split()
     if len(numbers) != pixel_count:
-        raise BadRow(f"has {len(numbers)} pixels; it should have {pixel_count}.")
+        raise BadRow(f"has {len(numbers)} pixels; it should have {pixel_count}")
     values = [int(number) if number.isascii() and number.isdigit() and len(number) < 10 else -1 for number in numbers]
     for place, value in enumerate(values):
         if not 0 <= value <= 255:
-            raise BadRow(f"pixel {place + 1} is {numbers[place][:40]!r}; it should be a whole number from 0 to 255.")
+            raise BadRow(f"pixel {place + 1} is {numbers[place][:40]!r}; it should be a whole number from 0 to 255")
     return label, split, np.array(values, np.uint8)

@@ -64,13 +64,15 @@ def scan_folders(root: Path, work: Path, pool: Executor, workers: int) -> Scanne
     looked = [one for part in pool.map(partial(_look_at, root), groups) for one in part]
     shapes = Counter(one.shape for one in looked if not one.fault)
     if not shapes:
-        raise DataError(f"{root}: holds no image that can be used; it should be SPLIT/CLASS/IMAGE.png or .jpg.")
+        raise DataError(
+            f"{root}: none of its {len(looked)} images can be used; the first, {paths[0]}, {looked[0].fault}"
+        )
     channels, height, width = shape = shapes.most_common(1)[0][0]
     usable: list[int] = []
     for place, (path, one) in enumerate(zip(paths, looked, strict=True)):
         fault = one.fault
         if not fault and one.shape != shape:
-            fault = f"is {shape_in_words(one.shape)}; most of the images are {shape_in_words(shape)}, all should be."
+            fault = f"is {shape_in_words(one.shape)}; most of the images are {shape_in_words(shape)}, all should be"
         if fault:
             rejects.append(Reject(place=path, reason=fault))
         else:
@@ -105,12 +107,12 @@ def _walk(root: Path) -> tuple[list[tuple[str, str]], list[Reject]]:
     for folder in sorted(path for path in root.iterdir() if path.is_dir() and _is_data(path.name)):
         split = SPLIT_FOLDERS.get(folder.name.lower())
         if split is None:
-            raise DataError(f"{folder}: is no split; the folders in {root} should be train, val (or valid) and test.")
+            raise DataError(f"{folder}: is no split; the folders in {root} should be train, val (or valid) and test")
         if split in folders:
-            raise DataError(f"{folder}: is the split {split}, and so is {folders[split]}; one of them should go.")
+            raise DataError(f"{folder}: is the split {split}, and so is {folders[split]}; one of them should go")
         folders[split] = folder
     if "train" not in folders:
-        raise DataError(f"{root}: has no folder train; it should hold train/CLASS/IMAGE, and val and test likewise.")
+        raise DataError(f"{root}: has no folder train; it should hold train/CLASS/IMAGE, and val and test likewise")
     found: list[tuple[str, str]] = []
     rejects: list[Reject] = []
     for split in SPLITS:
@@ -120,22 +122,31 @@ def _walk(root: Path) -> tuple[list[tuple[str, str]], list[Reject]]:
         for path in _files(folders[split]):
             place = path.relative_to(root).as_posix()
             if len(PurePosixPath(place).parts) < 3:
-                rejects.append(Reject(place=place, reason="stands in no class folder; it should be in SPLIT/CLASS."))
+                rejects.append(Reject(place=place, reason="stands in no class folder; it should be in SPLIT/CLASS"))
             elif path.suffix.lower() not in _EXTENSIONS:
                 rejects.append(
-                    Reject(place=place, reason="is no image by its name; it should end in .png, .jpg or .jpeg.")
+                    Reject(place=place, reason="is no image by its name; it should end in .png, .jpg or .jpeg")
                 )
             else:
                 found.append((place, split))
         if len(found) == before:
-            raise DataError(f"{folders[split]}: holds no image; remove the folder, or put images in {split}/CLASS.")
+            raise DataError(f"{folders[split]}: holds no image; remove the folder, or put images in {split}/CLASS")
     return found, rejects
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for parent, names, files in os.walk(folder, followlinks=True):
-        names[:] = sorted(name for name in names if _is_data(name))
-        yield from (Path(parent, name) for name in sorted(files) if _is_data(name))
+def _files(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """The files below ``folder``, whose own folders are ``above``; a link back to one of those is left out."""
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    folders: list[Path] = []
+    for path in sorted(path for path in folder.iterdir() if _is_data(path.name)):
+        if path.is_dir():
+            folders.append(path)
+        else:
+            yield path
+    for path in folders:
+        yield from _files(path, (*above, here))
 
 
 def _is_data(name: str) -> bool:
@@ -151,7 +162,7 @@ def _look_at_file(path: Path) -> _Looked:
     try:
         content = path.read_bytes()
     except OSError as error:
-        return _Looked("", (), "", nothing, nothing, f"cannot be read ({error.strerror}).")
+        return _Looked("", (), "", nothing, nothing, f"cannot be read ({error.strerror})")
     sha256 = hashlib.sha256(content).hexdigest()
     try:
         pixels, _ = decode_image(content)

@@ -54,7 +54,7 @@ def scan_faces(faces: Faces, work: Path, pool: Executor, workers: int) -> Scanne
 
     counts = (faces.train, faces.val, faces.test)
     if min(counts) < 0 or not faces.train:
-        raise DataError("--train should be 1 or more, --val and --test 0 or more.", exit_status=2)
+        raise DataError("--train should be 1 or more, --val and --test 0 or more", exit_status=2)
     total = sum(counts)
     store = PixelFile(path=work / "pixels.bin", rows=total, shape=(1, SIDE, SIDE))
     store.create()

@@ -23,30 +23,30 @@ def with_votes(scanned: Scanned, path: Path) -> Scanned:
     import pandas
 
     if not path.is_file():
-        raise DataError(f"{path}: there is no such file; it should be FER+'s fer2013new.csv.", exit_status=2)
+        raise DataError(f"{path}: there is no such file; it should be FER+'s fer2013new.csv", exit_status=2)
     try:
         votes = pandas.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (ValueError, pandas.errors.ParserError) as error:
         raise DataError(
-            f"{path}: is not a CSV that can be read ({error}); it should be FER+'s fer2013new.csv."
+            f"{path}: is not a CSV that can be read ({error}); it should be FER+'s fer2013new.csv"
         ) from error
     missing = [name for name in ("Usage", "Image name", *CATEGORIES) if name not in votes.columns]
     if missing:
-        raise DataError(f"{path}: has no column {missing[0]}; it should be FER+'s fer2013new.csv.")
+        raise DataError(f"{path}: has no column {missing[0]}; it should be FER+'s fer2013new.csv")
     rows = scanned.table.place.to_numpy()
     if len(rows) and rows.max() >= len(votes):
-        raise DataError(f"{path}: has {len(votes)} rows and the CSV has row {rows.max() + 1}; both should be whole.")
+        raise DataError(f"{path}: has {len(votes)} rows and the CSV has row {rows.max() + 1}; both should be whole")
     chosen = votes.iloc[rows]
     numbers = chosen[list(CATEGORIES)].apply(pandas.to_numeric, errors="coerce")
     wrong = (numbers.isna() | (numbers < 0) | (numbers % 1 != 0)).any(axis=1).to_numpy()
     if wrong.any():
-        raise DataError(f"{path}: row {rows[wrong][0] + 1} has a vote that is no whole number of 0 or more.")
+        raise DataError(f"{path}: row {rows[wrong][0] + 1} has a vote that is no whole number of 0 or more")
     other = chosen.Usage.map(USAGES).to_numpy() != scanned.table.split.astype(str).to_numpy()
     if other.any():
         here, there = chosen.Usage.to_numpy()[other][0], scanned.table.split.to_numpy()[other][0]
         raise DataError(
             f"{path}: row {rows[other][0] + 1} is of {here}, and of {there} in the CSV; "
-            f"the two files should have the same rows in the same order."
+            f"the two files should have the same rows in the same order"
         )
     counts = numbers.astype(int).to_numpy().tolist()
     named = (chosen["Image name"].str.strip() != "").tolist()

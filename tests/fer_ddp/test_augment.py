@@ -41,8 +41,7 @@ EVERYTHING = AugmentConfig(
 PLAIN = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
 ABOVE_ZERO = -torch.ones(1, 1, 1), torch.ones(1, 1, 1)
 
-NO_MOVE: dict[str, Any] = {"angle": 0.0, "translate": [0.0, 0.0], "scale": 1.0, "shear": [0.0, 0.0]}
-SHAPES = [(1, 48, 48), (3, 48, 48), (1, 40, 56), (3, 56, 40)]
+EACH_SHAPE = pytest.mark.parametrize("shape", [(1, 48, 48), (3, 48, 48), (1, 40, 56), (3, 56, 40)], ids=str)
 
 
 def images(count: int, shape: tuple[int, int, int] = (1, 48, 48)) -> Tensor:
@@ -77,7 +76,7 @@ def draws(count: int = 4096, seed: int = 0) -> _Draw:
 # the pixels at the border by their part inside twice.
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@EACH_SHAPE
 @pytest.mark.parametrize(
     "move",
     [
@@ -92,7 +91,7 @@ def draws(count: int = 4096, seed: int = 0) -> _Draw:
     ids=str,
 )
 def test_the_affine_map_is_torchvisions(move: dict[str, Any], shape: tuple[int, int, int]) -> None:
-    move = NO_MOVE | move
+    move = {"angle": 0.0, "translate": [0.0, 0.0], "scale": 1.0, "shear": [0.0, 0.0]} | move
     batch = to_unit_range(images(3, shape), torch.float32)
     numbers = torch.tensor([move["angle"], *move["translate"], move["scale"], move["shear"][0]])
     matrix = inverse_affine(*numbers[:, None].expand(5, 3))
@@ -100,18 +99,7 @@ def test_the_affine_map_is_torchvisions(move: dict[str, Any], shape: tuple[int, 
     torch.testing.assert_close(resample(batch, matrix), expected, atol=1e-4, rtol=0)
 
 
-def test_each_sample_has_its_own_affine_map() -> None:
-    batch = to_unit_range(images(3), torch.float32)
-    angles, nothing = torch.tensor([-20.0, 0.0, 20.0]), torch.zeros(3)
-    moved = resample(batch, inverse_affine(angles, nothing, nothing, torch.ones(3), nothing))
-    expected = [
-        torchvision_functional.rotate(image, -angle, interpolation=InterpolationMode.BILINEAR)
-        for image, angle in zip(batch, angles.tolist(), strict=True)
-    ]
-    torch.testing.assert_close(moved, torch.stack(expected), atol=1e-4, rtol=0)
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@EACH_SHAPE
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 2.0])
 def test_the_blur_is_torchvisions(sigma: float, shape: tuple[int, int, int]) -> None:
     batch = to_unit_range(images(3, shape), torch.float64)
@@ -139,7 +127,7 @@ def test_brightness_and_contrast_are_torchvisions() -> None:
     torch.testing.assert_close(augmented(batch, config), torch.stack(expected), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@EACH_SHAPE
 def test_without_transforms_images_are_only_normalized(shape: tuple[int, int, int]) -> None:
     batch = images(4, shape)
     mean, std = torch.tensor([0.4, 0.5, 0.6])[: shape[0]], torch.tensor([0.2, 0.3, 0.25])[: shape[0]]
@@ -187,29 +175,25 @@ def test_flips_are_as_frequent_as_they_should_be(probability: float) -> None:
     assert stats.binomtest(int(flips.sum()), 2000, probability).pvalue > IMPLAUSIBLE
 
 
-def test_flip_comes_before_the_affine_map() -> None:
-    batch = images(40)
-    flips = flipped_samples(batch, augmented(batch, AugmentConfig(flip=0.5)))
-    turns = AugmentConfig(rotation_degrees=25, shift=0.1, shear_degrees=8)
-    turned_alone = augmented(torch.where(flips[:, None, None, None], batch.flip(-1), batch), turns)
-    torch.testing.assert_close(augmented(batch, replace(turns, flip=0.5)), turned_alone, atol=1e-12, rtol=0)
-
-
 # Distributions
 
 
-def assert_uniform(numbers: Tensor, low: float, high: float) -> None:
-    """By mean, variance and the whole distribution."""
-    count, width = len(numbers), high - low
-    z_mean = (float(numbers.mean()) - (low + high) / 2) / (width / (12 * count) ** 0.5)
-    # A uniform number's fourth moment about the mean is width**4 / 80.
-    z_variance = (float(numbers.var()) - width**2 / 12) / (width**2 * ((1 / 80 - 1 / 144) / count) ** 0.5)
+def assert_distributed(numbers: Tensor, distribution: Any) -> None:
+    """By mean, variance and the whole distribution (a frozen one of scipy)."""
+    count, variance = len(numbers), distribution.var()
+    z_mean = (float(numbers.mean()) - distribution.mean()) / (variance / count) ** 0.5
+    # The variance of a sample's variance, from the kurtosis.
+    z_variance = (float(numbers.var()) / variance - 1) / ((2 + float(distribution.stats(moments="k"))) / count) ** 0.5
     p_values = {
         "mean": 2 * stats.norm.sf(abs(z_mean)),
         "variance": 2 * stats.norm.sf(abs(z_variance)),
-        "distribution": stats.kstest(numbers.numpy(), stats.uniform(low, width).cdf).pvalue,
+        "distribution": stats.kstest(numbers.numpy(), distribution.cdf).pvalue,
     }
     assert min(p_values.values()) > IMPLAUSIBLE, p_values
+
+
+def assert_uniform(numbers: Tensor, low: float, high: float) -> None:
+    assert_distributed(numbers, stats.uniform(low, high - low))
 
 
 PURPOSES = ["rotation", "shift/x", "shift/y", "scale", "shear", "brightness", "contrast", "blur/sigma"]
@@ -240,26 +224,6 @@ def test_flip_blur_and_erasing_happen_independently() -> None:
     assert stats.chisquare(combinations.bincount(minlength=8).numpy()).pvalue > IMPLAUSIBLE
 
 
-def applied_angles(count: int) -> Tensor:
-    """Degrees by which a spot right of the centre was turned, clockwise."""
-    batch = torch.zeros(count, 1, 65, 65, dtype=torch.uint8)
-    batch[:, :, 31:34, 51:54] = 255  # 20 pixels right of the centre
-    output = augmented(batch, AugmentConfig(rotation_degrees=40))
-    position = torch.arange(65, dtype=torch.float64) - 32
-    y = (output * position[:, None]).sum(dim=(1, 2, 3))
-    x = (output * position[None, :]).sum(dim=(1, 2, 3))
-    return torch.rad2deg(torch.atan2(y, x))
-
-
-def test_rotations_measured_in_the_pixels_are_uniform() -> None:
-    assert_uniform(applied_angles(1500), -40, 40)
-
-
-def test_the_rotation_measured_in_the_pixels_is_the_one_drawn() -> None:
-    drawn = draws(50).between("rotation", -40, 40)
-    torch.testing.assert_close(applied_angles(50), drawn, atol=0.3, rtol=0)
-
-
 # Erasing
 
 
@@ -271,7 +235,7 @@ def erased(count: int, config: AugmentConfig, shape: tuple[int, int, int] = (1, 
     return gone[:, 0]
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@EACH_SHAPE
 def test_erasing_zeroes_one_rectangle_after_normalization(shape: tuple[int, int, int]) -> None:
     config = AugmentConfig(erasing_probability=1.0)
     batch = images(100, shape)
@@ -342,7 +306,7 @@ def test_another_seed_or_place_augments_otherwise(seed: int, first: int) -> None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@EACH_SHAPE
 def test_shape_and_dtype_are_those_asked_for(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
     output = augmented(images(4, shape), EVERYTHING, dtype=dtype)
     assert (output.shape, output.dtype) == ((4, *shape), dtype)
@@ -381,21 +345,9 @@ def test_another_transform_does_not_move_what_is_flipped(other: dict[str, Any]) 
     # Bright at the right edge only; none of the others reaches across to the left one.
     batch = torch.zeros(100, 1, 48, 48, dtype=torch.uint8)
     batch[..., 40:] = 255
-    both = augmented(batch, replace(AugmentConfig(flip=0.5), **other), normalization=ABOVE_ZERO)
-    alone = augmented(batch, AugmentConfig(flip=0.5), normalization=ABOVE_ZERO)
-
-    def left_is_brighter(output: Tensor) -> Tensor:
-        return output[..., :8].amax(dim=(1, 2, 3)) > output[..., 40:].amax(dim=(1, 2, 3))
-
-    assert torch.equal(left_is_brighter(both), left_is_brighter(alone))
-
-
-def test_another_transform_does_not_change_the_rotation() -> None:
-    # Brightness is applied after the map and is a factor, so it can be divided out.
-    batch = images(40) // 2
-    both = augmented(batch, AugmentConfig(rotation_degrees=20, brightness=0.5))
-    brightness = draws(40).between("brightness", 0.5, 1.5)[:, None, None, None]
-    torch.testing.assert_close(both / brightness, augmented(batch, AugmentConfig(rotation_degrees=20)))
+    output = augmented(batch, replace(AugmentConfig(flip=0.5), **other), normalization=ABOVE_ZERO)
+    left_is_brighter = output[..., :8].amax(dim=(1, 2, 3)) > output[..., 40:].amax(dim=(1, 2, 3))
+    assert torch.equal(left_is_brighter, draws(100).unit("flip") < 0.5)
 
 
 # Mixup and CutMix
@@ -408,30 +360,29 @@ def pairs(count: int, side: int = 8) -> tuple[Tensor, Tensor]:
     return batch, torch.stack([1 - black_and_white, black_and_white], dim=1)
 
 
-def mixed(count: int, config: AugmentConfig, side: int = 8, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    batch, targets = pairs(count, side)
-    return mix_pairs(batch, targets, torch.arange(2 * count) if places is None else places, config, 0)
+def mixed(count: int, config: AugmentConfig, side: int = 8) -> tuple[Tensor, Tensor]:
+    return mix_pairs(*pairs(count, side), torch.arange(2 * count), config, 0)
+
+
+def which_are_cut(images: Tensor) -> Tensor:
+    """bool (batch,): the images that are black and white, without a mixture."""
+    return ((images == 0) | (images == 1)).all(dim=(1, 2, 3))
 
 
 MIXUP = AugmentConfig(mixup_alpha=0.4)
 CUTMIX = AugmentConfig(cutmix_alpha=1.0)
 BOTH = AugmentConfig(mixup_alpha=1.0, cutmix_alpha=1.0)
+EACH_MIXING = pytest.mark.parametrize("config", [MIXUP, CUTMIX, BOTH], ids=["mixup", "cutmix", "both"])
 
 
-@pytest.mark.parametrize("config", [MIXUP, CUTMIX, BOTH], ids=["mixup", "cutmix", "both"])
+@EACH_MIXING
 def test_targets_are_mixed_by_the_share_of_the_pixels(config: AugmentConfig) -> None:
     output, targets = mixed(500, config)
     white = output.mean(dim=(1, 2, 3))
     torch.testing.assert_close(targets, torch.stack([1 - white, white], dim=1), atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize("config", [MIXUP, CUTMIX, BOTH], ids=["mixup", "cutmix", "both"])
-def test_both_of_a_pair_have_one_share(config: AugmentConfig) -> None:
-    own = mixed(500, config)[1].view(500, 2, 2).diagonal(dim1=1, dim2=2)
-    torch.testing.assert_close(own[:, 0], own[:, 1], atol=1e-12, rtol=0)
-
-
-@pytest.mark.parametrize("config", [MIXUP, CUTMIX, BOTH], ids=["mixup", "cutmix", "both"])
+@EACH_MIXING
 def test_what_a_pair_holds_together_is_kept(config: AugmentConfig) -> None:
     generator = torch.Generator().manual_seed(0)
     batch = torch.rand(40, 3, 8, 6, generator=generator, dtype=torch.float64)
@@ -446,25 +397,15 @@ def test_what_a_pair_holds_together_is_kept(config: AugmentConfig) -> None:
 
 @pytest.mark.parametrize("alpha", [0.1, 0.4, 1.0, 3.0])
 def test_the_share_of_mixup_is_beta_distributed(alpha: float) -> None:
-    count = 5000
-    shares = mixed(count, AugmentConfig(mixup_alpha=alpha), side=1)[1][::2, 0].numpy()
-    beta = stats.beta(alpha, alpha)
-    z_mean = (shares.mean() - 0.5) / (beta.var() / count) ** 0.5
-    fourth_moment = beta.var() ** 2 * (3 + float(beta.stats(moments="k")))
-    z_variance = (shares.var() - beta.var()) / ((fourth_moment - beta.var() ** 2) / count) ** 0.5
-    p_values = {
-        "mean": 2 * stats.norm.sf(abs(z_mean)),
-        "variance": 2 * stats.norm.sf(abs(z_variance)),
-        "distribution": stats.kstest(shares, beta.cdf).pvalue,
-    }
-    assert beta.var() == pytest.approx(1 / (4 * (2 * alpha + 1)))
-    assert min(p_values.values()) > IMPLAUSIBLE, p_values
+    shares = mixed(5000, AugmentConfig(mixup_alpha=alpha), side=1)[1][::2, 0]
+    assert_distributed(shares, stats.beta(alpha, alpha))
 
 
 def test_cutmix_puts_one_rectangle_of_the_partner_in() -> None:
-    other = mixed(300, CUTMIX, side=24)[0][::2, 0] == 1
+    output = mixed(300, CUTMIX, side=24)[0][:, 0]
+    other = output[::2] == 1
     assert torch.equal(other, other.any(dim=1, keepdim=True) & other.any(dim=2, keepdim=True))
-    assert torch.equal(other, mixed(300, CUTMIX, side=24)[0][1::2, 0] == 0)
+    assert torch.equal(other, output[1::2] == 0)
 
 
 def test_the_rectangle_of_cutmix_has_the_shape_of_the_image_and_the_area_drawn() -> None:
@@ -484,21 +425,19 @@ def test_the_rectangle_of_cutmix_has_the_shape_of_the_image_and_the_area_drawn()
 
 
 def test_with_both_on_half_of_the_pairs_are_cut() -> None:
-    output = mixed(1000, BOTH)[0][::2]
-    cut = ((output == 0) | (output == 1)).all(dim=(1, 2, 3))
+    cut = which_are_cut(mixed(1000, BOTH)[0][::2])
     assert stats.binomtest(int(cut.sum()), 1000, 0.5).pvalue > IMPLAUSIBLE
 
 
 def test_which_pairs_are_cut_does_not_depend_on_the_size_of_the_cut() -> None:
-    output = mixed(1000, BOTH)[0][::2]
-    cut = ((output == 0) | (output == 1)).all(dim=(1, 2, 3))
+    cut = which_are_cut(mixed(1000, BOTH)[0][::2])
     share = mixed(1000, replace(BOTH, mixup_alpha=0.0))[1][::2, 0]
     assert stats.ks_2samp(share[cut].numpy(), share[~cut].numpy()).pvalue > IMPLAUSIBLE
 
 
 def test_turning_cutmix_on_does_not_change_the_pairs_that_are_mixed() -> None:
     both, alone = mixed(200, BOTH)[0], mixed(200, replace(BOTH, cutmix_alpha=0.0))[0]
-    cut = ((both == 0) | (both == 1)).all(dim=(1, 2, 3))
+    cut = which_are_cut(both)
     assert torch.equal(both[~cut], alone[~cut])
     assert 0 < int(cut.sum()) < 400
 
@@ -510,8 +449,8 @@ def test_a_pair_is_mixed_alike_in_every_batch(parts: list[int]) -> None:
     whole = mix_pairs(batch, targets, places, BOTH, 0)
     split = zip(batch.split(parts), targets.split(parts), places.split(parts), strict=True)
     pieces = [mix_pairs(*part, BOTH, 0) for part in split]
-    assert torch.equal(torch.cat([piece[0] for piece in pieces]), whole[0])
-    assert torch.equal(torch.cat([piece[1] for piece in pieces]), whole[1])
+    for got, expected in zip(zip(*pieces, strict=True), whole, strict=True):
+        assert torch.equal(torch.cat(got), expected)
 
 
 @pytest.mark.parametrize("dtypes", [(torch.float32, torch.float64), (torch.float64, torch.float32)], ids=str)

@@ -9,13 +9,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fer_ddp.__main__ import main
+from fer_ddp.checkpoint import save_checkpoint
 from fer_ddp.config import load_job
+from fer_ddp.dropout import CurrentPlaces
 from fer_ddp.errors import JobError
 from fer_ddp.job_checks import check_job
+from fer_ddp.network import build_network
 from fer_ddp.signals import STOP_SIGNALS, StoppedEarly
 from shards.manifest import read_manifest
 
@@ -139,6 +143,14 @@ def test_what_needs_a_val_split_is_refused_where_there_is_none(
     assert not run_path.exists()
 
 
+def test_a_warm_up_longer_than_the_run_is_refused(command: Command, tiny_job: Path, run_path: Path) -> None:
+    assert command("train", tiny_job, "schedule.warmup_epochs=2") == (
+        2,
+        "error: schedule.warmup_epochs: is 2; it must be 1 or less, as epochs is",
+    )
+    assert not run_path.exists()
+
+
 def test_a_mean_for_rgb_is_refused_for_grey_images(command: Command, tiny_job: Path, run_path: Path) -> None:
     exit_status, line = command("train", tiny_job, "data.mean=[0.485, 0.456, 0.406]")
     assert exit_status == 2
@@ -181,6 +193,17 @@ def test_a_run_folder_that_cannot_be_made_is_refused(command: Command, tiny_job:
     )
 
 
+def test_a_folder_of_something_else_does_not_become_a_run(command: Command, tiny_job: Path, run_path: Path) -> None:
+    (run_path / "figures").mkdir(parents=True)
+    (run_path / "figures" / "mine.png").touch()
+    assert command("train", tiny_job) == (
+        2,
+        f"error: {run_path}: is not empty and no run folder (it holds figures/mine.png and no config.yaml); "
+        f"choose another run=, or empty it",
+    )
+    assert [path.name for path in run_path.rglob("*")] == ["figures", "mine.png"]
+
+
 def test_a_folder_that_is_no_run_is_not_evaluated(command: Command, tmp_path: Path) -> None:
     assert command("evaluate", tmp_path) == (
         2,
@@ -204,6 +227,44 @@ def test_a_run_without_a_checkpoint_is_not_evaluated(command: Command, tiny_job:
     )
 
 
+@pytest.fixture
+def untrained(tiny_job: Path, run_path: Path) -> Path:
+    """The run folder of ``tiny_job`` with the weights of its network as it begins."""
+    job = load_job(tiny_job, [])
+    manifest = read_manifest(Path(job.data.path))
+    network = build_network(job.model, seed=0, manifest=manifest, current=CurrentPlaces())
+    state = {"step": 0, "epoch": 0, "class_names": list(manifest.class_names), "network": network.state_dict()}
+    (run_path / "checkpoints").mkdir(parents=True)
+    save_checkpoint(run_path / "checkpoints" / "best.safetensors", state)
+    shutil.copy(tiny_job, run_path / "config.yaml")
+    return run_path
+
+
+def test_a_run_whose_network_was_edited_is_not_evaluated(command: Command, untrained: Path) -> None:
+    config = untrained / "config.yaml"
+    config.write_text(config.read_text().replace("hidden: 16", "hidden: 17"))
+    assert command("evaluate", untrained) == (
+        1,
+        f"error: {config}: plain_cnn with these arguments is not the network whose weights are in "
+        f"{untrained}/checkpoints/best.safetensors; put model.name and model.arguments back",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("environment.json", '{"world_size": "x"}', ': world_size is "x"; it must be a whole number'),
+        ("metrics.jsonl", "{}\n", " line 1: is {}; it must hold a number for epoch"),
+    ],
+)
+def test_a_run_whose_files_were_edited_is_not_evaluated(
+    command: Command, untrained: Path, name: str, text: str, sentence: str
+) -> None:
+    (untrained / name).write_text(text)
+    exit_status, line = command("evaluate", untrained)
+    assert (exit_status, line.startswith(f"error: {untrained / name}{sentence}")) == (1, True), line
+
+
 def test_an_interrupted_evaluation_ends_with_status_75(
     command: Command, tiny_job: Path, run_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +275,36 @@ def test_an_interrupted_evaluation_ends_with_status_75(
     shutil.copy(tiny_job, run_path / "config.yaml")
     monkeypatch.setattr("fer_ddp.results.evaluate_run", interrupted)
     assert command("evaluate", run_path) == (75, "interrupted: stopped by SIGINT; the same command does it again")
+
+
+def test_keys_lists_every_key_with_its_default_and_its_meaning(
+    command: Command, tiny_job: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["keys"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    keys = [line.split("=")[0] for line in lines if not line.startswith(" ")]
+    assert keys == list(flat(load_job(tiny_job, []).to_dict() | {"model": {"name": "", "arguments": 0}}))
+    for key, meaning in [
+        (
+            "optimizer.lr=(must be given)",
+            "    Learning rate, 1000 at most; the highest one of a onecycle or cosine schedule.",
+        ),
+        ("augment.scale=[1.0, 1.0]", "    Zoom factor, uniform between these."),
+        (
+            "loss.class_weights=none  one of none, balanced",
+            "    balanced: a class's weight is inverse to its count in train, with",
+        ),
+        ("run=(runs/NAME-seedN)", "    The run folder."),
+    ]:
+        assert lines[lines.index(key) + 1].startswith(meaning)
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
 # What a world of one can't show.

@@ -65,6 +65,12 @@ def test_it_holds_what_the_shards_hold(faces: Path) -> None:
     assert (dataset.keys, dataset.class_names) == (split.keys, read_manifest(faces).class_names)
 
 
+def test_it_says_what_it_is(faces: Path) -> None:
+    dataset = FERDataset(faces, "val")
+    assert (dataset.split, dataset.folder) == ("val", faces)
+    assert repr(dataset) == f"FERDataset('{faces}', 'val'): 70 samples, 7 classes"
+
+
 def test_an_item_is_a_grey_image_of_bytes_and_a_plain_label(faces: Path) -> None:
     dataset = FERDataset(str(faces), "val")
     image, label = dataset[5]

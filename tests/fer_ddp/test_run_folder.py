@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +107,19 @@ def test_a_finished_run_keeps_one_state(run: RunFolder) -> None:
 # The lines.
 
 
+def step(number: int, **more: Any) -> dict[str, Any]:
+    """A line of steps.jsonl."""
+    return {"step": number, "loss": 0.1 + 0.2, "lr": 1e-300} | more
+
+
+def epoch(number: int, **more: Any) -> dict[str, Any]:
+    """A line of metrics.jsonl."""
+    measures = {"loss": 1 / 3, "accuracy": None}
+    return {"epoch": number, "step": 2 * number, "lr": 0.1, "train": measures, "val": measures} | more
+
+
 def test_lines_come_back_as_they_were_written(run: RunFolder) -> None:
-    lines: list[dict[str, Any]] = [{"step": 1, "loss": 0.1 + 0.2, "text": "a\u2028b"}, {"step": 2, "loss": 1e-300}]
+    lines = [step(1, text="a\u2028b"), step(2)]
     for line in lines:
         run.append_line("steps.jsonl", line)
     assert run.read_lines("steps.jsonl") == lines
@@ -116,37 +129,51 @@ def test_a_file_that_is_not_there_has_no_lines(run: RunFolder) -> None:
     assert run.read_lines("metrics.jsonl") == []
 
 
-@pytest.mark.parametrize("rest", ['{"step": 3', '{"step": 3}', "{"])
+@pytest.mark.parametrize("rest", ['{"step": 3', json.dumps(step(3)), "{"])
 def test_a_last_line_without_its_end_is_left_out(run: RunFolder, rest: str) -> None:
-    (run.path / "steps.jsonl").write_text(f'{{"step": 1}}\n{{"step": 2}}\n{rest}')
-    assert run.read_lines("steps.jsonl") == [{"step": 1}, {"step": 2}]
+    (run.path / "steps.jsonl").write_text(f"{json.dumps(step(1))}\n{json.dumps(step(2))}\n{rest}")
+    assert run.read_lines("steps.jsonl") == [step(1), step(2)]
 
 
-def test_a_damaged_line_is_refused_by_its_number(run: RunFolder) -> None:
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"epo', "damaged"),
+        ("{}", "{}; it must hold a number for epoch"),
+        ("3", "3; it must hold a number for epoch"),
+        ('{"epoch": "2"}', '{"epoch": "2"}; it must hold a number for epoch'),
+        ('{"epoch": 2, "step": null}', '{"epoch": 2, "step": null}; it must hold a number for step'),
+        *(
+            (line, f"{line[:60]}; it must hold numbers under val")
+            for line in (json.dumps(epoch(2, train={}, val=val)) for val in (3, None, {"accuracy": "0.5"}))
+        ),
+    ],
+)
+def test_a_line_that_is_none_is_refused_by_its_number(run: RunFolder, line: str, problem: str) -> None:
     path = run.path / "metrics.jsonl"
-    path.write_text('{"epoch": 1}\n{"epo\n{"epoch": 3}\n')
+    path.write_text(f"{json.dumps(epoch(1))}\n{line}\n{json.dumps(epoch(3))}\n")
     with pytest.raises(RunError) as caught:
         run.read_lines("metrics.jsonl")
-    assert str(caught.value) == f"{path} line 2: is damaged; remove the line to go on without it"
+    assert str(caught.value) == f"{path} line 2: is {problem}; remove the line to go on without it"
 
 
 def test_cutting_back_drops_what_the_state_has_not_seen_and_a_half_line(run: RunFolder) -> None:
-    for step in range(1, 8):
-        run.append_line("steps.jsonl", {"step": step})
+    for number in range(1, 8):
+        run.append_line("steps.jsonl", step(number))
     (run.path / "steps.jsonl").open("a").write('{"st')
-    for epoch in (1, 2, 3):
-        run.append_line("metrics.jsonl", {"epoch": epoch, "step": epoch * 2})
+    for number in (1, 2, 3):
+        run.append_line("metrics.jsonl", epoch(number))
     run.cut_back(step=4, epoch=2)
-    run.append_line("steps.jsonl", {"step": 5})
+    run.append_line("steps.jsonl", step(5))
     assert [line["step"] for line in run.read_lines("steps.jsonl")] == [1, 2, 3, 4, 5]
     assert [line["epoch"] for line in run.read_lines("metrics.jsonl")] == [1, 2]
 
 
 def test_cutting_back_what_needs_no_cut_leaves_the_same_bytes(run: RunFolder) -> None:
-    run.append_line("metrics.jsonl", {"epoch": 1, "step": 10, "val": {"accuracy": 1 / 3}})
-    run.append_line("metrics.jsonl", {"epoch": 2, "step": 20, "val": {"accuracy": 0.1 + 0.2}})
+    for number in (1, 2):
+        run.append_line("metrics.jsonl", epoch(number))
     whole = (run.path / "metrics.jsonl").read_bytes()
-    run.cut_back(step=20, epoch=2)
+    run.cut_back(step=4, epoch=2)
     assert (run.path / "metrics.jsonl").read_bytes() == whole
 
 
@@ -177,6 +204,47 @@ def test_the_environment_remembers_the_data_and_the_ranks(run: RunFolder) -> Non
     environment = json.loads((run.path / "environment.json").read_text())
     assert (run.data_digest(), run.world_size()) == ("abc", 4)
     assert environment["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert "torchvision" in environment["versions"]
+
+
+@pytest.mark.parametrize(
+    ("module", "ranks", "command"),
+    [
+        ("fer_ddp.__main__", 1, "python -m fer_ddp train 'my job.yaml' 'data.mean=[0.5]'"),
+        (
+            "fer_ddp.__main__",
+            2,
+            "torchrun --standalone --nproc-per-node=2 -m fer_ddp train 'my job.yaml' 'data.mean=[0.5]'",
+        ),
+        (None, 1, "python train.py train 'my job.yaml' 'data.mean=[0.5]'"),
+    ],
+)
+def test_the_environment_holds_a_command_to_paste(
+    run: RunFolder, module: str | None, ranks: int, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "train", "my job.yaml", "data.mean=[0.5]"])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", module and ModuleSpec(module, None))
+    run.write_environment("abc", ranks, torch.device("cpu"))
+    assert json.loads((run.path / "environment.json").read_text())["command"] == command
+
+
+@pytest.mark.parametrize(
+    ("written", "sentence"),
+    [
+        ({"world_size": "two"}, 'world_size is "two"; it must be a whole number, the ranks that trained the run'),
+        ({"world_size": 2.5}, "world_size is 2.5; it must be a whole number, the ranks that trained the run"),
+        ({"data_digest": 7}, "data_digest is 7; it must be the digest that `shards inspect` prints"),
+    ],
+    ids=str,
+)
+def test_a_wrong_type_in_the_environment_is_refused_by_its_key(
+    run: RunFolder, written: dict[str, Any], sentence: str
+) -> None:
+    path = run.path / "environment.json"
+    path.write_text(json.dumps(written))
+    with pytest.raises(RunError) as caught:
+        (run.world_size(), run.data_digest())
+    assert str(caught.value) == f"{path}: {sentence}"
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
@@ -186,6 +254,31 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{tmp_path}/file/run: the run folder can't be made (Not a directory); choose another run="
     )
+
+
+# Whose folder it is.
+
+
+@pytest.mark.parametrize("name", [None, ".lock", ".config.yaml.tmp", "config.yaml"])
+def test_a_folder_with_no_more_than_a_start_leaves_is_a_runs_own(run: RunFolder, name: str | None) -> None:
+    if name is not None:
+        (run.path / name).touch()
+    run.check_own()
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "figures/mine.png", ".git/config", "elsewhere/.lock"])
+def test_a_folder_with_another_file_is_not(run: RunFolder, name: str) -> None:
+    (run.path / name).parent.mkdir(exist_ok=True)
+    (run.path / name).touch()
+    with pytest.raises(JobError) as caught:
+        run.check_own()
+    assert f"is not empty and no run folder (it holds {name} and no config.yaml)" in str(caught.value)
+
+
+def test_a_run_goes_on_though_other_files_were_put_into_its_folder(run: RunFolder) -> None:
+    (run.path / "config.yaml").touch()
+    (run.path / "notes.txt").touch()
+    run.check_own()
 
 
 # Going on with a job.

@@ -38,7 +38,26 @@ def test_rejects_are_told_by_count_and_reason(write_csv, tmp_path, capsys):
     assert run("pack", path, tmp_path / "out", "--max-rejects", 3, "--workers", 1) == 0
     out = capsys.readouterr().out
     assert f"3 of 4 samples were rejected; {tmp_path / 'out.rejects.csv'} says why:" in out
-    assert "\n      1  row 4: has 3 pixels; it should have 4." in out
+    assert "\n      1  row 4: has 3 pixels; it should have 4" in out
+
+
+def test_a_class_without_a_train_sample_is_warned_of(write_csv, tmp_path, capsys):
+    path = write_csv(["3,1 2 3 4,Training", "3,1 2 3 5,PublicTest", "1,1 2 3 6,PublicTest", "6,1 2 3 7,PrivateTest"])
+    assert run("pack", path, tmp_path / "out", "--workers", 1) == 0
+    warning = "warning: train has no sample of disgust, neutral, which val or test has"
+    assert capsys.readouterr().out.splitlines()[0] == warning
+
+
+def test_no_warning_where_train_has_all_classes(small_csv, tmp_path, capsys):
+    assert run("pack", small_csv, tmp_path / "out", "--workers", 1) == 0
+    assert "warning:" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_the_help_says_what_the_folder_is(command, capsys):
+    with pytest.raises(SystemExit):
+        run(command, "--help")
+    assert re.search(r"\n  OUT +a folder that pack or fake wrote", capsys.readouterr().out)
 
 
 def test_too_many_rejects_are_a_failure_of_the_work(write_csv, tmp_path, capsys):
@@ -67,7 +86,7 @@ def test_a_wrong_command_is_two_and_one_sentence(arguments, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     assert run(*arguments) == 2
     error = capsys.readouterr().err
-    assert re.fullmatch(rf"shards {arguments[0]}: .+\.\n", error)
+    assert re.fullmatch(rf"shards {arguments[0]}: .+[^.]\n", error)
     assert not list(tmp_path.iterdir())
 
 
@@ -99,7 +118,5 @@ def test_an_out_inside_the_source_is_refused(tmp_path, capsys):
     source = tmp_path / "images"
     (source / "train" / "happy").mkdir(parents=True)
     assert run("pack", source, source / "out") == 2
-    assert capsys.readouterr().err.endswith(
-        f"{source}/out: lies inside the source {source}; choose an OUT beside it.\n"
-    )
+    assert capsys.readouterr().err.endswith(f"{source}/out: lies inside the source {source}; choose an OUT beside it\n")
     assert not (source / "out").exists()

@@ -101,19 +101,47 @@ def test_files_that_cannot_be_used_are_rejected_with_their_reason(root, pack_sou
     (root / "train" / "sad" / "Thumbs.db").write_bytes(b"")
     manifest = pack_source(root, max_rejects=7)
     assert (manifest.rejects, manifest.splits["train"].samples) == (7, 3)
-    wanted = "most of the images are 6 x 6 grey, all should be."
+    wanted = "most of the images are 6 x 6 grey, all should be"
     expected = [
-        ["train/loose.png", "stands in no class folder; it should be in SPLIT/CLASS."],
-        ["train/sad/clear.png", "is an image of mode RGBA; it should be 8-bit grey or RGB."],
+        ["train/loose.png", "stands in no class folder; it should be in SPLIT/CLASS"],
+        ["train/sad/clear.png", "is an image of mode RGBA; it should be 8-bit grey or RGB"],
         ["train/sad/colour.png", f"is 6 x 6 RGB; {wanted}"],
-        ["train/sad/empty.jpg", "is no image that can be decoded; it should be a whole PNG or JPEG."],
+        ["train/sad/empty.jpg", "is no image that can be decoded; it should be a whole PNG or JPEG"],
         ["train/sad/large.png", f"is 7 x 6 grey; {wanted}"],
-        ["train/sad/notes.txt", "is no image by its name; it should end in .png, .jpg or .jpeg."],
+        ["train/sad/notes.txt", "is no image by its name; it should end in .png, .jpg or .jpeg"],
     ]
     found = rejects(tmp_path)
     assert found[:-1] == expected
     assert found[-1][0] == "train/sad/short.png"
     assert found[-1][1].startswith("is damaged (")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "mode"), [(np.zeros((6, 6), np.uint16), "I;16"), (np.zeros((6, 6, 4), np.uint8), "RGBA")], ids=repr
+)
+def test_images_that_are_all_of_another_mode_are_refused_by_it(pixels, mode, root, pack_source):
+    (root / "train" / "sad").mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.fromarray(pixels).save(root / "train" / "sad" / f"{name}.png")
+    sentence = f"{root}: none of its 2 images can be used; the first, train/sad/a.png, is an image of mode {mode}; "
+    with pytest.raises(DataError, match=re.escape(f"{sentence}it should be 8-bit grey or RGB")):
+        pack_source(root)
+
+
+def test_a_link_back_to_a_folder_above_is_left_out(root, pack_source):
+    write_image(root / "train" / "sad" / "a.png")
+    (root / "train" / "sad" / "loop").symlink_to(root / "train")
+    write_image(root / ".elsewhere" / "b.png", 1)
+    (root / "train" / "sad" / "more").symlink_to(root / ".elsewhere")
+    (root / ".elsewhere" / "back").symlink_to(root / "train" / "sad")
+    assert pack_source(root).samples == 2
+
+
+def test_a_link_to_itself_is_rejected(root, pack_source, tmp_path):
+    write_image(root / "train" / "sad" / "a.png")
+    (root / "train" / "sad" / "b.png").symlink_to(root / "train" / "sad" / "b.png")
+    pack_source(root, max_rejects=1)
+    assert rejects(tmp_path) == [["train/sad/b.png", "cannot be read (Too many levels of symbolic links)"]]
 
 
 def test_a_split_folder_without_images_is_refused(root, pack_source):

@@ -66,6 +66,17 @@ def test_the_same_seed_shows_the_same_images():
     )
 
 
+def test_a_title_stands_over_the_figures_where_it_is_given(small_set):
+    manifest = read_manifest(small_set)
+    images, labels = np.zeros((1, 1, 4, 4), np.uint8), np.zeros(1, np.int64)
+    figures = [
+        plot_distribution(manifest, title="small: 98 images"),
+        plot_sample_images(images, labels, ("a",), title="small: 98 images"),
+        plot_distribution(manifest),
+    ]
+    assert [figure.get_suptitle() for figure in figures] == ["small: 98 images", "small: 98 images", ""]
+
+
 def test_figures_are_written_as_pngs(small_set, tmp_path):
     inspect(small_set, tmp_path / "figures")
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["distribution.png", "samples.png"]

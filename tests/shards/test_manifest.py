@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
@@ -23,19 +24,64 @@ def test_the_labels_stand_in_the_csvs_order(small_set):
     assert read_manifest(small_set).class_names == expected
 
 
+def refusal(folder: Path, text: str) -> str:
+    """The sentence with which ``text`` is refused as a manifest, without the file's path and the way out."""
+    path = folder / "manifest.json"
+    path.write_text(text)
+    with pytest.raises(DataError) as caught:
+        read_manifest(folder)
+    assert caught.value.exit_status == 1
+    return str(caught.value).removeprefix(f"{path}: ").removesuffix("; put it right, or pack the data set again")
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{", "is damaged"),
-        ("[]", "is damaged"),
-        ("{}", "is damaged"),
-        (json.dumps({"schema_version": 99}), "has schema version 99, this program reads 1"),
+        (
+            '{"votes": 7',
+            "is not whole JSON (Expecting ',' delimiter: line 1 column 12 (char 11)); pack the data set again",
+        ),
+        ("[]", "is []; it should be keys and values"),
+        ("{}", "schema_version: is missing"),
+        ('{"schema_version": 99}', "has schema version 99, this program reads 1; pack the data set again"),
     ],
 )
-def test_a_damaged_manifest_is_refused(text, sentence, tmp_path):
-    (tmp_path / "manifest.json").write_text(text)
-    with pytest.raises(DataError, match=f"manifest.json: {sentence}"):
-        read_manifest(tmp_path)
+def test_what_is_no_manifest_is_refused(text, sentence, tmp_path):
+    assert refusal(tmp_path, text) == sentence
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("votes", 7, "votes: is 7; it should be keys and values"),
+        ("votes", {"with": "x"}, 'votes.with: is "x"; it should be a whole number'),
+        ("class_names", "angry", 'class_names: is "angry"; it should be a list'),
+        ("class_names", ["a", 2], "class_names[1]: is 2; it should be text"),
+        ("image_shape", [1, 8], "image_shape: is [1, 8]; it should be a list of 3"),
+        ("mean", [None], "mean[0]: is null; it should be a number"),
+        ("rejects", 1.5, "rejects: is 1.5; it should be a whole number"),
+        ("options", {"seed": None}, "options.seed: is null; it should be a whole number or text"),
+        ("splits", {"train": []}, "splits.train: is []; it should be keys and values"),
+        ("splits", {"train": {"shards": [{"name": "a.tar"}]}}, "splits.train.shards[0].samples: is missing"),
+        ("duplicates", "x" * 80, f'duplicates: is "{"x" * 59}...; it should be keys and values'),
+        ("image_shape", [2, 8, 8], "image_shape: is [2, 8, 8]; it should be [1 or 3, height, width]"),
+        ("std", [1, 1, 1], "std: has 3 numbers; it should have 1, one for each channel"),
+        ("class_names", ["a"], "splits.train.class_counts: has 7 numbers; it should have 1, one for each class"),
+        (
+            "splits",
+            {"dev": {"shards": [], "samples": 0, "class_counts": []}},
+            "splits.dev: is no split; the splits are train, val, test",
+        ),
+        (
+            "splits",
+            {"val": {"shards": [], "samples": 0, "class_counts": [0, 0, 0, 0, 0, 0, -1]}},
+            "splits.val: counts less than 0 samples; counts should be 0 or more",
+        ),
+    ],
+)
+def test_a_key_that_cannot_be_is_refused_by_its_name(key, value, sentence, small_set, tmp_path):
+    fields = json.loads((small_set / "manifest.json").read_text())
+    assert refusal(tmp_path, json.dumps(fields | {key: value})) == sentence
 
 
 def test_a_folder_without_one_is_refused(tmp_path):

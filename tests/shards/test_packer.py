@@ -161,7 +161,7 @@ def test_an_interrupt_leaves_nothing_half_written(number, tmp_path):
     else:
         process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (1, "shards fake: stopped; nothing was written.\n")
+    assert (process.returncode, errors) == (1, "shards fake: stopped; nothing was written\n")
     assert not list(tmp_path.iterdir())
 
 
@@ -178,10 +178,10 @@ def _kill_a_worker(work, pool, workers):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"workers": 0}, "--workers is 0; it should be 1 or more."),
-        ({"shard_samples": 0}, "--shard-samples is 0; it should be 1 or more."),
-        ({"max_rejects": -1}, "--max-rejects is -1; it should be 0 or more."),
-        ({"seed": -1}, "--seed is -1; it should be 0 or more."),
+        ({"workers": 0}, "--workers is 0; it should be 1 or more"),
+        ({"shard_samples": 0}, "--shard-samples is 0; it should be 1 or more"),
+        ({"max_rejects": -1}, "--max-rejects is -1; it should be 0 or more"),
+        ({"seed": -1}, "--seed is -1; it should be 0 or more"),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(options, sentence, small_csv, tmp_path):

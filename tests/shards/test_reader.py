@@ -84,7 +84,7 @@ def test_a_missing_shard_is_named(copy):
 
 def test_a_split_that_is_absent_is_refused_with_those_there_are(write_csv, pack_source, tmp_path):
     pack_source(write_csv(["3,1 2 3 4,Training"]))
-    with pytest.raises(DataError, match="has no split 'val'; it has train"):
+    with pytest.raises(DataError, match=f"{tmp_path / 'out'}: has no val split; it has train"):
         read_split(tmp_path / "out", "val")
 
 

@@ -44,6 +44,12 @@ def test_a_rejected_row_does_not_shift_the_votes(write_csv, pack_source, tmp_pat
     assert json.loads(samples(tmp_path, "val")["row-0000003"]["votes.json"])["neutral"] == 10
 
 
+def test_a_blank_line_does_not_shift_the_votes(write_csv, pack_source, tmp_path):
+    path = write_csv([CSV[0], "", *CSV[1:]])
+    pack_source(path, votes=write_csv(VOTES, HEADER, "votes.csv"))
+    assert json.loads(samples(tmp_path, "val")["row-0000004"]["votes.json"])["neutral"] == 10
+
+
 @pytest.mark.parametrize(
     ("header", "votes", "sentence"),
     [

@@ -1,0 +1,35 @@
+"""How a command ends: 0, or one sentence on stderr and the status of what went wrong; no traceback for bad input."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from fer_ddp.errors import Interrupted, JobError, RunError
+from fer_ddp.signals import StoppedEarly, stop_early
+from shards.errors import DataError
+
+
+def exit_status_of(command: Callable[[], None]) -> int:
+    """Call ``command``; returns the exit status: 0 done, 1 failed, 2 wrong command or job, 75 interrupted.
+
+    A stop signal ends it with 75 for as long as ``command`` does not listen for signals itself.
+    """
+    stop_early()
+    try:
+        command()
+    except (JobError, RunError, DataError, Interrupted) as error:
+        _say(f"{'interrupted' if isinstance(error, Interrupted) else 'error'}: {error}")
+        return error.exit_status
+    except OSError as error:
+        _say(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
+        return RunError.exit_status
+    except StoppedEarly as stopped:
+        _say(f"interrupted: stopped by {stopped}; the same command does it again")
+        return Interrupted.exit_status
+    return 0
+
+
+def _say(sentence: str) -> None:
+    """Rank zero speaks for all."""
+    if os.environ.get("RANK", "0") == "0":
+        print(sentence, file=sys.stderr, flush=True)

@@ -1,0 +1,148 @@
+"""What the figures have in common: colours and fonts, a headline over the plot, numbers in words, how one is saved."""
+
+import io
+import textwrap
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from fer_ddp.atomic_write import write_whole
+from fer_ddp.errors import RunError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DOTS_PER_INCH = 150
+
+# Okabe and Ito's colours, which colour-blind readers tell apart, and three greys.
+BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
+INK, QUIET, FAINT = "#1F2328", "#59636E", "#D8DEE4"
+
+_STYLE: dict[str, Any] = {
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib, so a figure looks the same everywhere
+    "font.size": 10.0,
+    "text.color": INK,
+    "text.parse_math": False,  # a class may be called "$a$"
+    "text.usetex": False,
+    "axes.edgecolor": QUIET,
+    "axes.facecolor": "white",
+    "axes.grid": False,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 10.0,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11.0,
+    "axes.titleweight": "bold",
+    "axes.titlepad": 8.0,
+    "figure.facecolor": "white",
+    "lines.linewidth": 1.8,
+    "xtick.color": QUIET,
+    "xtick.labelcolor": INK,
+    "xtick.labelsize": 10.0,
+    "ytick.color": QUIET,
+    "ytick.labelcolor": INK,
+    "ytick.labelsize": 10.0,
+}
+
+# Beyond this many classes, numbers in cells and beside bars would be too small to read, so they are left out.
+MOST_ANNOTATED_CLASSES = 20
+
+_Arguments = ParamSpec("_Arguments")
+_Returned = TypeVar("_Returned")
+
+
+def in_our_style(draw: Callable[_Arguments, _Returned]) -> Callable[_Arguments, _Returned]:
+    """Draw with matplotlib's defaults and `_STYLE`, whatever the user's matplotlibrc says."""
+
+    @wraps(draw)
+    def drawn(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Returned:
+        import matplotlib
+
+        settings: Any = {
+            key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")
+        }
+        with matplotlib.rc_context(settings | _STYLE):
+            return draw(*arguments, **named)
+
+    return drawn
+
+
+@in_our_style
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write a figure as PNG at 150 dots per inch: equal figures give equal bytes, and the file is whole or absent.
+
+    Raises RunError where it cannot be written.
+    """
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    figure.set_layout_engine("none")  # laid out again, it could move by a pixel
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content.getvalue())
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def new_figure(width: float, height: float, headline: str, detail: str) -> "Figure":
+    """A figure whose plot area is about width x height inches, below a headline and a quieter line in words."""
+    from matplotlib.figure import Figure
+
+    margin, headline_size, detail_size = 0.14, 13.0, 10.0
+    headline, detail = (text.replace(" %", "\N{NO-BREAK SPACE}%") for text in (headline, detail))
+    # The mean width of DejaVu Sans is about 0.68 of its size where bold, 0.58 where not.
+    headline_lines = textwrap.wrap(headline, int((width - 2 * margin) * 72 / (0.68 * headline_size)))
+    detail_lines = textwrap.wrap(detail, int((width - 2 * margin) * 72 / (0.58 * detail_size)))
+    line_height = 1.3 / 72
+    headline_height = len(headline_lines) * headline_size * line_height
+    above = margin + headline_height + len(detail_lines) * detail_size * line_height + 0.12
+    total = height + above
+    figure = Figure(figsize=(width, total))
+    pad = 0.06
+    side = (margin - pad) / width
+    figure.set_layout_engine(
+        "constrained", rect=(side, 0.04 / total, 1 - 2 * side, height / total), w_pad=pad, h_pad=pad
+    )
+    texts = (
+        (headline_lines, 0.0, headline_size, "bold", INK),
+        (detail_lines, headline_height, detail_size, "normal", QUIET),
+    )
+    for lines, offset, size, weight, colour in texts:
+        figure.text(
+            margin / width,
+            1 - (margin + offset) / total,
+            "\n".join(lines),
+            fontsize=size,
+            fontweight=weight,
+            color=colour,
+            va="top",
+            linespacing=1.3,
+        )
+    return figure
+
+
+def figure_without_data(headline: str, sentence: str) -> "Figure":
+    """A figure that only says why there is nothing to draw."""
+    return new_figure(6.0, 0.3, headline, sentence)
+
+
+def about(subject: str, sentence: str) -> str:
+    """``sentence``, after ``subject`` where there is one."""
+    return f"{subject}. {sentence}" if subject else sentence
+
+
+def percent(share: float) -> str:
+    """``62.0 %`` for 0.62."""
+    return f"{100 * share:.1f} %"
+
+
+def counted(count: int, thing: str) -> str:
+    """``1 epoch``, ``1,200 epochs``."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def shortened(name: str, longest: int = 24) -> str:
+    """A class name that fits; an ellipsis says that it was cut."""
+    return name if len(name) <= longest else name[: longest - 1] + "…"

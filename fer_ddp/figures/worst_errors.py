@@ -1,0 +1,92 @@
+"""The mistakes made with the most confidence, as a sheet of images."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ddp.figures.style import (
+    QUIET,
+    about,
+    counted,
+    figure_without_data,
+    in_our_style,
+    new_figure,
+    percent,
+    shortened,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SHEET_COLUMNS, _SHEET_ROWS = 6, 4
+_LONGEST_KEY = 30
+"""Characters; of a longer key the end is shown, which tells files of one folder apart."""
+
+
+@in_our_style
+def plot_worst_errors(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.integer[Any]],
+    predicted: NDArray[np.integer[Any]],
+    probabilities_of_predicted: NDArray[np.floating[Any]],
+    class_names: Sequence[str],
+    *,
+    keys: Sequence[str],
+    subject: str = "",
+) -> "Figure":
+    """A sheet of the 24 mistakes made with the most confidence, the most confident first.
+
+    Give the whole split: right answers are left out here, and the headline counts the mistakes among all of it.
+
+    images: (k, channels, height, width) uint8 with 1 channel (grey) or 3 (RGB); only those drawn are read, so it may be
+    a memory map. labels, predicted: (k,) integers. probabilities_of_predicted: (k,) in [0, 1], what the model gave to
+    its answer. Equal probabilities stand in the order of the split. keys: k texts, each sample's name, in small print
+    under its image. subject: as for `plot_per_class`.
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or images.dtype != np.uint8:
+        raise ValueError(f"images are {images.dtype} {images.shape}; uint8 (k, 1 or 3, height, width) is right")
+    if not len(images) == len(labels) == len(predicted) == len(probabilities_of_predicted) == len(keys):
+        raise ValueError(
+            f"{len(images)} images, {len(labels)} labels, {len(predicted)} predictions, "
+            f"{len(probabilities_of_predicted)} probabilities and {len(keys)} keys must be equally many"
+        )
+    mistakes = np.flatnonzero(labels != predicted)
+    if len(mistakes) == 0:
+        sentence = f"There is none: all {len(labels):,} samples are predicted right." if len(labels) else "No sample."
+        return figure_without_data("The worst errors", about(subject, sentence))
+    order = np.argsort(-np.asarray(probabilities_of_predicted)[mistakes], kind="stable")
+    shown = mistakes[order][: _SHEET_COLUMNS * _SHEET_ROWS]
+    columns = _SHEET_COLUMNS
+    rows = math.ceil(len(shown) / columns)
+    mistakes_in_all = f"{counted(len(mistakes), 'mistake')} in {counted(len(labels), 'sample')}"
+    if len(shown) < len(mistakes):
+        headline = f"The {len(shown)} most confident of {mistakes_in_all}"
+    else:
+        headline = f"{mistakes_in_all}, the most confident first"
+    figure = new_figure(
+        11.0, 2.17 * rows, headline, about(subject, "True class → predicted class, and the probability it was given.")
+    )
+    cells = figure.subplots(rows, columns, squeeze=False).ravel()
+    for cell in cells:
+        cell.set_axis_off()
+    for cell, sample in zip(cells, shown, strict=False):
+        picture = images[sample].transpose(1, 2, 0)
+        if picture.shape[2] == 1:
+            cell.imshow(picture[:, :, 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        else:
+            cell.imshow(picture, interpolation="nearest")
+        true, guess = (shortened(class_names[int(which[sample])], 16) for which in (labels, predicted))
+        answer = f"{true} → {guess}" if len(true) + len(guess) <= 16 else f"{true}\n→ {guess}"
+        cell.set_title(
+            f"{answer}  {percent(float(probabilities_of_predicted[sample]))}",
+            fontsize=8.5,
+            fontweight="normal",
+            loc="center",
+            pad=4,
+        )
+        key = keys[sample] if len(keys[sample]) <= _LONGEST_KEY else f"…{keys[sample][1 - _LONGEST_KEY :]}"
+        cell.text(0.5, -0.03, key, transform=cell.transAxes, ha="center", va="top", fontsize=6, color=QUIET)
+    return figure
