@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,12 +15,14 @@ import numpy as np
 import pytest
 import yaml
 from launching import ROOT, run_files
-from tests.slurm.conftest import Cluster
+from slurm_cluster import Cluster
 
 pytestmark = pytest.mark.slurm
 
 STEPS = 800
 """Of the job: some ten seconds on one rank."""
+WITHOUT_SLURM = str(Path(sys.executable).parent)
+"""A PATH that does not lead to sbatch."""
 
 
 @pytest.fixture
@@ -61,9 +64,11 @@ class Place:
         plain = {"gpus_per_node": 0, "cpus_per_node": 1, "memory_gb": 2, "time_minutes": 10, "signal_seconds": 60}
         self.write(f"jobs/{name}.yaml", **(plain | changes))
 
-    def launch(self, *arguments: str, code: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    def launch(self, *arguments: str, code: Path = ROOT, path: str | None = None) -> subprocess.CompletedProcess[str]:
         """``python -m launch ARGUMENTS`` in this folder, with the packages in ``code``."""
-        environment = os.environ | self.cluster.environment | {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}
+        environment = self.cluster.environment | {"PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}
+        if path is not None:
+            environment["PATH"] = path
         return subprocess.run(
             [sys.executable, "-m", "launch", *arguments],
             cwd=self.folder,
@@ -149,10 +154,10 @@ def same_files(run: Path, expected: Path) -> None:
 
 
 def test_an_array_ends_as_launch_local_ends_it_and_status_tells_each_stage(place: Place) -> None:
-    place.profile("one_at_once", array_parallelism=2)
-    place.submit("six", "one_at_once")
+    place.profile("two_at_once", array_parallelism=2)
+    place.submit("six", "two_at_once")
     names = [f"{recipe}-seed{seed}" for recipe in ("wide", "narrow") for seed in (0, 1, 2)]
-    assert place.states("six") == ["running"] * 2 + ["waiting"] * 4 or place.states("six")[2:] == ["waiting"] * 4
+    place.cluster.wait_until(lambda: place.states("six") == ["running"] * 2 + ["waiting"] * 4, 30)
     place.finished(*(f"six/{name}" for name in names))
     place.idle()
     status = place.status("six")
@@ -169,12 +174,12 @@ def test_an_array_ends_as_launch_local_ends_it_and_status_tells_each_stage(place
         same_files(place.folder / "from-slurm/six" / name, place.folder / "runs/six" / name)
 
 
-def test_status_needs_no_slurm_once_all_is_finished(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_needs_no_slurm_once_all_is_finished(place: Place) -> None:
     place.write("jobs/short.yaml", extends="narrow.yaml", epochs=1)
     place.submit("short")
     place.finished("short-seed0")
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
-    assert place.states("short-seed0") == ["finished"]
+    done = place.launch("status", "short-seed0", path=WITHOUT_SLURM)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "1 finished")
 
 
 def test_a_time_limit_shorter_than_the_run_only_delays_it(place: Place, undisturbed: Callable[..., Path]) -> None:
@@ -199,6 +204,18 @@ def test_a_preempted_run_goes_on_by_itself(place: Place, undisturbed: Callable[.
     take_all_nodes(place)
     place.finished("wide-seed0")
     assert place.status("wide-seed0")["wide-seed0"]["restarts"] == 1
+    same_files(place.folder / "runs/wide-seed0", undisturbed())
+
+
+def test_a_run_that_preemption_cancels_goes_on_when_resumed(place: Place, undisturbed: Callable[..., Path]) -> None:
+    place.profile("cancelled", partition="cancelled")
+    place.submit("wide", "cancelled")
+    place.started("wide-seed0")
+    take_all_nodes(place)
+    place.cluster.wait_until(lambda: place.states("wide-seed0") == ["interrupted"], 60)
+    done = place.launch("resume", "wide-seed0")
+    assert (done.returncode, done.stderr) == (0, "")
+    place.finished("wide-seed0")
     same_files(place.folder / "runs/wide-seed0", undisturbed())
 
 
@@ -230,7 +247,6 @@ def test_a_run_whose_node_loses_power_goes_on(place: Place, undisturbed: Callabl
     place.started("wide-seed0")
     node = place.status("wide-seed0")["wide-seed0"]["node"]
     place.cluster.crash(node)
-    place.cluster.run("scontrol", "update", f"nodename={node}", "state=down", "reason=power")
     place.cluster.boot(node)
     place.finished("wide-seed0")
     same_files(place.folder / "runs/wide-seed0", undisturbed())
@@ -319,8 +335,6 @@ def test_data_that_the_node_does_not_see_end_in_a_sentence(place: Place, faces: 
     ],
 )
 def test_what_slurm_refuses_leaves_nothing_behind(place: Place, profile: dict[str, Any], sentence: str) -> None:
-    import re
-
     place.profile("bad", **profile)
     done = place.launch("slurm", "jobs/wide.yaml", "--cluster", "jobs/bad.yaml")
     assert (done.returncode in (1, 2), len(done.stderr.splitlines())) == (True, 1), done.stderr
@@ -328,9 +342,8 @@ def test_what_slurm_refuses_leaves_nothing_behind(place: Place, profile: dict[st
     assert (place.cluster.run("squeue", "-h").strip(), (place.folder / "runs").exists()) == ("", False)
 
 
-def test_without_sbatch_it_says_where_to_go(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
-    done = place.launch("slurm", "jobs/wide.yaml", "--cluster", "jobs/cpu.yaml")
+def test_without_sbatch_it_says_where_to_go(place: Place) -> None:
+    done = place.launch("slurm", "jobs/wide.yaml", "--cluster", "jobs/cpu.yaml", path=WITHOUT_SLURM)
     assert (done.returncode, done.stderr) == (
         2,
         "error: sbatch: there is no such command here; do this on a login node of the cluster\n",

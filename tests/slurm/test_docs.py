@@ -1,0 +1,44 @@
+"""The commands of docs/slurm.md run, in its order."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from launching import ROOT
+from slurm_cluster import Cluster
+
+pytestmark = pytest.mark.slurm
+
+PAGE = (ROOT / "docs" / "slurm.md").read_text(encoding="utf-8")
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
+
+
+def test_the_commands_of_the_page_run_one_after_another(faces: Path, tmp_path: Path, cluster: Cluster) -> None:
+    shutil.copytree(ROOT / "jobs", tmp_path / "jobs")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "fer2013").symlink_to(faces)
+    array = yaml.safe_load((tmp_path / "jobs/arrays/quick.yaml").read_text())
+    small = array | {"seeds": [0], "overrides": {"epochs": 1, "precision": "float32", "memory_format": "contiguous"}}
+    (tmp_path / "jobs/arrays/quick.yaml").write_text(yaml.safe_dump(small))
+    profile = {"gpus_per_node": 0, "cpus_per_node": 1, "memory_gb": 2, "time_minutes": 10}
+    (tmp_path / "jobs/clusters/mine.yaml").write_text(yaml.safe_dump(profile))
+    python = Path(sys.executable).parent
+    environment = cluster.environment | {"PATH": f"{python}:{cluster.environment['PATH']}", "PYTHONPATH": str(ROOT)}
+    outcomes = []
+    for command in COMMANDS:
+        if " logs " in command:
+            cluster.wait_until(lambda: any((tmp_path / "runs/quick.launch/logs").rglob("*_0_0_log.out")))
+        done = subprocess.run(
+            command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        )
+        outcomes.append((command, done.returncode, done.stderr))
+    assert outcomes == [(command, 0, "") for command in COMMANDS]
+    assert len(COMMANDS) == 6
+    summary = tmp_path / "runs/quick.launch/summary.csv"
+    names = ["baseline-seed0", "baseline_regularization-seed0", "baseline_augmentation-seed0"]
+    cluster.wait_until(lambda: summary.exists() and summary.read_text().count("finished") == 3, 180)
+    assert [line.split(",")[0] for line in summary.read_text().splitlines()[1:]] == names
