@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup run test test-long lint format clean
+.PHONY: help setup run test test-slurm test-long lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ run: setup data/fake ## pack synthetic faces, train the smoke recipe on them, ev
 
 test: setup ## run the tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+test-slurm: setup ## run the tests on a private SLURM cluster (installs Debian packages as root)
+	$(BIN)/python -m pytest -q --slurm -m slurm
 
 test-long: setup ## run the tests that kill long runs many times (about an hour)
 	$(BIN)/python -m pytest -q --long -m long

@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _missing(item: pytest.Item) -> str | None:
     """What ``item`` needs and this session has not."""
     if item.get_closest_marker("slurm") and not item.config.getoption("slurm"):
-        return "SLURM (pytest --slurm)"
+        return "SLURM (make test-slurm)"
     if item.get_closest_marker("long") and not item.config.getoption("long"):
         return "time (make test-long)"
     if item.get_closest_marker("real_data") and "FER2013_DATA" not in os.environ:
