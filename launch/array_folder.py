@@ -43,7 +43,7 @@ class Attempt:
     @property
     def failed(self) -> bool:
         """Whether the work itself failed, so that doing it again may fail again."""
-        return self.exit_status not in (None, 0, 75, 143)
+        return self.exit_status not in (None, 0, 75)
 
 
 class ArrayFolder:

@@ -44,6 +44,20 @@ def queue(job_ids: Iterable[str]) -> dict[str, QueueEntry]:
     return entries
 
 
+def has_decided(task: str, restarts: int) -> bool:
+    """Whether SLURM has already requeued or cancelled a task that started ``restarts`` times before.
+
+    A task that is told to end and does so by itself is for SLURM simply over, unless one of these two was the reason.
+    Raises RunError if SLURM does not answer.
+    """
+    words = _run("scontrol", "show", "job", "--oneliner", task).split()
+    job = dict(word.split("=", 1) for word in words if "=" in word)
+    if int(job["Restarts"]) > restarts:
+        return True
+    ended_by_limit_or_preemption = job["Reason"] == "TimeLimit" or job.get("PreemptTime", "None") != "None"
+    return job["JobState"] == "COMPLETING" and not ended_by_limit_or_preemption
+
+
 def requeue(task: str) -> None:
     """Put a running task back into the queue. Raises RunError if SLURM refuses."""
     _run("scontrol", "requeue", task)

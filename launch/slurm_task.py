@@ -1,12 +1,7 @@
 """What SLURM runs for one member of an array: `run_member` on each of its nodes, then `after` in the batch script.
 
-The two share nothing but the array's folder and an exit status:
-
-    0    the run is finished
-    75   SLURM warned (SIGUSR2: time limit, preemption), the state is saved; `after` requeues
-    143  SIGTERM alone (scancel, or SLURM requeues by itself), the state is saved; left to SLURM
-    2    the job or its data is wrong; doing it again would not help
-    else the work failed or was killed; `after` requeues, unless it failed three times at the same step
+The two share nothing but the array's folder and an exit status: 0 the run is finished; 75 a signal ended it, the state
+is saved; 2 the job or its data is wrong, so that doing it again would not help; anything else it failed or was killed.
 """
 
 import os
@@ -24,7 +19,7 @@ from launch.torchrun import PassOn, start_torchrun
 from shards.errors import DataError
 from shards.scan import manifest_of
 
-REQUEUE, LEFT_TO_SLURM = Interrupted.exit_status, 128 + signal.SIGTERM
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
 FAILURES_AT_ONE_STEP = 3
 
 
@@ -50,10 +45,9 @@ def run_member(folder: str, member: str, nodes: int, ranks: int) -> None:
         exit_status = process.wait()
     if exit_status == 0 or (pass_on.asked_to_stop and not is_head):
         sys.exit(0)  # else --kill-on-bad-exit would end the head before it has said what happened
-    if not pass_on.asked_to_stop:
-        sys.exit(exit_status if exit_status in (1, 2) else 1)
-    warned = any(number in (signal.SIGUSR1, signal.SIGUSR2) for number in pass_on.signals)
-    sys.exit(REQUEUE if warned else LEFT_TO_SLURM)
+    if pass_on.asked_to_stop:
+        sys.exit(Interrupted.exit_status)
+    sys.exit(exit_status if exit_status in (1, 2) else 1)
 
 
 def _rendezvous(nodes: int) -> list[str]:
@@ -77,15 +71,18 @@ def task_id() -> str:
 
 
 def after(folder: Path, submission: int, exit_status: int) -> None:
-    """In the batch script, once ``run_member`` has ended on all nodes: write down how, and requeue if that helps."""
+    """In the batch script, once ``run_member`` has ended on all nodes: write down how, and requeue if that helps.
+
+    SLURM never requeues what ended by itself, not even in the grace before a preemption.
+    """
+    if exit_status in (*WARNINGS, *(128 + number for number in WARNINGS)):  # before anything listened
+        exit_status = Interrupted.exit_status
     array, task = ArrayFolder(folder), task_id()
-    if exit_status in (128 + signal.SIGUSR1, 128 + signal.SIGUSR2):  # warned before anything listened
-        exit_status = REQUEUE
     member = array.submissions[submission]["members"][int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))]
     attempt = array.end_attempt(member, task, os.environ["SLURM_JOB_NODELIST"], exit_status)
-    if attempt.sentence is None and exit_status not in (0, REQUEUE, LEFT_TO_SLURM):
+    if attempt.sentence is None and exit_status not in (0, Interrupted.exit_status):
         array.explain_attempt(member, _sentence(array.runs[member], exit_status))
-    if exit_status in (0, JobError.exit_status, LEFT_TO_SLURM):
+    if exit_status in (0, JobError.exit_status):
         return
     here = [each for each in array.attempts(member) if each.job_id == task][-FAILURES_AT_ONE_STEP:]
     if [each.failed and each.saved_step == attempt.saved_step for each in here] == [True] * FAILURES_AT_ONE_STEP:
@@ -96,7 +93,8 @@ def after(folder: Path, submission: int, exit_status: int) -> None:
         )
         return
     try:
-        slurm_commands.requeue(task)
+        if not slurm_commands.has_decided(task, restarts=int(os.environ.get("SLURM_RESTART_COUNT", 0))):
+            slurm_commands.requeue(task)
     except RunError as error:
         print(f"{member}: can't be requeued ({error}); `python -m launch resume {array.name}` goes on", file=sys.stderr)
 
