@@ -75,7 +75,7 @@ class Place:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
         )
 
     def submit(self, job: str, profile: str = "cpu", **more: Any) -> None:
@@ -98,13 +98,13 @@ class Place:
         path = self.folder / "runs" / run / "steps.jsonl"
         return path.read_text().count("\n") if path.exists() else 0
 
-    def finished(self, *runs: str, seconds: float = 120) -> None:
+    def finished(self, *runs: str, seconds: float = 240) -> None:
         self.cluster.wait_until(lambda: all(self.run_status(run) == "finished" for run in runs), seconds)
 
     def started(self, run: str, steps: int = 50) -> None:
-        self.cluster.wait_until(lambda: self.steps_done(run) >= steps, 90)
+        self.cluster.wait_until(lambda: self.steps_done(run) >= steps, 180)
 
-    def idle(self, seconds: float = 60) -> None:
+    def idle(self, seconds: float = 120) -> None:
         """Wait until the cluster has nothing more to do."""
         self.cluster.wait_until(lambda: not self.cluster.run("squeue", "-h").strip(), seconds)
 
