@@ -41,7 +41,7 @@ def mean_probabilities(
     shares = shares / shares.sum()
     total = np.zeros(members[0].shape)
     for share, member in zip(shares, members, strict=True):
-        total += share * member.astype(np.float64)  # not stacked: a stack of many members is large
+        total += share * member  # float64 by the share; not stacked: a stack of many members is large
     return total
 
 

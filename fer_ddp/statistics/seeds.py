@@ -1,7 +1,7 @@
 """A recipe's accuracy over several seeds."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,10 @@ from fer_ddp.statistics.crossed import (
 )
 from fer_ddp.statistics.interval import Interval, check_confidence
 from fer_ddp.statistics.wilson import score_interval, wilson_interval
+
+CROSSED = "seeds and samples crossed"
+ONE_RUN = "Wilson, the one run taken as given"
+"""What `SeedsSummary.method` may say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,8 +38,8 @@ class SeedsSummary:
     interval: Interval
     """Of the recipe's expected accuracy; what is expected over is said by `method`."""
     confidence: float
-    method: Literal["seeds and samples crossed", "Wilson, the one run taken as given"]
-    """The second says nothing of what another seed would do: one seed can't."""
+    method: str
+    """`CROSSED` or `ONE_RUN`; the second says nothing of what another seed would do: one seed can't."""
     components: VarianceComponents | None
     """Where the uncertainty comes from; None with one seed."""
 
@@ -49,7 +53,7 @@ def summarize_seeds(correct: NDArray[np.bool_], confidence: float = 0.95) -> See
     The interval is Wilson's with the variance and the quantile of `fer_ddp.statistics.crossed`: over the populations
     of seeds and samples. In simulations of 0.7 accuracy on 3,589 samples (`tests/support/coverage_table.py`) the 95 %
     interval covers 94 to 97 % with 3 seeds or more. With 2 seeds that differ by 1.5 points or more (one standard
-    deviation) it covers only 91 %: 2 seeds can't tell how far seeds differ. With one seed it is Wilson's of that run.
+    deviation) it covers only 92 %: 2 seeds can't tell how far seeds differ. With one seed it is Wilson's of that run.
 
     Raises ValueError unless `correct` is such a table with at least one seed and two samples, and 0 < confidence < 1.
     """
@@ -70,7 +74,7 @@ def summarize_seeds(correct: NDArray[np.bool_], confidence: float = 0.95) -> See
         if crossed is None or mean in (0, 1)
         else _crossed_interval(correct, crossed, confidence),
         confidence=confidence,
-        method="Wilson, the one run taken as given" if crossed is None else "seeds and samples crossed",
+        method=ONE_RUN if crossed is None else CROSSED,
         components=None if crossed is None else variance_components(crossed),
     )
 

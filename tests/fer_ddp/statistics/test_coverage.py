@@ -30,6 +30,6 @@ def test_on_splits_of_fer2013s_size_mean_difference_and_p_value_are_right(seeds:
     recipe, better = Recipe(seeds=seeds, points=points), Recipe(seeds=seeds, points=points, accuracy=0.72)
     held, small = coverage_of_difference(recipe, recipe, trials=2000)
     assert 0.93 <= coverage_of_mean(recipe, trials=2000) <= 0.975
-    assert 0.93 <= held <= 0.98
+    assert 0.93 <= held <= 0.975
     assert 0.02 <= small <= 0.07
-    assert 0.93 <= coverage_of_difference(better, recipe, trials=2000)[0] <= 0.98
+    assert 0.93 <= coverage_of_difference(better, recipe, trials=2000)[0] <= 0.975
