@@ -28,7 +28,8 @@ def bootstrap_class_means(
     its number of samples, and what they are taken for is drawn anew. As only the counts matter, a resample is one
     multinomial draw a class. The same arguments give the same intervals.
 
-    A class without a single error is without error in all resamples, so its recall is taken as certain.
+    A class that is never missed, or always, is so in all resamples: its recall is taken as certain, and the intervals
+    are narrower than they should be.
 
     Source: B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap" (Chapman & Hall 1993), the percentile
     interval of chapter 13. For an interval of macro-F1 without resampling: K. Takahashi, K. Yamamoto, A. Kuchiba and
