@@ -21,6 +21,8 @@ from shards.scan import manifest_of
 
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
 FAILURES_AT_ONE_STEP = 3
+ENDS_AT_ONE_STEP = 10
+"""A run that is interrupted so often and gets no further has too short a time limit."""
 
 
 def run_member(folder: str, member: str, nodes: int, ranks: int) -> None:
@@ -84,10 +86,12 @@ def after(folder: Path, submission: int, exit_status: int) -> None:
         array.explain_attempt(member, _sentence(array.runs[member], exit_status))
     if exit_status in (0, JobError.exit_status):
         return
-    here = [each for each in array.attempts(member) if each.job_id == task][-FAILURES_AT_ONE_STEP:]
-    if [each.failed and each.saved_step == attempt.saved_step for each in here] == [True] * FAILURES_AT_ONE_STEP:
+    here = [each for each in array.attempts(member) if each.job_id == task and each.saved_step == attempt.saved_step]
+    failures = sum(each.failed for each in here)
+    if failures >= FAILURES_AT_ONE_STEP or len(here) >= ENDS_AT_ONE_STEP:
+        what = f"failed {failures}" if failures >= FAILURES_AT_ONE_STEP else f"ended {len(here)}"
         print(
-            f"{member}: failed {FAILURES_AT_ONE_STEP} times at step {attempt.saved_step}, so it is not tried again; "
+            f"{member}: {what} times at step {attempt.saved_step}, so it is not tried again; "
             f"`python -m launch resume {array.name}` does",
             file=sys.stderr,
         )
