@@ -76,9 +76,15 @@ def save_figure(figure: "Figure", path: Path) -> None:
 
     Raises RunError where it cannot be written.
     """
+    figure.set_dpi(DOTS_PER_INCH)
+    figure.draw_without_rendering()  # lays it out
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        # The solver's last digits differ from process to process, and on an edge between pixels that shows.
+        left, bottom, width, height = axes.get_position(original=True).bounds
+        axes.set_position((round(left, 6), round(bottom, 6), round(width, 6), round(height, 6)))
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-    figure.set_layout_engine("none")  # laid out again, it could move by a pixel
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content.getvalue())

@@ -64,6 +64,16 @@ def test_two_saves_of_a_figure_and_a_second_drawing_give_the_same_bytes(
     assert png_of(figure, tmp_path) == png_of(figure, tmp_path) == png_of(draw(), tmp_path)
 
 
+@pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES.keys())
+def test_panels_stand_at_round_numbers_since_the_layouts_last_digits_differ_from_process_to_process(
+    draw: Callable[[], Figure], tmp_path: Path
+) -> None:
+    figure = draw()
+    png_of(figure, tmp_path)
+    places = np.array([axes.get_position(original=True).bounds for axes in figure.axes])
+    np.testing.assert_allclose(places, places.round(6), rtol=0, atol=1e-15)
+
+
 def test_the_users_matplotlib_settings_change_nothing(tmp_path: Path) -> None:
     plain = png_of(plot_per_class(MEASURES), tmp_path)
     with matplotlib.rc_context({"font.size": 30, "savefig.transparent": True, "axes.facecolor": "red"}):
