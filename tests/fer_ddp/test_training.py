@@ -57,23 +57,23 @@ def everything_job(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="module")
 def finished(everything_job: Path) -> dict[int, Path]:
-    """Runs of the job with everything in it on one, two and three ranks, by the number of ranks."""
+    """Runs of the job with everything in it on one to four ranks, by the number of ranks."""
     runs = {}
-    for ranks in (1, 2, 3):
+    for ranks in (1, 2, 3, 4):
         runs[ranks] = everything_job.parent / f"ranks{ranks}"
         done = torchrun(ranks, "-m", "fer_ddp", "train", str(everything_job), f"run={runs[ranks]}")
         assert done.returncode == 0, done.stderr
     return runs
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_every_step_has_the_loss_of_one_rank(finished: dict[int, Path], ranks: int) -> None:
     alone, together = (np.array([line["loss"] for line in lines(finished[n] / "steps.jsonl")]) for n in (1, ranks))
     assert len(alone) == 20
     np.testing.assert_allclose(together, alone, rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, 3, 4])
 def test_the_final_predictions_are_those_of_one_rank(finished: dict[int, Path], ranks: int) -> None:
     alone, together = (read_predictions(finished[n] / "predictions" / "test.csv") for n in (1, ranks))
     assert together.keys == alone.keys
