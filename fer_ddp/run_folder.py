@@ -1,12 +1,14 @@
 """The run folder is the state: what a run was, is, and goes on from."""
 
 import fcntl
+import hashlib
 import json
 import os
 import platform
 import socket
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +20,7 @@ from fer_ddp import checkpoint
 from fer_ddp.atomic_write import write_json, write_whole
 from fer_ddp.config import Job, differing_keys, job_from_dict
 from fer_ddp.errors import JobError, RunError
+from fer_ddp.json_lines import read_lines
 from fer_ddp.yaml_text import read_yaml, to_yaml
 
 LAST, PREVIOUS, BEST = "last", "previous", "best"
@@ -95,6 +98,7 @@ class RunFolder:
         write_json(
             self.path / "environment.json",
             {
+                "run_id": self._environment().get("run_id") or self._new_id(),
                 "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
                 "commit": _commit(),
                 "python": platform.python_version(),
@@ -105,6 +109,11 @@ class RunFolder:
                 "data_digest": data_digest,
             },
         )
+
+    def _new_id(self) -> str:
+        """Another for each run, also where one takes the place of another: from the place and moment of its start."""
+        start = f"{socket.gethostname()} {os.getpid()} {self.path.resolve()} {time.time_ns()}"
+        return hashlib.sha256(start.encode()).hexdigest()[:16]
 
     def _environment(self) -> dict[str, Any]:
         return _read_json(self.path / "environment.json")
@@ -159,16 +168,7 @@ class RunFolder:
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
         """The lines of a ``.jsonl`` file; what a crash cut short at the end is left out."""
-        path = self.path / name
-        if not path.exists():
-            return []
-        lines = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                raise RunError(f"{path} line {number}: is damaged; remove the line to go on without it") from None
-        return lines
+        return read_lines(self.path / name)
 
     def cut_back(self, step: int, epoch: int) -> None:
         """Drop the lines that the state to go on from has not seen: after ``step``, and of epochs after ``epoch``."""
