@@ -1,4 +1,4 @@
-"""``python -m fer_ddp``: train a job, evaluate a run."""
+"""``python -m fer_ddp``: train a job, evaluate a run, send runs to W&B."""
 
 import argparse
 import os
@@ -55,6 +55,14 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/smoke-seed0")
     evaluate.add_argument("overrides", nargs="*", metavar="data.path=FOLDER", help="other data with the same classes")
     evaluate.set_defaults(function=_evaluate)
+    sync = commands.add_parser(
+        "sync",
+        help="send runs to Weights & Biases",
+        description="Makes one W&B run of each run folder, in whatever mode it was trained and as far as it went; "
+        "where the server has a part of it, the rest is added.",
+    )
+    sync.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run folder, such as runs/smoke-seed0")
+    sync.set_defaults(function=_sync)
     return parser
 
 
@@ -86,6 +94,13 @@ def _evaluate(options: argparse.Namespace) -> None:
         results = distributed.on_main(lambda: evaluate_run(run, job, device, run.world_size()))
     if distributed.is_main():
         print(results.text())
+
+
+def _sync(options: argparse.Namespace) -> None:
+    from fer_ddp.tracking import send_run
+
+    for run in options.runs:
+        print(send_run(run), flush=True)
 
 
 if __name__ == "__main__":
