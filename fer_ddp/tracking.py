@@ -37,11 +37,11 @@ class WandbConfig:
     """Runs that belong together."""
 
 
-WAIT_SECONDS = 12
+WAIT_SECONDS = 10
 """How long a run waits for W&B in all, which it does when it has ended, and `send_run` for a connection."""
 
 _HANGS_SECONDS = 60
-"""What takes the process longer than this hangs, and is given up."""
+"""A call of wandb's that takes longer than this hangs, and its process is given up."""
 
 
 class Tracker:
@@ -76,10 +76,10 @@ class Tracker:
         except subprocess.TimeoutExpired:
             process.kill()  # wandb-core ends itself when the process that started it is gone
             process.wait()
-        if process.returncode < 0:
             _say(self._folder, f"has not taken everything within {WAIT_SECONDS} s of the run's end")
-        elif process.returncode > 0:
-            _say(self._folder, f"could not start (status {process.returncode})")
+            return
+        if process.returncode != 0:
+            _say(self._folder, f"its process ended with status {process.returncode}")
 
 
 def send_run(run: Path) -> str:
@@ -154,7 +154,8 @@ def _follow(run: Path, mode: str, wandb_folder: Path) -> str:
     ended = False
     while not ended:
         ended = bool(select.select([sys.stdin], [], [], 1.0)[0])
-        signal.alarm(WAIT_SECONDS if ended and mode != "send" else _HANGS_SECONDS)
+        # A trainer that is alive gives up first; one that was killed leaves no process behind.
+        signal.alarm(WAIT_SECONDS + 2 if ended and mode != "send" else _HANGS_SECONDS)
         rows = epoch_rows(run)
         for row in rows:
             if row["epoch"] >= next_step:
@@ -166,13 +167,12 @@ def _follow(run: Path, mode: str, wandb_folder: Path) -> str:
     if summary and next_step <= len(rows) + 1:  # else the server has the matrices
         wandb_run.log(_confusion_matrices(run, summary), step=len(rows) + 1)
     wandb_run.finish(exit_code=0 if summary else 1)
-    accuracy = [f"{split} accuracy {figures[f'{split}/accuracy']:.4f}" for split in SPLITS if split in (summary or {})]
     there = min(max(wandb_run.starting_step - 1, 0), len(rows))
-    known = f" ({there} of them were there)" if there else ""
-    return (
-        f"sent {len(rows)} epochs{known}, {accuracy[-1] if accuracy else 'not finished'}, "
-        f"to {config.project} as run {wandb_run.id}"
-    )
+    told = [f"sent {len(rows)} epoch{'' if len(rows) == 1 else 's'}"]
+    told += [f"of which the server had {there}"] if there else []
+    measured = [split for split in ("test", "val") if f"{split}/accuracy" in figures]
+    told += [f"{split} accuracy {figures[f'{split}/accuracy']:.4f}" for split in measured[:1]] or ["not finished"]
+    return f"{', '.join(told)}, to {config.project} as run {wandb_run.id}"
 
 
 def _open(run: Path, job: dict[str, Any], config: WandbConfig, mode: str, wandb_folder: Path) -> Any:
@@ -192,7 +192,7 @@ def _open(run: Path, job: dict[str, Any], config: WandbConfig, mode: str, wandb_
             name=Path(job["run"]).name,
             id=run_id(run),
             resume="allow" if wandb_mode == "online" else None,
-            dir=wandb_folder,
+            dir=str(wandb_folder),
             config=job,
             settings=wandb.Settings(
                 init_timeout=WAIT_SECONDS / 2,
