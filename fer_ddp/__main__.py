@@ -1,4 +1,4 @@
-"""``python -m fer_ddp``: train a job, evaluate a run, list a job's keys."""
+"""``python -m fer_ddp``: train a job, evaluate a run, send runs to W&B, list a job's keys."""
 
 import argparse
 import sys
@@ -36,6 +36,14 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/smoke-seed0")
     evaluate.add_argument("overrides", nargs="*", metavar="data.path=FOLDER", help="other data with the same classes")
     evaluate.set_defaults(function=_evaluate)
+    sync = commands.add_parser(
+        "sync",
+        help="send runs to Weights & Biases",
+        description="Makes one W&B run of each run folder, in whatever mode it was trained and as far as it went; "
+        "where the server has a part of it, the rest is added.",
+    )
+    sync.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run folder, such as runs/smoke-seed0")
+    sync.set_defaults(function=_sync)
     keys = commands.add_parser("keys", help="list the keys that a job may have, what they are unless given and mean")
     keys.set_defaults(function=_keys)
     return parser
@@ -74,6 +82,13 @@ def _keys(options: argparse.Namespace) -> None:
     from fer_ddp.job_keys import key_table
 
     print(key_table())
+
+
+def _sync(options: argparse.Namespace) -> None:
+    from fer_ddp.tracking import send_run
+
+    for run in options.runs:
+        print(send_run(run), flush=True)
 
 
 if __name__ == "__main__":

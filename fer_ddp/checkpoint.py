@@ -46,15 +46,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise RunError(f"{path}: the checkpoint is damaged ({str(error).splitlines()[0]})") from None
 
 
-def saved_step(path: Path) -> int | None:
-    """The ``step`` of a checkpoint, from its header alone; None if there is no readable one."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return int(json.loads(json.loads(file.metadata()["state"])["state"])["step"])
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """``value`` with each tensor replaced by its name; the tensors go, on the CPU, into ``tensors``."""
     if isinstance(value, Tensor):

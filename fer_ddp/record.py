@@ -1,4 +1,4 @@
-"""What rank zero tells: lines on the terminal, the run folder's files, W&B."""
+"""What rank zero tells: lines on the terminal, the run folder's files."""
 
 import sys
 import time
@@ -7,7 +7,6 @@ from typing import Any
 from tqdm import tqdm
 
 from fer_ddp.run_folder import RunFolder
-from fer_ddp.tracking import Tracker
 
 
 class NoRecord:
@@ -32,8 +31,8 @@ class NoRecord:
 class Record(NoRecord):
     """Rank zero's record: a bar on a terminal, a line an epoch anywhere."""
 
-    def __init__(self, run: RunFolder, tracker: Tracker, *, epochs: int, global_batch_size: int) -> None:
-        self._run, self._tracker = run, tracker
+    def __init__(self, run: RunFolder, *, epochs: int, global_batch_size: int) -> None:
+        self._run = run
         self._epochs, self._global_batch_size = epochs, global_batch_size
         self._bar: tqdm[Any] | None = None
         self._first_step, self._last_step, self._started, self._train_seconds = 0, 0, 0.0, 0.0
@@ -74,9 +73,8 @@ class Record(NoRecord):
             "train_seconds": self._train_seconds,
             "images_per_second": images / self._train_seconds,
         }
+        self._run.append_line("timing.jsonl", timing)  # first, so that whoever follows metrics.jsonl finds it
         self._run.append_line("metrics.jsonl", line)
-        self._run.append_line("timing.jsonl", timing)
-        self._tracker.epoch(line)
         print(epoch_sentence(line, self._epochs, timing), flush=True)
 
 

@@ -20,7 +20,8 @@ from fer_ddp.evaluate import Evaluator
 from fer_ddp.metrics import classification_metrics
 from fer_ddp.network import build_network, place_network
 from fer_ddp.predictions import write_predictions
-from fer_ddp.run_folder import BEST, LAST, RunFolder
+from fer_ddp.run_files import BEST, LAST
+from fer_ddp.run_folder import RunFolder
 from shards.scan import manifest_of
 
 
@@ -30,15 +31,8 @@ class Results:
 
     summary: dict[str, Any]
     """As in ``summary.json``."""
-    confusion: dict[str, list[list[int]]]
-    """Counts by split, rows are true labels."""
     folder: Path
     """Where ``summary.json``, ``predictions/`` and ``figures/`` are."""
-
-    @property
-    def class_names(self) -> list[str]:
-        """What the labels mean."""
-        return list(self.summary["class_names"])
 
     def text(self) -> str:
         """A few lines for the terminal: the figures, and what to look at."""
@@ -101,13 +95,12 @@ def evaluate_run(
         "epochs": chosen["epoch"],
         "class_names": chosen["class_names"],
     }
-    confusion: dict[str, list[list[int]]] = {}
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
     for split in (split for split in ("val", "test") if split in manifest.splits):
         dataset = FERDataset(job.data.path, split)
         probabilities = evaluator.probabilities(network, dataset.images, between_batches)
         metrics = classification_metrics(dataset.labels.numpy(), probabilities, dataset.class_names)
-        confusion[split] = metrics.pop("confusion")
+        confusion = metrics.pop("confusion")
         summary[split] = metrics
         write_predictions(
             folder / "predictions" / f"{split}.csv",
@@ -116,13 +109,11 @@ def evaluate_run(
             probabilities,
             dataset.class_names,
         )
-        _draw(
-            folder / "figures", f"{job.name}, {split} split", split, dataset, probabilities, metrics, confusion[split]
-        )
+        _draw(folder / "figures", f"{job.name}, {split} split", split, dataset, probabilities, metrics, confusion)
     curves = figures.plot_learning_curves(run.read_lines("metrics.jsonl"), subject=job.name)
     figures.save_figure(curves, folder / "figures" / "curves.png")
     write_json(folder / "summary.json", summary)
-    return Results(summary=summary, confusion=confusion, folder=folder)
+    return Results(summary=summary, folder=folder)
 
 
 def _evaluated_weights(chosen: dict[str, Any]) -> dict[str, Any]:

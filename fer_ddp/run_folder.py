@@ -1,12 +1,14 @@
 """The run folder is the state: what a run was, is, and goes on from."""
 
 import fcntl
+import hashlib
 import json
 import os
 import platform
 import shlex
 import socket
 import sys
+import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,15 +21,8 @@ from fer_ddp.atomic_write import write_json, write_whole
 from fer_ddp.code_version import code_version
 from fer_ddp.config import Job, differing_keys, job_from_dict
 from fer_ddp.errors import JobError, RunError
+from fer_ddp.run_files import LAST, PREVIOUS, read_json, read_lines, read_status
 from fer_ddp.yaml_text import read_yaml, to_yaml
-
-LAST, PREVIOUS, BEST = "last", "previous", "best"
-LINES = {
-    "steps.jsonl": ("step", "loss", "lr"),
-    "metrics.jsonl": ("epoch", "step", "lr"),
-    "timing.jsonl": ("epoch", "seconds", "images_per_second"),
-}
-"""The numbers that each line of these files holds; ``metrics.jsonl`` has more under train and val."""
 
 
 class RunFolder:
@@ -100,7 +95,7 @@ class RunFolder:
 
     def status(self) -> dict[str, Any]:
         """What ``status.json`` says; empty if the run is new."""
-        return read_json(self.path / "status.json")
+        return read_status(self.path)
 
     def write_status(self, state: str, **more: Any) -> None:
         """``state``: running, interrupted, failed or finished."""
@@ -108,16 +103,13 @@ class RunFolder:
         here = {"state": state, "host": socket.gethostname(), "pid": os.getpid(), "time": now}
         write_json(self.path / "status.json", here | more)
 
-    def summary(self) -> dict[str, Any]:
-        """What ``summary.json`` says; empty before the run is finished."""
-        return read_json(self.path / "summary.json")
-
     def write_environment(self, data_digest: str, world_size: int, device: torch.device) -> None:
         """``environment.json``: what is not reproducible about this start."""
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
         write_json(
             self.path / "environment.json",
             {
+                "run_id": self._environment("run_id", str, "what W&B calls the run") or self._new_id(),
                 "command": _command(world_size),
                 "code": code_version(),
                 "python": platform.python_version(),
@@ -130,6 +122,11 @@ class RunFolder:
                 "data_digest": data_digest,
             },
         )
+
+    def _new_id(self) -> str:
+        """Another for each run, also where one takes the place of another: from the place and moment of its start."""
+        start = f"{socket.gethostname()} {os.getpid()} {self.path.resolve()} {time.time_ns()}"
+        return hashlib.sha256(start.encode()).hexdigest()[:16]
 
     def _environment(self, key: str, kind: type, right: str) -> Any:
         """What ``environment.json`` says under ``key``; None if the run is new."""
@@ -179,14 +176,6 @@ class RunFolder:
             raise RunError(f"{'; '.join(problems)}; none is whole: remove {self.path} to start the run anew")
         return None, None
 
-    def saved_step(self) -> int:
-        """The step of the newest state that is there, without reading its tensors; 0 if there is none."""
-        for name in (LAST, PREVIOUS):
-            step = checkpoint.saved_step(self.checkpoints / f"{name}.safetensors")
-            if step is not None:
-                return step
-        return 0
-
     def drop_previous(self) -> None:
         """A finished run keeps one state."""
         (self.checkpoints / f"{PREVIOUS}.safetensors").unlink(missing_ok=True)
@@ -197,22 +186,8 @@ class RunFolder:
             file.write(json.dumps(value) + "\n")
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
-        """The lines of one of `LINES`; what a crash cut short at the end is left out."""
-        path = self.path / name
-        if not path.exists():
-            return []
-        lines = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                raise RunError(f"{path} line {number}: is damaged; remove the line to go on without it") from None
-            lacking = _what_it_lacks(lines[-1], LINES[name])
-            if lacking is not None:
-                raise RunError(
-                    f"{path} line {number}: is {line[:60]}; it must hold {lacking}; remove the line to go on without it"
-                )
-        return lines
+        """The lines of one of `fer_ddp.run_files.LINES`; what a crash cut short at the end is left out."""
+        return read_lines(self.path / name)
 
     def cut_back(self, step: int, epoch: int) -> None:
         """Drop the lines that the state to go on from has not seen: after ``step``, and of epochs after ``epoch``."""
@@ -224,28 +199,6 @@ class RunFolder:
         if path.exists():
             kept = [line for line in self.read_lines(name) if keep(line)]
             write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-
-
-def _what_it_lacks(line: Any, keys: tuple[str, ...]) -> str | None:
-    """What ``line`` should hold and doesn't: a number for each of ``keys``; under train and val, numbers or null."""
-    for key in keys:
-        if not isinstance(line, dict) or not isinstance(line.get(key), int | float):
-            return f"a number for {key}"
-    for split in ("train", "val"):
-        measures = line.get(split, {})
-        if not isinstance(measures, dict) or not all(isinstance(x, int | float | None) for x in measures.values()):
-            return f"numbers under {split}"
-    return None
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file that `write_json` wrote; empty if there is no file. Raises RunError if it is damaged."""
-    if not path.exists():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
-        raise RunError(f"{path}: is damaged; remove it to go on without it") from None
 
 
 def _command(world_size: int) -> str:

@@ -24,7 +24,8 @@ from fer_ddp.optim import build_optimizer
 from fer_ddp.precision import compute_dtype, decide, grad_scaler
 from fer_ddp.record import NoRecord, Record
 from fer_ddp.results import evaluate_run
-from fer_ddp.run_folder import BEST, RunFolder
+from fer_ddp.run_files import BEST
+from fer_ddp.run_folder import RunFolder
 from fer_ddp.schedule import EarlyStopping, Schedule
 from fer_ddp.sequence import Steps
 from fer_ddp.signals import StopFlag
@@ -94,8 +95,9 @@ def train(job: Job, device: torch.device) -> None:
     job, finished = distributed.on_main(lambda: _open_run(run, job, device))
     if finished:
         return
+    tracker = Tracker(run.path, job.wandb.mode if distributed.is_main() else "disabled")
     try:
-        _train_and_evaluate(run, job, device, stop)
+        _train_and_evaluate(run, job, device, tracker, stop)
     except (Interrupted, JobError, RunError, DataError) as error:
         if distributed.is_main():
             run.write_status("interrupted" if isinstance(error, Interrupted) else "failed", message=str(error))
@@ -111,6 +113,8 @@ def train(job: Job, device: torch.device) -> None:
         if distributed.is_main():
             run.write_status("failed", message=str(failure))
         raise failure from None
+    finally:
+        tracker.close()
 
 
 def _in_words(error: RuntimeError, job: Job) -> RunError | None:
@@ -146,13 +150,14 @@ def _open_run(run: RunFolder, job: Job, device: torch.device) -> tuple[Job, bool
     return job, False
 
 
-def _train_and_evaluate(run: RunFolder, job: Job, device: torch.device, stop: StopFlag) -> None:
+def _train_and_evaluate(run: RunFolder, job: Job, device: torch.device, tracker: Tracker, stop: StopFlag) -> None:
     dataset = distributed.on_every_rank(lambda: FERDataset(job.data.path, "train"))
     manifest, world_size = dataset.manifest, distributed.world_size()
     steps = Steps(samples=len(dataset), global_batch_size=job.global_batch_size, world_size=world_size)
     current = CurrentPlaces()
     state = build_state(job, manifest, steps, current, device)
     _go_on(run, state)
+    tracker.start()
     batches = Batches(job, dataset, steps, device)
     weights = balanced_class_weights(manifest.splits["train"].class_counts)
     balanced = job.loss.class_weights == "balanced"
@@ -163,16 +168,12 @@ def _train_and_evaluate(run: RunFolder, job: Job, device: torch.device, stop: St
         current=current,
         class_weights=weights.to(device, compute_dtype(job.precision)) if balanced else None,
     )
-    tracker, record = Tracker.none(), NoRecord()
+    record = NoRecord()
     if distributed.is_main():
-        tracker = Tracker.start(job.wandb, run.path, job.to_dict(), run.read_lines("metrics.jsonl"))
-        record = Record(run, tracker, epochs=job.epochs, global_batch_size=job.global_batch_size)
+        record = Record(run, epochs=job.epochs, global_batch_size=job.global_batch_size)
     evaluate = _evaluation(job, manifest, state, device, stop)
-    try:
-        run_epochs(job, run, steps, state, batches, train_step, evaluate, record, stop)
-        distributed.on_main(lambda: _finish(run, job, device, tracker, stop))
-    finally:
-        tracker.stop()
+    run_epochs(job, run, steps, state, batches, train_step, evaluate, record, stop)
+    distributed.on_main(lambda: _finish(run, job, device, stop))
 
 
 def build_state(
@@ -233,10 +234,9 @@ def _evaluation(
     return lambda: distributed.on_main(on_rank_zero)
 
 
-def _finish(run: RunFolder, job: Job, device: torch.device, tracker: Tracker, stop: StopFlag) -> None:
+def _finish(run: RunFolder, job: Job, device: torch.device, stop: StopFlag) -> None:
     """On rank zero: evaluate the chosen weights, write and draw the results."""
     results = evaluate_run(run, job, device, distributed.world_size(), stop.check)
     run.drop_previous()
-    tracker.finish(results.summary, results.confusion, results.class_names)
     run.write_status("finished", step=results.summary["steps"])
     print(results.text(), flush=True)

@@ -119,8 +119,8 @@ def _sync(options: argparse.Namespace) -> None:
     from fer_ddp.tracking import send_run
     from launch.array_folder import find_folder
 
-    for name, run in find_folder(options.name).runs.items():
-        print(f"{name}: {send_run(run.path)}", flush=True)
+    for run in find_folder(options.name).runs.values():
+        print(send_run(run), flush=True)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,17 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fer_ddp.atomic_write import write_json, write_whole
 from fer_ddp.errors import JobError, RunError
-from fer_ddp.run_folder import RunFolder, read_json
+from fer_ddp.run_files import read_json, saved_step
 from fer_ddp.yaml_text import to_yaml
-from launch.job_array import RUNS, JobArray
+
+if TYPE_CHECKING:  # it imports torch, and who asks for a status need not wait for that
+    from launch.job_array import JobArray
+
+RUNS = Path("runs")
 
 SUFFIX = ".launch"
 
@@ -61,9 +65,9 @@ class ArrayFolder:
         return self.path.name.removesuffix(SUFFIX)
 
     @property
-    def runs(self) -> dict[str, RunFolder]:
+    def runs(self) -> dict[str, Path]:
         """The run folder of each member, by name, in order."""
-        return {member["name"]: RunFolder(member["run"]) for member in self._read()["members"]}
+        return {member["name"]: Path(member["run"]) for member in self._read()["members"]}
 
     @property
     def submissions(self) -> list[dict[str, Any]]:
@@ -88,7 +92,7 @@ class ArrayFolder:
         """The member's whole job, as ``train`` reads it."""
         return self.path / "members" / f"{member}.yaml"
 
-    def write(self, array: JobArray, cluster: dict[str, Any] | None) -> None:
+    def write(self, array: "JobArray", cluster: dict[str, Any] | None) -> None:
         """Write what the array is. Raises RunError if the disk refuses."""
         try:
             for folder in (self.path, self.logs, self._submissions, self.path / "members", self.path / "attempts"):
@@ -125,7 +129,7 @@ class ArrayFolder:
 
     def start_attempt(self, member: str, job_id: str, nodes: str) -> None:
         """A line: the member starts on these nodes."""
-        step = self.runs[member].saved_step()
+        step = saved_step(self.runs[member])
         self._append(member, {"started": _now(), "job_id": job_id, "nodes": nodes, "step": step})
 
     def explain_attempt(self, member: str, sentence: str) -> None:
@@ -137,7 +141,7 @@ class ArrayFolder:
         attempts = self.attempts(member)
         if not attempts or attempts[-1].ended is not None:
             self.start_attempt(member, job_id, nodes)
-        step = self.runs[member].saved_step()
+        step = saved_step(self.runs[member])
         self._append(member, {"ended": _now(), "exit_status": exit_status, "saved_step": step})
         return self.attempts(member)[-1]
 
@@ -163,7 +167,7 @@ class ArrayFolder:
         return read_json(self.path / "array.json")
 
 
-def folder_of(array: JobArray) -> ArrayFolder:
+def folder_of(array: "JobArray") -> ArrayFolder:
     """Where the bookkeeping of ``array`` lies: beside its runs."""
     first = Path(array.members[0].job.run)
     alone = len(array.members) == 1 and first.name == array.name

@@ -15,9 +15,8 @@ from fer_ddp.job_checks import check_run
 from fer_ddp.job_sentences import sentences
 from fer_ddp.run_folder import RunFolder
 from fer_ddp.yaml_text import read_yaml
+from launch.array_folder import RUNS
 from shards.scan import manifest_of
-
-RUNS = Path("runs")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

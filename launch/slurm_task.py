@@ -10,9 +10,9 @@ import socket
 import sys
 from pathlib import Path
 
-from fer_ddp.config import load_job
 from fer_ddp.errors import Interrupted, JobError, RunError
-from fer_ddp.run_folder import RunFolder
+from fer_ddp.run_files import read_status
+from fer_ddp.yaml_text import read_yaml
 from launch import slurm_commands
 from launch.array_folder import ArrayFolder
 from launch.torchrun import PassOn, start_torchrun
@@ -34,7 +34,7 @@ def run_member(folder: str, member: str, nodes: int, ranks: int) -> None:
             array.start_attempt(member, task_id(), os.environ["SLURM_JOB_NODELIST"])
         job_file = array.member_file(member)
         try:
-            manifest_of(Path(load_job(job_file, []).data.path))
+            manifest_of(Path(read_yaml(job_file)["data"]["path"]))
         except (JobError, DataError) as error:
             sentence = f"on {socket.gethostname()}: {error}"
             array.explain_attempt(member, sentence)
@@ -103,9 +103,9 @@ def after(folder: Path, submission: int, exit_status: int) -> None:
         print(f"{member}: can't be requeued ({error}); `python -m launch resume {array.name}` goes on", file=sys.stderr)
 
 
-def _sentence(run: RunFolder, exit_status: int) -> str:
+def _sentence(run: Path, exit_status: int) -> str:
     """Why it failed, as far as anyone knows."""
-    status = run.status()
+    status = read_status(run)
     if status.get("state") == "failed":
         return str(status["message"])
     killed_by = {128 + number: number.name for number in signal.Signals}.get(exit_status)

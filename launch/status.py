@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fer_ddp.config import load_job
 from fer_ddp.errors import JobError, RunError
-from fer_ddp.run_folder import RunFolder
+from fer_ddp.run_files import read_lines, read_status
+from fer_ddp.yaml_text import read_yaml
 from launch import slurm_commands
 from launch.array_folder import ArrayFolder
 from launch.slurm_commands import QueueEntry
@@ -52,7 +52,7 @@ def members_status(folder: ArrayFolder) -> list[MemberStatus]:
     Raises RunError if SLURM is needed and does not answer.
     """
     runs = folder.runs
-    unfinished = [name for name, run in runs.items() if run.status().get("state") != "finished"]
+    unfinished = [name for name, run in runs.items() if read_status(run).get("state") != "finished"]
     tasks = _tasks(folder)
     present: dict[str, QueueEntry] = {}
     if any(name in tasks for name in unfinished):
@@ -110,15 +110,15 @@ def _queue(folder: ArrayFolder) -> dict[str, QueueEntry]:
 
 
 def _member(
-    folder: ArrayFolder, name: str, run: RunFolder, task: str | None, present: dict[str, QueueEntry]
+    folder: ArrayFolder, name: str, run: Path, task: str | None, present: dict[str, QueueEntry]
 ) -> MemberStatus:
-    status, attempts = run.status(), folder.attempts(name)
+    status, attempts = read_status(run), folder.attempts(name)
     entry = present.get(task) if task is not None else None
     state, message = _state(status, entry, submitted=task is not None)
     if state in ("failed", "lost", "not started") and attempts and attempts[-1].sentence:
         state, message = "failed", attempts[-1].sentence
-    metrics, timing = run.read_lines("metrics.jsonl"), run.read_lines("timing.jsonl")
-    epoch, epochs = (metrics[-1]["epoch"] if metrics else 0), load_job(folder.member_file(name), []).epochs
+    metrics, timing = read_lines(run / "metrics.jsonl"), read_lines(run / "timing.jsonl")
+    epoch, epochs = (metrics[-1]["epoch"] if metrics else 0), int(read_yaml(folder.member_file(name))["epochs"])
     seconds_left = None
     if state == "running" and timing:
         seconds_left = (epochs - epoch) * timing[-1]["seconds"]

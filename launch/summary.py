@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 from fer_ddp.atomic_write import write_whole
+from fer_ddp.run_files import read_json, read_status
 from launch.array_folder import ArrayFolder
 
 
@@ -14,9 +15,9 @@ def write_summary(folder: ArrayFolder) -> Path:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["member", "state", "val_accuracy", "test_accuracy", "test_macro_f1"])
     for name, run in folder.runs.items():
-        summary = run.summary()
+        summary = read_json(run / "summary.json")
         val, test = summary.get("val", {}), summary.get("test", {})
-        state = run.status().get("state", "not started")
+        state = read_status(run).get("state", "not started")
         rows.writerow([name, state, val.get("accuracy"), test.get("accuracy"), test.get("macro_f1")])
     path = folder.path / "summary.csv"
     write_whole(path, text.getvalue().encode())

@@ -265,6 +265,13 @@ def test_a_run_whose_files_were_edited_is_not_evaluated(
     assert (exit_status, line.startswith(f"error: {untrained / name}{sentence}")) == (1, True), line
 
 
+def test_a_folder_that_is_no_run_is_not_sent(command: Command, tmp_path: Path) -> None:
+    assert command("sync", tmp_path) == (
+        2,
+        f"error: {tmp_path}: is no run folder (it has no config.yaml); give one such as runs/smoke-seed0",
+    )
+
+
 def test_an_interrupted_evaluation_ends_with_status_75(
     command: Command, tiny_job: Path, run_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

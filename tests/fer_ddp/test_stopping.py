@@ -14,8 +14,8 @@ import pytest
 from interrupting import children, go_on, same_files, start, steps_done, undisturbed_runs, wait_until, words, write_job
 from launching import command, torchrun
 
-from fer_ddp.checkpoint import saved_step
 from fer_ddp.data import FERDataset
+from fer_ddp.run_files import saved_step
 from shards.packer import pack
 from shards.sources.synthetic_faces import Faces, scan_faces
 
@@ -88,7 +88,7 @@ def test_sigterm_to_bare_torchrun_saves_the_state_though_its_own_status_is_1(
 def test_an_evaluation_that_sigterm_ends_is_made_again(long_evaluation: Path, tmp_path: Path) -> None:
     run, undisturbed = tmp_path / "run", undisturbed_runs(long_evaluation)
     process = start(local(long_evaluation, run))
-    wait_until(lambda: saved_step(run / "checkpoints" / "last.safetensors") == 2, process)
+    wait_until(lambda: saved_step(run) == 2, process)
     output = stopped(process)
     assert (process.returncode, (run / "metrics.jsonl").exists()) == (75, False), output
     assert "stopped by SIGTERM during an evaluation, which is made again" in output

@@ -133,12 +133,14 @@ def test_evaluate_makes_the_same_results_again(finished: dict[int, Path]) -> Non
 def test_wandb_holds_one_run_with_every_epoch_the_confusion_matrix_and_the_config(finished: dict[int, Path]) -> None:
     (file,) = (finished[2] / "wandb").glob("offline-run-*/*.wandb")
     rows = wandb_file.history(file)
+    timing = {line["epoch"]: line for line in lines(finished[2] / "timing.jsonl")}
     for line in lines(finished[2] / "metrics.jsonl"):
-        (row,) = (row for row in rows if row.get("epoch") == line["epoch"] and "train/loss" in row)
-        assert (row["train/loss"], row["val/accuracy"], row["lr"]) == (
+        (row,) = (row for row in rows if row.get("epoch") == line["epoch"])
+        assert (row["train/loss"], row["val/accuracy"], row["lr"], row["images_per_second"]) == (
             line["train"]["loss"],
             line["val"]["accuracy"],
             line["lr"],
+            timing[line["epoch"]]["images_per_second"],
         )
     (confusion,) = (file.parent / "files" / "media" / "table" / "test").glob("confusion_matrix_table_*.json")
     cells = json.loads(confusion.read_text())["data"]
