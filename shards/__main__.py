@@ -1,4 +1,4 @@
-"""The commands: ``python -m shards pack | verify | inspect | fake``."""
+"""The commands: ``python -m shards pack | verify | inspect | leakage | fake``."""
 
 import argparse
 import os
@@ -42,18 +42,28 @@ def _parser() -> argparse.ArgumentParser:
     _writing_options(pack)
     pack.add_argument("--max-rejects", type=int, default=0, metavar="N", help="go on if up to N samples are bad (0)")
     pack.add_argument("--votes", type=Path, metavar="CSV", help="FER+'s fer2013new.csv, joined to the CSV row by row")
+    pack.add_argument(
+        "--without-leaks", action="store_true", help="leave out val and test images that stand in train, even nearly"
+    )
     pack.set_defaults(run=_pack)
 
     verify = commands.add_parser("verify", help="read a data set back and compare it with its manifest")
     verify.add_argument("out", metavar="OUT", type=Path, help="a folder that pack or fake wrote")
     verify.set_defaults(run=_verify)
 
-    inspect = commands.add_parser("inspect", help="print what a data set holds, and draw it")
+    inspect = commands.add_parser("inspect", help="print what a data set holds and how much of it leaks; draw it")
     inspect.add_argument(
         "out", metavar="OUT", type=Path, help="a folder that pack or fake wrote, or of WebDataset tars"
     )
+    _workers_option(inspect)
     inspect.add_argument("--figures", type=Path, metavar="DIR", help="draw distribution.png and samples.png there")
     inspect.set_defaults(run=_inspect)
+
+    leakage = commands.add_parser("leakage", help="list the images that a data set holds twice, exactly or nearly")
+    leakage.add_argument("out", metavar="OUT", type=Path)
+    leakage.add_argument("--out", dest="ledger", metavar="CSV", type=Path, help="the list (OUT.leakage.csv)")
+    _workers_option(leakage)
+    leakage.set_defaults(run=_leakage)
 
     fake = commands.add_parser("fake", help="draw synthetic faces and pack them")
     fake.add_argument("out", metavar="OUT", type=Path, help="the folder to make; it appears whole or not at all")
@@ -69,9 +79,20 @@ def _writing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shard-samples", type=int, default=2048, metavar="N", help="samples in a shard at most (2048)"
     )
+    _workers_option(parser)
+
+
+def _workers_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=int, default=_cpus(), metavar="N", help="processes (as many as CPUs); not in the result"
     )
+
+
+def _workers(options: argparse.Namespace) -> int:
+    workers: int = options.workers
+    if workers < 1:
+        raise DataError(f"--workers is {workers}; it should be 1 or more.", exit_status=2)
+    return min(workers, 4 * _cpus())  # more would only wait; the result is the same
 
 
 def _cpus() -> int:
@@ -87,7 +108,8 @@ def _pack(options: argparse.Namespace) -> None:
         raise DataError(
             f"{options.out}: lies inside the source {options.source}; choose an OUT beside it", exit_status=2
         )
-    _write(options, source_of(options.source, options.format, options.votes), options.max_rejects)
+    source = source_of(options.source, options.format, options.votes)
+    _write(options, source, options.max_rejects, options.without_leaks)
 
 
 def _fake(options: argparse.Namespace) -> None:
@@ -97,7 +119,7 @@ def _fake(options: argparse.Namespace) -> None:
     _write(options, partial(scan_faces, faces), 0)
 
 
-def _write(options: argparse.Namespace, source: "Source", max_rejects: int) -> None:
+def _write(options: argparse.Namespace, source: "Source", max_rejects: int, without_leaks: bool = False) -> None:
     from shards.packer import pack
     from shards.rejects import count_rejects, rejects_path
 
@@ -108,18 +130,22 @@ def _write(options: argparse.Namespace, source: "Source", max_rejects: int) -> N
         options.out,
         seed=options.seed,
         shard_samples=options.shard_samples,
-        workers=min(options.workers, 4 * _cpus()),  # more would only wait; the bytes are the same
+        workers=_workers(options),
         max_rejects=max_rejects,
+        without_leaks=without_leaks,
     )
     manifest = packed.manifest
     counts = ", ".join(f"{split.samples} {name}" for name, split in manifest.splits.items())
     shards = sum(len(split.shards) for split in manifest.splits.values())
+    left_out = {split: int(manifest.options.get(f"left_out_{split}", 0)) for split in SPLITS}
     if packed.rejects:
-        listed = len(packed.rejects) + manifest.samples
+        listed = len(packed.rejects) + manifest.samples + sum(left_out.values())
         print(f"{len(packed.rejects)} of {listed} samples were rejected; {rejects_path(options.out)} says why:")
         print("\n".join(count_rejects(packed.rejects)))
     if manifest.untrained_classes:
         print(f"warning: train has no sample of {', '.join(manifest.untrained_classes)}, which val or test has")
+    if without_leaks:
+        print(f"left out, since they stand in train: {left_out['val']} of val and {left_out['test']} of test.")
     if packed.created:
         print(f"{options.out}: {counts} in {shards} shards, {time.monotonic() - started:.1f} s.")
     else:
@@ -136,8 +162,19 @@ def _verify(options: argparse.Namespace) -> None:
 
 def _inspect(options: argparse.Namespace) -> None:
     from shards.inspection import inspect
+    from shards.leakage import describe_leakage, find_leakage
 
-    print(inspect(options.out, options.figures))
+    print(inspect(options.out, options.figures, _workers(options)), flush=True)
+    print(f"\n{describe_leakage(find_leakage(options.out, _workers(options)))}")
+
+
+def _leakage(options: argparse.Namespace) -> None:
+    from shards.leakage import describe_leakage, find_leakage, ledger_path, write_ledger
+
+    leakage = find_leakage(options.out, _workers(options))
+    ledger = options.ledger or ledger_path(options.out)
+    rows = write_ledger(leakage, ledger)
+    print(f"{describe_leakage(leakage)}\n{ledger}: {rows:,} rows")
 
 
 if __name__ == "__main__":

@@ -4,30 +4,27 @@ from pathlib import Path
 
 from shards.errors import DataError
 from shards.images import shape_in_words
+from shards.labels import SPLITS
 from shards.manifest import Manifest
 from shards.reader import refuse_url
 from shards.scan import manifest_of
 
 
 def describe(manifest: Manifest) -> str:
-    """The classes of each split as a table, image shape, mean and standard deviation, duplicates, rejects."""
+    """The classes of each split as a table, image shape, mean and standard deviation, votes, rejects."""
     lines = [f"{manifest.samples:,} images, {shape_in_words(manifest.image_shape)}, from {manifest.source_format}", ""]
     lines += _table(manifest)
     means = ", ".join(f"{value:.4f}" for value in manifest.mean)
     stds = ", ".join(f"{value:.4f}" for value in manifest.std)
     lines += ["", f"train: mean {means}, standard deviation {stds} (pixels in 0 to 1)"]
-    duplicates = manifest.duplicates
-    for split, count in duplicates.within.items():
-        lines.append(f"{split}: {count:,} images repeat an earlier one, pixel for pixel")
-    for pair, count in duplicates.across.items():
-        first, second = pair.split("/")
-        lines.append(f"{second}: {count:,} images stand in {first} as well")
-    if duplicates.conflicting_groups:
-        groups = ", ".join(f"{name} {count:,}" for name, count in duplicates.conflicting_groups.items())
-        lines.append(f"groups of identical images with different labels: {groups}")
     if manifest.votes is not None:
         lines.append(f"FER+ votes: {manifest.votes['with']:,} images with, {manifest.votes['without']:,} without")
     lines.append(f"rejected when packed: {manifest.rejects:,}")
+    for split in SPLITS:
+        if f"left_out_{split}" in manifest.options:
+            lines.append(
+                f"{split}: {manifest.options[f'left_out_{split}']:,} left out when packed, they stand in train"
+            )
     lines.append(f"digest: {manifest.digest}")
     return "\n".join(lines)
 

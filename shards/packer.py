@@ -19,6 +19,7 @@ from shards.processes import worker_pool
 from shards.rejects import rejects_path, write_rejects
 from shards.sources.scanned import Reject, Scanned
 from shards.statistics import mean_and_std
+from shards.without_leaks import leave_out_leaks
 from shards.writer import ShardTask, write_shard
 
 Source = Callable[[Path, Executor, int], Scanned]
@@ -43,12 +44,15 @@ def pack(
     shard_samples: int = 2048,
     workers: int = 1,
     max_rejects: int = 0,
+    without_leaks: bool = False,
 ) -> Packed:
     """Write the data set ``out`` from ``source``.
 
     The samples of each split are shuffled by ``seed`` and dealt to shards of ``shard_samples`` at most, whose sizes
     differ by one at most. Everything is written in a folder beside ``out`` and renamed into place at the end; whatever
-    happens before that leaves ``out`` as it was. Rejects are listed in ``OUT.rejects.csv``, beside it.
+    happens before that leaves ``out`` as it was. Rejects are listed in ``OUT.rejects.csv``, beside it. With
+    ``without_leaks``, the val and test samples whose image stands in train, exactly or nearly, are left out; the
+    manifest's options say how many. Train keeps all of its own, and the same bytes.
 
     Raises :class:`DataError` if the source cannot be used, more than ``max_rejects`` of it is rejected, or ``out``
     holds something else.
@@ -74,8 +78,12 @@ def pack(
         with worker_pool(workers) as pool:
             scanned = source(work, pool, workers)
             _report_rejects(scanned, out, max_rejects)
+            options: dict[str, int | str] = {"seed": seed, "shard_samples": shard_samples}
+            if without_leaks:
+                scanned, left_out = leave_out_leaks(scanned, pool)
+                options |= left_out
             shards = _write_shards(scanned, folder, seed, shard_samples, pool)
-        manifest = _manifest(scanned, shards, {"seed": seed, "shard_samples": shard_samples})
+        manifest = _manifest(scanned, shards, options)
         _write_durably(folder / FILE_NAME, manifest.to_bytes())
         created = _put_in_place(folder, out, manifest)
     except BrokenProcessPool as error:

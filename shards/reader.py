@@ -2,10 +2,12 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,10 +17,12 @@ from shards.processes import worker_pool
 from shards.scan import manifest_of
 from shards.shard_content import Content
 
+Result = TypeVar("Result")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecodedSplit:
-    """A split's samples, in the order of its shards."""
+    """The samples of a split, or of one of its shards, in the order of the shards."""
 
     images: np.ndarray
     """uint8, (samples, channels, height, width)."""
@@ -38,15 +42,14 @@ def read_split(folder: Path, split: str, workers: int = 1, manifest: Manifest | 
     refuse_url(str(folder))
     folder = Path(folder)
     manifest = manifest or manifest_of(folder)
-    shards = manifest.split(split, folder).shards
-    images = np.empty((sum(shard.samples for shard in shards), *manifest.image_shape), np.uint8)
-    labels = np.empty(len(images), np.int64)
+    samples = sum(shard.samples for shard in manifest.split(split, folder).shards)
+    images = np.empty((samples, *manifest.image_shape), np.uint8)
+    labels = np.empty(samples, np.int64)
     keys: list[str] = []
-    tasks = [(folder, shard, manifest.image_shape, len(manifest.class_names)) for shard in shards]
-    for part_images, part_labels, part_keys in _decoded(tasks, workers):
-        place = slice(len(keys), len(keys) + len(part_keys))
-        images[place], labels[place] = part_images, part_labels
-        keys.extend(part_keys)
+    for part in map_shards(_as_it_is, folder, split, manifest, workers):
+        place = slice(len(keys), len(keys) + len(part.keys))
+        images[place], labels[place] = part.images, part.labels
+        keys.extend(part.keys)
     return DecodedSplit(images=images, labels=labels, keys=keys)
 
 
@@ -70,24 +73,32 @@ def read_shard(folder: Path, shard: Shard) -> bytes:
     return content
 
 
-_Task = tuple[Path, Shard, tuple[int, int, int], int]
-_Part = tuple[np.ndarray, np.ndarray, list[str]]
+def map_shards(
+    function: Callable[[DecodedSplit], Result], folder: Path, split: str, manifest: Manifest, workers: int = 1
+) -> Iterator[Result]:
+    """``function`` of each shard's samples, in order; with ``workers`` > 1 called in that many processes.
 
-
-def _decoded(tasks: list[_Task], workers: int) -> Iterator[_Part]:
-    if workers <= 1 or len(tasks) <= 1:
-        yield from map(_decode_shard, tasks)
+    Raises :class:`DataError` as :func:`read_split` does.
+    """
+    shards = manifest.split(split, folder).shards
+    task = partial(_decode_shard, function, folder, manifest)
+    if workers <= 1 or len(shards) <= 1:
+        yield from map(task, shards)
         return
     try:
-        with worker_pool(min(workers, len(tasks))) as pool:
-            yield from pool.map(_decode_shard, tasks)
+        with worker_pool(min(workers, len(shards))) as pool:
+            yield from pool.map(task, shards)
     except BrokenProcessPool as error:
         raise DataError("a process that read the shards was killed, perhaps for want of memory") from error
 
 
-def _decode_shard(task: _Task) -> _Part:
-    folder, shard, shape, classes = task
+def _as_it_is(part: DecodedSplit) -> DecodedSplit:
+    return part
+
+
+def _decode_shard(function: Callable[[DecodedSplit], Result], folder: Path, manifest: Manifest, shard: Shard) -> Result:
     path = str(folder / shard.name)
+    classes = len(manifest.class_names)
     content = Content(read_shard(folder, shard), path)
     if len(content.keys) != shard.samples:
         raise DataError(f"{path}: holds {len(content.keys)} samples, the manifest says {shard.samples}")
@@ -95,4 +106,4 @@ def _decode_shard(task: _Task) -> _Part:
     if len(labels) and labels.max() >= classes:
         key = content.keys[int(labels.argmax())]
         raise DataError(f"{path}: {key} has label {labels.max()}; it should be from 0 to {classes - 1}")
-    return content.pixels(shape), labels, content.keys
+    return function(DecodedSplit(images=content.pixels(manifest.image_shape), labels=labels, keys=content.keys))

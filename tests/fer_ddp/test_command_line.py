@@ -343,13 +343,21 @@ def test_a_mean_for_two_channels_is_refused_for_rgb_images(tiny_job: Path) -> No
     assert sentence == "data.mean: has 2 numbers; the images have 3 channels, so give 1 or 3"
 
 
+def catches_sigterm(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    (mask,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")]
+    return bool(int(mask, 16) & 1 << (signal.SIGTERM - 1))
+
+
 def test_sigterm_before_the_run_begins_ends_with_status_75(tiny_job: Path) -> None:
     for module, arguments in (("fer_ddp", ["train"]), ("launch", ["local"])):
         process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments, str(tiny_job)], stderr=subprocess.PIPE, text=True
         )
-        time.sleep(1.0)  # torch is being imported
-        process.terminate()
+        while not catches_sigterm(process.pid):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.terminate()  # while torch is being imported
         output = process.communicate(timeout=60)[1]
         assert (process.returncode, "Traceback" in output) == (75, False), output
 

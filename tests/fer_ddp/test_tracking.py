@@ -195,7 +195,9 @@ def older(tmp_path: Path) -> Path:
     (folder / "status.json").write_text(json.dumps({"state": "finished"}))
     metrics = [{"epoch": n, "step": 10 * n, "lr": 0.1, "train": {"loss": 1 / n, "accuracy": 0.5}} for n in (1, 2, 3)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics))
-    timing = [{"epoch": n, "images_per_second": 100.0 * n} for n in (1, 2, 2, 3)]  # epoch 2 was trained twice
+    timing = [
+        {"epoch": n, "seconds": 1.0, "images_per_second": 100.0 * n} for n in (1, 2, 2, 3)
+    ]  # epoch 2 was trained twice
     (folder / "timing.jsonl").write_text("".join(json.dumps(line) + "\n" for line in timing))
     per_class = {name: {"precision": 0.5, "recall": 0.5, "f1": f1, "support": 2} for name, f1 in F1.items()}
     test = {"n": 3, "accuracy": 2 / 3, "macro_f1": 0.7, "balanced_accuracy": 0.75, "per_class": per_class}

@@ -47,6 +47,16 @@ def write_csv(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture
+def write_faces(write_csv: Callable[..., Path]) -> Callable[..., Path]:
+    """Writes a CSV of triples (label, image, usage)."""
+
+    def write(samples: Sequence[tuple[int, np.ndarray, str]]) -> Path:
+        return write_csv([csv_row(*sample) for sample in samples])
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def small_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("csv") / "fer.csv"

@@ -23,6 +23,31 @@ def test_a_csv_is_packed_verified_and_inspected(small_csv, tmp_path, capsys):
     assert lines[2] == "98 images, 8 x 8 grey, from fer2013-csv"
 
 
+def test_leakage_is_listed_beside_the_data_set_or_where_one_likes(small_csv, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run("pack", small_csv, out, "--workers", 1) == 0
+    assert [run("leakage", out, "--workers", 1), run("leakage", out, "--out", tmp_path / "mine.csv")] == [0, 0]
+    assert (tmp_path / "out.leakage.csv").read_bytes() == (tmp_path / "mine.csv").read_bytes()
+    lines = capsys.readouterr().out.splitlines()
+    assert f"{out}.leakage.csv: 0 rows" in lines
+    assert "val leaks: 0 of 14 images (0.0 %) stand in train" in lines
+
+
+def test_inspect_says_what_leaks(small_csv, tmp_path, capsys):
+    run("pack", small_csv, tmp_path / "out", "--workers", 1)
+    run("inspect", tmp_path / "out")
+    assert capsys.readouterr().out.splitlines()[-1] == "test leaks: 0 of 14 images (0.0 %) stand in train"
+
+
+def test_what_leaks_can_be_left_out_and_is_counted(write_csv, tmp_path, capsys):
+    path = write_csv(["3,1 2 3 4,Training", "3,1 2 3 4,PublicTest", "3,9 8 0 7,PublicTest"])
+    assert run("pack", path, tmp_path / "out", "--without-leaks", "--workers", 1) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "left out, since they stand in train: 1 of val and 0 of test."
+    run("inspect", tmp_path / "out")
+    assert "val: 1 left out when packed, they stand in train" in capsys.readouterr().out.splitlines()
+
+
 def test_packing_twice_says_that_it_is_there(small_csv, tmp_path, capsys):
     arguments = ("pack", small_csv, tmp_path / "out", "--workers", 1)
     assert [run(*arguments), run(*arguments)] == [0, 0]
@@ -75,6 +100,10 @@ def test_too_many_rejects_are_a_failure_of_the_work(write_csv, tmp_path, capsys)
         ("verify", "nowhere"),
         ("inspect", "nowhere"),
         ("verify", "pipe:true"),
+        ("leakage", "nowhere"),
+        ("leakage", "pipe:true"),
+        ("leakage", "nowhere", "--workers", "0"),
+        ("inspect", "nowhere", "--workers", "0"),
         ("fake", "out", "--train", "0"),
         ("fake", "out", "--val", "-1"),
         ("pack", ".", "out", "--format", "csv"),

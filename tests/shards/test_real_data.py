@@ -8,6 +8,7 @@ import pandas
 import pytest
 import webdataset
 
+from shards.leakage import Repeats, count_repeats, find_leakage, leaking
 from shards.packer import pack
 from shards.reader import read_split
 from shards.sources.detect import source_of
@@ -43,6 +44,17 @@ def test_duplicates_are_known(packed):
     duplicates = packed[1].duplicates
     assert duplicates.across == {"train/val": 280}
     assert (duplicates.conflicting_groups["all"], duplicates.conflicting_groups["train"]) == (47, 39)
+
+
+def test_near_duplicates_are_known(packed):
+    """Not published anywhere; docs/leakage.md says how they were looked at."""
+    leakage = find_leakage(packed[0], workers=2)
+    assert count_repeats(leakage) == {
+        "train": Repeats(exact=1236, near=2552),
+        "val": Repeats(exact=26, near=74),
+        "train/val": Repeats(exact=280, near=542),
+    }
+    assert leaking(leakage).sum() == 822
 
 
 def test_rows_without_votes_are_counted(packed):
