@@ -162,9 +162,14 @@ def _verify(options: argparse.Namespace) -> None:
 
 def _inspect(options: argparse.Namespace) -> None:
     from shards.inspection import inspect
-    from shards.leakage import describe_leakage, find_leakage
+    from shards.leakage import COMPARED_AT_ONCE, describe_leakage, find_leakage
+    from shards.scan import manifest_of
 
     print(inspect(options.out, options.figures, _workers(options)), flush=True)
+    samples = manifest_of(options.out).samples
+    if samples > COMPARED_AT_ONCE:
+        print(f"\nhow much leaks: `python -m shards leakage {options.out}` compares all pairs of {samples:,} images")
+        return
     print(f"\n{describe_leakage(find_leakage(options.out, _workers(options)))}")
 
 

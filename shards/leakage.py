@@ -23,6 +23,8 @@ COLUMNS = (
     *("kind", "distance", "flipped", "conflict"),
 )
 """Of the ledger."""
+COMPARED_AT_ONCE = 100_000
+"""Up to so many samples, whoever inspects a data set also sees how much of it leaks; more take minutes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
