@@ -1,7 +1,6 @@
 """The commands: ``python -m shards pack | verify | inspect | fake``."""
 
 import argparse
-import os
 import signal
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shards.errors import DataError
+from shards.in_order import usable_cpus
 from shards.labels import SPLITS
 
 if TYPE_CHECKING:
@@ -68,13 +68,8 @@ def _writing_options(parser: argparse.ArgumentParser) -> None:
         "--shard-samples", type=int, default=2048, metavar="N", help="samples in a shard at most (2048)"
     )
     parser.add_argument(
-        "--workers", type=int, default=_cpus(), metavar="N", help="processes (as many as CPUs); not in the result"
+        "--workers", type=int, default=usable_cpus(), metavar="N", help="processes (as many as CPUs); not in the result"
     )
-
-
-def _cpus() -> int:
-    """CPUs that this process may use: on a shared machine fewer than it has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pack(options: argparse.Namespace) -> None:
@@ -106,7 +101,7 @@ def _write(options: argparse.Namespace, source: "Source", max_rejects: int) -> N
         options.out,
         seed=options.seed,
         shard_samples=options.shard_samples,
-        workers=min(options.workers, 4 * _cpus()),  # more would only wait; the bytes are the same
+        workers=min(options.workers, 4 * usable_cpus()),  # more would only wait; the bytes are the same
         max_rejects=max_rejects,
     )
     manifest = packed.manifest

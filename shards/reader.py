@@ -3,15 +3,15 @@
 import hashlib
 import re
 from collections.abc import Iterator
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 
 from shards.errors import DataError
+from shards.in_order import in_order
 from shards.manifest import Manifest, Shard
-from shards.processes import worker_pool
 from shards.scan import manifest_of
 from shards.shard_content import Content
 
@@ -28,26 +28,54 @@ class DecodedSplit:
     """Each sample's name: its row or file in the source."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadShard:
+    """What was read of one shard, besides its pixels."""
+
+    labels: np.ndarray
+    """int64, (samples,)."""
+    offsets: np.ndarray
+    """Where each image's file begins in the tar: int64, (samples,)."""
+    sizes: np.ndarray
+    """How many bytes it has: int64, (samples,)."""
+    keys: list[str]
+
+
 def read_split(folder: Path, split: str, workers: int = 1, manifest: Manifest | None = None) -> DecodedSplit:
     """Read and decode one split of the data set in ``folder``.
 
-    ``manifest`` saves reading it again; a folder without one is scanned (:func:`shards.scan.scan_folder`). With
-    ``workers`` > 1 that many processes decode the shards; the result is the same. Raises :class:`DataError` naming
-    the file if a shard is missing, damaged, cut short or not what the manifest says.
+    ``manifest`` saves reading it again; a folder without one is scanned (:func:`shards.scan.scan_folder`).
+    ``workers`` threads decode the shards; the result is the same. Raises :class:`DataError` naming the file if a
+    shard is missing, damaged, cut short or not what the manifest says.
     """
     refuse_url(str(folder))
     folder = Path(folder)
     manifest = manifest or manifest_of(folder)
-    shards = manifest.split(split).shards
-    images = np.empty((sum(shard.samples for shard in shards), *manifest.image_shape), np.uint8)
+    images = np.empty((sum(shard.samples for shard in manifest.split(split).shards), *manifest.image_shape), np.uint8)
     labels = np.empty(len(images), np.int64)
     keys: list[str] = []
-    tasks = [(folder, shard, manifest.image_shape, len(manifest.class_names)) for shard in shards]
-    for part_images, part_labels, part_keys in _decoded(tasks, workers):
-        place = slice(len(keys), len(keys) + len(part_keys))
-        images[place], labels[place] = part_images, part_labels
-        keys.extend(part_keys)
+    for shard in read_shards(folder, split, manifest, workers, images):
+        labels[len(keys) : len(keys) + len(shard.keys)] = shard.labels
+        keys += shard.keys
     return DecodedSplit(images=images, labels=labels, keys=keys)
+
+
+def read_shards(
+    folder: Path, split: str, manifest: Manifest, workers: int, images: np.ndarray | None
+) -> Iterator[ReadShard]:
+    """Read a split's shards, every byte checked, and decode its images into ``images`` if that is given.
+
+    ``images``: uint8, (samples, channels, height, width), to be filled, or None to read where the images stand but
+    not the pixels. ``workers`` threads do it: reading, hashing and copying leave Python's lock free, and threads,
+    unlike processes, take nothing to start and end with the program. Raises as :func:`read_split`.
+    """
+    shards = manifest.split(split).shards
+    ends = accumulate(shard.samples for shard in shards)
+    tasks = [
+        (folder, shard, manifest, None if images is None else images[end - shard.samples : end])
+        for shard, end in zip(shards, ends, strict=True)
+    ]
+    yield from in_order(_read_shard, tasks, threads=max(1, min(workers, len(tasks))))
 
 
 def refuse_url(path: str) -> None:
@@ -70,29 +98,20 @@ def read_shard(folder: Path, shard: Shard) -> bytes:
     return content
 
 
-_Task = tuple[Path, Shard, tuple[int, int, int], int]
-_Part = tuple[np.ndarray, np.ndarray, list[str]]
+_Task = tuple[Path, Shard, Manifest, np.ndarray | None]
 
 
-def _decoded(tasks: list[_Task], workers: int) -> Iterator[_Part]:
-    if workers <= 1 or len(tasks) <= 1:
-        yield from map(_decode_shard, tasks)
-        return
-    try:
-        with worker_pool(min(workers, len(tasks))) as pool:
-            yield from pool.map(_decode_shard, tasks)
-    except BrokenProcessPool as error:
-        raise DataError("a process that read the shards was killed, perhaps for want of memory.") from error
-
-
-def _decode_shard(task: _Task) -> _Part:
-    folder, shard, shape, classes = task
+def _read_shard(task: _Task) -> ReadShard:
+    folder, shard, manifest, images = task
     path = str(folder / shard.name)
     content = Content(read_shard(folder, shard), path)
     if len(content.keys) != shard.samples:
         raise DataError(f"{path}: holds {len(content.keys)} samples, the manifest says {shard.samples}.")
     labels = content.labels()
+    classes = len(manifest.class_names)
     if len(labels) and labels.max() >= classes:
         key = content.keys[int(labels.argmax())]
         raise DataError(f"{path}: {key} has label {labels.max()}; it should be from 0 to {classes - 1}.")
-    return content.pixels(shape), labels, content.keys
+    if images is not None:
+        content.pixels(manifest.image_shape, images)
+    return ReadShard(labels=labels, offsets=content.image_offsets, sizes=content.image_sizes, keys=content.keys)

@@ -157,6 +157,14 @@ def test_a_foreign_tar_that_is_cut_short_is_named(length, tmp_path):
         read_split(tmp_path, "train")
 
 
+def test_a_tar_inside_a_sample_is_none_of_the_samples(tmp_path):
+    another_tar = tarfile.TarInfo("b.png").tobuf(tarfile.USTAR_FORMAT)
+    image = png(np.zeros((30, 30), np.uint8))
+    write_tar(tmp_path / "train-0.tar", {"a.tar": another_tar, "a.png": image, "a.cls": b"0"})
+    train = read_split(tmp_path, "train")
+    assert (train.keys, train.images.shape) == (["a"], (1, 1, 30, 30))
+
+
 def test_a_png_like_ours_with_filtered_rows_is_decoded(tmp_path):
     """Another program may store rows uncompressed too, but as differences from their left neighbours (filter 1)."""
     pixels = np.arange(12, dtype=np.uint8).reshape(1, 1, 3, 4) * 7
