@@ -97,7 +97,7 @@ def _endless(count: int, seed: int, purpose: str, device: torch.device) -> Order
         for epoch in range(first, last + 1):
             if epoch not in kept:
                 kept[epoch] = randomness.permutation(seed, f"{purpose}/{epoch}", count, device)
-        whole = kept[first] if first == last else torch.cat([kept[epoch] for epoch in range(first, last + 1)])
-        return whole[places.start - first * count : places.stop - first * count]
+        parts = [kept[e][max(places.start - e * count, 0) : places.stop - e * count] for e in range(first, last + 1)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     return indices

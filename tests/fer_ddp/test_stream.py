@@ -3,19 +3,24 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
 import torch
-from launching import run_files, torchrun
+from launching import ROOT, run_files, torchrun
 
 import fer_ddp.data
 from fer_ddp import FERDataset
 from fer_ddp.batches import Batches
 from fer_ddp.config import load_job
 from fer_ddp.data import DataConfig, open_split
+from fer_ddp.errors import Interrupted
 from fer_ddp.sequence import Steps, shuffled_order
 from fer_ddp.stream import StreamedSplit
 from fer_ddp.train import train
@@ -117,7 +122,7 @@ def runs(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[in
                 "optimizer": {"name": "adam", "lr": 0.001},
                 "augment": {"flip": 0.5, "rotation_degrees": 10.0, "mixup_alpha": 0.2},
                 "loss": {"class_weights": "balanced"},
-                "epochs": 2,
+                "epochs": 20,
                 "global_batch_size": 48,
                 "precision": "float32",
                 "memory_format": "contiguous",
@@ -145,6 +150,23 @@ def test_a_streamed_run_writes_the_same_bytes(runs: dict[tuple[int, str], Path],
     assert resident.pop("config.yaml") != streamed.pop("config.yaml")
     assert len(streamed) > 10
     assert streamed == resident
+
+
+def test_a_streamed_run_stopped_by_a_clusters_signal_goes_on_in_memory(
+    runs: dict[tuple[int, str], Path], tmp_path: Path
+) -> None:
+    undisturbed, run = runs[1, "resident"], tmp_path / "run"
+    words = ["-m", "fer_ddp", "train", str(undisturbed.parent / "job.yaml"), f"run={run}"]
+    process = subprocess.Popen([sys.executable, *words, "data.mode=stream"], cwd=ROOT, start_new_session=True)
+    steps, deadline = run / "steps.jsonl", time.monotonic() + 60
+    while not (steps.exists() and steps.read_text().count("\n") >= 3) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGTERM)  # the processes that read get it as well
+    assert process.wait(timeout=60) == Interrupted.exit_status
+    assert torchrun(1, *words, "data.mode=resident").returncode == 0
+    found, expected = run_files(run), run_files(undisturbed)
+    del found["config.yaml"], expected["config.yaml"]
+    assert found == expected
 
 
 def test_a_damaged_image_ends_the_run_with_a_sentence(damaged: tuple[Path, str], tiny_job: Path) -> None:
