@@ -128,6 +128,13 @@ def test_class_names_of_a_folder_from_elsewhere_come_from_classes_txt(tmp_path):
     assert manifest_of(tmp_path).class_names == ("cat", "dog")
 
 
+def test_a_folder_from_elsewhere_is_scanned_once_as_long_as_it_stays_the_same(tmp_path):
+    write_tar(tmp_path / "train-0.tar", {"a.png": png(np.zeros((2, 2), np.uint8)), "a.cls": b"1"})
+    first, again = manifest_of(tmp_path), manifest_of(tmp_path)
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    assert (again is first, manifest_of(tmp_path).class_names) == (True, ("cat", "dog"))
+
+
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
