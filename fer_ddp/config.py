@@ -85,7 +85,7 @@ class Job:
 
 _JOB = TypeAdapter(Job)
 
-MAY_CHANGE = ("data.path", "data.mode", "micro_batch_size", "log", "wandb", "run", "name", "checkpoint")
+MAY_CHANGE = ("data.path", "data.mode", "data.workers", "micro_batch_size", "log", "wandb", "run", "name", "checkpoint")
 """Keys that a continued run may change, since they don't change the result."""
 
 

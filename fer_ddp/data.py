@@ -1,27 +1,22 @@
-"""The training and evaluation data: a split decoded once a machine, mapped by every rank, kept on the device."""
+"""The training and evaluation data: a split decoded once a machine and kept on the device, or streamed."""
 
-import fcntl
-import hashlib
-import json
+import math
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fer_ddp.atomic_write import write_json
-from fer_ddp.errors import RunError
-from fer_ddp.fields import FiniteFloat, PositiveFloat
+from fer_ddp import distributed
+from fer_ddp.cache import cached_split
+from fer_ddp.fields import FiniteFloat, PositiveFloat, PositiveInt
+from fer_ddp.stream import StreamedSplit
 from shards.manifest import Manifest
-from shards.reader import read_split
 from shards.scan import manifest_of
 
 
@@ -31,8 +26,12 @@ class DataConfig:
 
     path: str
     """A folder that ``python -m shards pack`` wrote."""
-    mode: Literal["auto", "resident"] = "auto"
-    """resident: the whole split is decoded once and stays on the device."""
+    mode: Literal["auto", "resident", "stream"] = "auto"
+    """resident: the whole split is decoded once and stays on the device; stream: it is read ahead of its use, for
+    splits larger than memory; auto: resident if it fits into a quarter of the device's memory. The result is the same.
+    """
+    workers: PositiveInt | None = None
+    """Processes of each rank that read a streamed split; null takes the CPUs that the ranks leave, at most 16."""
     order: Literal["shuffled", "class_balanced"] = "shuffled"
     """class_balanced shows every class equally often."""
     mean: tuple[FiniteFloat, ...] | None = None
@@ -69,11 +68,15 @@ class FERDataset(Dataset[tuple[Any, int]]):
         self.manifest = manifest_of(self.folder)
         self.class_names = self.manifest.class_names
         self.transform = transform
-        cached = _decoded_once(self.folder, split, self.manifest)
+        self._index = cached_split(self.folder, split, self.manifest, pixels=True)
         # Copy-on-write: the file stays as it is, whatever a user does to the tensor.
-        self.images = torch.from_numpy(np.load(cached / "images.npy", mmap_mode="c"))
-        self.labels = torch.from_numpy(np.load(cached / "labels.npy"))
-        self.keys: list[str] = json.loads((cached / "keys.json").read_text())
+        self.images = torch.from_numpy(self._index.images())
+        self.labels = torch.from_numpy(self._index.labels())
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The samples' names, read when asked for."""
+        return self._index.keys()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -88,62 +91,30 @@ class FERDataset(Dataset[tuple[Any, int]]):
         return (image if self.transform is None else self.transform(image)), int(self.labels[index])
 
 
-CACHED_FILES = ("images.npy", "labels.npy", "keys.json")
+def open_split(config: DataConfig, split: str, device: torch.device) -> FERDataset | StreamedSplit:
+    """A split as ``data.mode`` says. Raises as `FERDataset`."""
+    mode = config.mode
+    if mode == "auto":
+        manifest = manifest_of(Path(config.path))
+        size = math.prod(manifest.image_shape) * (manifest.splits[split].samples if split in manifest.splits else 0)
+        mode = "resident" if size <= _memory(device) // 4 else "stream"
+        if mode == "stream" and distributed.is_main():
+            print(f"{config.path}: {split} is streamed, since {size / 2**30:,.1f} GiB are too much to keep in memory")
+    if mode == "stream":
+        return StreamedSplit(config.path, split, config.workers)
+    return FERDataset(config.path, split)
 
 
-def cache_folder() -> Path:
-    """Where decoded splits are kept: ``FER_DDP_CACHE``, or a folder of this user on the local disk."""
-    chosen = os.environ.get("FER_DDP_CACHE")
-    return Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"fer_ddp-{os.getuid()}"
-
-
-def _decoded_once(folder: Path, split: str, manifest: Manifest) -> Path:
-    """The folder of the decoded split, made by whoever comes first; the others wait for the lock."""
-    manifest.split(split, folder)
-    target = cache_folder() / manifest.digest[:32] / split
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _locked(target.with_suffix(".lock")):
-            if not _is_intact(target):
-                _decode(folder, split, target, manifest)
-    except OSError as error:
-        raise RunError(
-            f"{target}: the decoded split can't be kept there ({error.strerror or error}); "
-            f"set FER_DDP_CACHE to a folder with room on a local disk"
-        ) from None
-    return target
-
-
-def _decode(folder: Path, split: str, target: Path, manifest: Manifest) -> None:
-    shutil.rmtree(target, ignore_errors=True)
-    beside = target.with_suffix(".tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
-    # In this process: workers would run a user's unguarded script again, and wait for the lock that is held here.
-    decoded = read_split(folder, split, workers=1, manifest=manifest)
-    np.save(beside / "images.npy", decoded.images)
-    np.save(beside / "labels.npy", decoded.labels)
-    (beside / "keys.json").write_text(json.dumps(decoded.keys))
-    write_json(beside / "sha256.json", {name: _sha256(beside / name) for name in CACHED_FILES})
-    os.replace(beside, target)
-
-
-def _is_intact(target: Path) -> bool:
-    """Whether the cached files are those that were written; a machine that crashed may have lost some."""
-    try:
-        expected = json.loads((target / "sha256.json").read_text())
-        return bool({name: _sha256(target / name) for name in CACHED_FILES} == expected)
-    except (OSError, ValueError):
-        return False
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _memory(device: torch.device) -> int:
+    """Bytes of memory of the device; of a CPU what this process may use, which is less in a cluster's job."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    groups = Path("/proc/self/cgroup")
+    for line in groups.read_text().splitlines() if groups.exists() else []:
+        if line.startswith("0::"):
+            group = Path("/sys/fs/cgroup", line.removeprefix("0::/"))
+            files = [folder / "memory.max" for folder in (group, *group.parents)]
+            texts = [file.read_text().strip() for file in files if file.exists()]
+            limits += [int(text) for text in texts if text.isdigit()]
+    return min(limits)

@@ -59,6 +59,11 @@ def local_rank() -> int:
     return int(os.environ["LOCAL_RANK"]) if launched() else 0
 
 
+def local_world_size() -> int:
+    """The number of ranks on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if launched() else 1
+
+
 def is_main() -> bool:
     """Whether this is rank zero, which evaluates, writes and speaks."""
     return rank() == 0

@@ -14,6 +14,7 @@ from fer_ddp.config import Job
 from fer_ddp.data import FERDataset, normalization
 from fer_ddp.metrics import classification_metrics
 from fer_ddp.precision import autocast, compute_dtype, to_memory_format
+from fer_ddp.stream import StreamedImages, StreamedSplit
 from shards.manifest import Manifest
 
 BATCH_SIZE = 512
@@ -39,7 +40,7 @@ class Evaluator:
         return Evaluator(device=device, precision=job.precision, memory_format=job.memory_format, mean=mean, std=std)
 
     def probabilities(
-        self, network: nn.Module, images: Tensor, between_batches: Callable[[], None] = lambda: None
+        self, network: nn.Module, images: Tensor | StreamedImages, between_batches: Callable[[], None] = lambda: None
     ) -> NDArray[np.floating[Any]]:
         """Class probabilities of images uint8 (n, channels, height, width): (n, classes), float32 or float64.
 
@@ -60,7 +61,10 @@ class Evaluator:
         return torch.cat(parts).numpy()
 
     def metrics(
-        self, network: nn.Module, dataset: FERDataset, between_batches: Callable[[], None] = lambda: None
+        self,
+        network: nn.Module,
+        dataset: FERDataset | StreamedSplit,
+        between_batches: Callable[[], None] = lambda: None,
     ) -> dict[str, Any]:
         """`fer_ddp.metrics.classification_metrics` of ``network`` on a split."""
         probabilities = self.probabilities(network, dataset.images, between_batches)

@@ -94,4 +94,9 @@ def permutation(seed: int, purpose: str, count: int, device: torch.device) -> Te
     """A random order of ``range(count)``: int64 (count,). The index breaks ties between 32-bit keys."""
     index = torch.arange(count, device=device)
     keys = sample_keys(seed, purpose, index).to(torch.int64)
-    return ((keys << 32) | index).sort().values & 0xFFFFFFFF
+    keys.bitwise_left_shift_(32).bitwise_or_(index)
+    if device.type == "cpu":
+        keys.numpy().sort()  # in place: torch's takes six times the memory of the keys
+    else:
+        keys = keys.sort().values
+    return keys.bitwise_and_(0xFFFFFFFF)

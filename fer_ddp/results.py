@@ -13,7 +13,7 @@ from fer_ddp import figures
 from fer_ddp.atomic_write import write_json
 from fer_ddp.checkpoint import load_checkpoint
 from fer_ddp.config import Job
-from fer_ddp.data import FERDataset
+from fer_ddp.data import FERDataset, open_split
 from fer_ddp.dropout import CurrentPlaces
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.evaluate import Evaluator
@@ -22,6 +22,7 @@ from fer_ddp.network import build_network, place_network
 from fer_ddp.predictions import write_predictions
 from fer_ddp.run_files import BEST, LAST
 from fer_ddp.run_folder import RunFolder
+from fer_ddp.stream import StreamedSplit
 from shards.scan import manifest_of
 
 
@@ -97,7 +98,7 @@ def evaluate_run(
     }
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
     for split in (split for split in ("val", "test") if split in manifest.splits):
-        dataset = FERDataset(job.data.path, split)
+        dataset = open_split(job.data, split, device)
         probabilities = evaluator.probabilities(network, dataset.images, between_batches)
         metrics = classification_metrics(dataset.labels.numpy(), probabilities, dataset.class_names)
         confusion = metrics.pop("confusion")
@@ -128,7 +129,7 @@ def _draw(
     folder: Path,
     subject: str,
     split: str,
-    dataset: FERDataset,
+    dataset: FERDataset | StreamedSplit,
     probabilities: NDArray[np.floating[Any]],
     metrics: dict[str, Any],
     confusion: list[list[int]],

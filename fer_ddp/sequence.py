@@ -6,7 +6,6 @@ same samples in the same order on 1, 2 or 8 ranks, and the position in training 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -88,16 +87,17 @@ def class_balanced_order(labels: Tensor, seed: int, device: torch.device) -> Ord
 
 
 def _endless(count: int, seed: int, purpose: str, device: torch.device) -> Order:
-    # A batch touches one or two epochs; with a small class a few more.
-    @lru_cache(maxsize=4)
-    def epoch_order(epoch: int) -> Tensor:
-        return randomness.permutation(seed, f"{purpose}/{epoch}", count, device)
+    # The epochs of the last call, one or two unless there are few samples: of millions no more should be kept.
+    kept: dict[int, Tensor] = {}
 
     def indices(places: range) -> Tensor:
         first, last = places.start // count, (places.stop - 1) // count
-        if first == last:
-            return epoch_order(first)[places.start - first * count : places.stop - first * count]
-        whole = torch.cat([epoch_order(epoch) for epoch in range(first, last + 1)])
-        return whole[places.start - first * count : places.stop - first * count]
+        for epoch in kept.keys() - range(first, last + 1):
+            del kept[epoch]
+        for epoch in range(first, last + 1):
+            if epoch not in kept:
+                kept[epoch] = randomness.permutation(seed, f"{purpose}/{epoch}", count, device)
+        parts = [kept[e][max(places.start - e * count, 0) : places.stop - e * count] for e in range(first, last + 1)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     return indices

@@ -12,7 +12,7 @@ from fer_ddp import distributed
 from fer_ddp.batches import Batches
 from fer_ddp.checkpoint import save_checkpoint
 from fer_ddp.config import Job
-from fer_ddp.data import FERDataset
+from fer_ddp.data import open_split
 from fer_ddp.dropout import CurrentPlaces
 from fer_ddp.ema import build_ema
 from fer_ddp.errors import Interrupted, JobError, RunError
@@ -151,7 +151,7 @@ def _open_run(run: RunFolder, job: Job, device: torch.device) -> tuple[Job, bool
 
 
 def _train_and_evaluate(run: RunFolder, job: Job, device: torch.device, tracker: Tracker, stop: StopFlag) -> None:
-    dataset = distributed.on_every_rank(lambda: FERDataset(job.data.path, "train"))
+    dataset = distributed.on_every_rank(lambda: open_split(job.data, "train", device))
     manifest, world_size = dataset.manifest, distributed.world_size()
     steps = Steps(samples=len(dataset), global_batch_size=job.global_batch_size, world_size=world_size)
     current = CurrentPlaces()
@@ -223,7 +223,7 @@ def _evaluation(
     """What evaluates the val split on rank zero and tells every rank; gives None where there is no val split."""
     if "val" not in manifest.splits:
         return lambda: None
-    dataset = FERDataset(job.data.path, "val") if distributed.is_main() else None
+    dataset = open_split(job.data, "val", device) if distributed.is_main() else None
 
     def on_rank_zero() -> dict[str, Any]:
         assert dataset is not None

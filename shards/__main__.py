@@ -1,7 +1,6 @@
 """The commands: ``python -m shards pack | verify | inspect | leakage | fake``."""
 
 import argparse
-import os
 import signal
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shards.errors import DataError
+from shards.in_order import usable_cpus
 from shards.labels import SPLITS
 
 if TYPE_CHECKING:
@@ -84,20 +84,15 @@ def _writing_options(parser: argparse.ArgumentParser) -> None:
 
 def _workers_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--workers", type=int, default=_cpus(), metavar="N", help="processes (as many as CPUs); not in the result"
+        "--workers", type=int, default=usable_cpus(), metavar="N", help="processes (as many as CPUs); not in the result"
     )
 
 
 def _workers(options: argparse.Namespace) -> int:
     workers: int = options.workers
     if workers < 1:
-        raise DataError(f"--workers is {workers}; it should be 1 or more.", exit_status=2)
-    return min(workers, 4 * _cpus())  # more would only wait; the result is the same
-
-
-def _cpus() -> int:
-    """CPUs that this process may use: on a shared machine fewer than it has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        raise DataError(f"--workers is {workers}; it should be 1 or more", exit_status=2)
+    return min(workers, 4 * usable_cpus())  # more would only wait; the result is the same
 
 
 def _pack(options: argparse.Namespace) -> None:

@@ -238,7 +238,7 @@ def write_ledger(leakage: Leakage, path: Path) -> int:
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise DataError(f"{path}: the ledger cannot be written ({error.strerror}).", exit_status=2) from error
+        raise DataError(f"{path}: the ledger cannot be written ({error.strerror})", exit_status=2) from error
     return len(rows)
 
 

@@ -65,3 +65,37 @@ def stored_size(channels: int, height: int, width: int) -> int:
     """Length in bytes of a file of :func:`encode_pngs`."""
     head, blocks = _layout(channels, height, width)
     return len(head) + 6 + 5 * len(blocks) + height * (1 + width * channels) + 8 + len(_END)
+
+
+def stored_pixels(files: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels of files that :func:`encode_pngs` wrote, without decoding: a view of ``files``.
+
+    ``files``: uint8, (n, :func:`stored_size`), of a shape that has a :func:`stored_prefix`. Returns (pixels, found),
+    uint8 (n, channels, height, width) and bool (n,). Where ``found`` is False the file is another one of that length,
+    and its pixels are nonsense. Checksums are not looked at (:func:`checksums_hold`).
+    """
+    channels, height, width = shape
+    prefix = stored_prefix(*shape)
+    assert prefix is not None
+    row = 1 + width * channels
+    rows = files[:, len(prefix) : len(prefix) + height * row].reshape(-1, height, row)
+    found = (files[:, : len(prefix)] == np.frombuffer(prefix, np.uint8)).all(axis=1) & ~rows[:, :, 0].any(axis=1)
+    return rows[:, :, 1:].reshape(-1, height, width, channels).transpose(0, 3, 1, 2), found
+
+
+def checksums_hold(file: bytes) -> bool:
+    """Whether each chunk of a PNG has the checksum (CRC-32) that it says; True for a file that is no PNG.
+
+    Pillow doesn't look at the checksums of pixels, so a changed pixel is another pixel to it.
+    """
+    if not file.startswith(_SIGNATURE):
+        return True
+    place, view = len(_SIGNATURE), memoryview(file)
+    while place < len(file):
+        end = place + 8 + int.from_bytes(view[place : place + 4])
+        if zlib.crc32(view[place + 4 : end]) != int.from_bytes(view[end : end + 4]):
+            return False
+        if view[place + 4 : place + 8] == b"IEND":
+            return True
+        place = end + 4
+    return False

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from shards.errors import DataError
+from shards.in_order import in_order
 from shards.manifest import Manifest, Shard
 from shards.processes import worker_pool
 from shards.scan import manifest_of
@@ -32,25 +34,56 @@ class DecodedSplit:
     """Each sample's name: its row or file in the source."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadShard:
+    """What was read of one shard, besides its pixels."""
+
+    labels: np.ndarray
+    """int64, (samples,)."""
+    offsets: np.ndarray
+    """Where each image's file begins in the tar: int64, (samples,)."""
+    sizes: np.ndarray
+    """How many bytes it has: int64, (samples,)."""
+    keys: list[str]
+
+
 def read_split(folder: Path, split: str, workers: int = 1, manifest: Manifest | None = None) -> DecodedSplit:
     """Read and decode one split of the data set in ``folder``.
 
-    ``manifest`` saves reading it again; a folder without one is scanned (:func:`shards.scan.scan_folder`). With
-    ``workers`` > 1 that many processes decode the shards; the result is the same. Raises :class:`DataError` naming
-    the file if a shard is missing, damaged, cut short or not what the manifest says.
+    ``manifest`` saves reading it again; a folder without one is scanned (:func:`shards.scan.scan_folder`).
+    ``workers`` threads decode the shards; the result is the same. Raises :class:`DataError` naming the file if a
+    shard is missing, damaged, cut short or not what the manifest says.
     """
     refuse_url(str(folder))
     folder = Path(folder)
     manifest = manifest or manifest_of(folder)
-    samples = sum(shard.samples for shard in manifest.split(split, folder).shards)
-    images = np.empty((samples, *manifest.image_shape), np.uint8)
-    labels = np.empty(samples, np.int64)
+    images = np.empty(
+        (sum(shard.samples for shard in manifest.split(split, folder).shards), *manifest.image_shape), np.uint8
+    )
+    labels = np.empty(len(images), np.int64)
     keys: list[str] = []
-    for part in map_shards(_as_it_is, folder, split, manifest, workers):
-        place = slice(len(keys), len(keys) + len(part.keys))
-        images[place], labels[place] = part.images, part.labels
-        keys.extend(part.keys)
+    for shard in read_shards(folder, split, manifest, workers, images):
+        labels[len(keys) : len(keys) + len(shard.keys)] = shard.labels
+        keys += shard.keys
     return DecodedSplit(images=images, labels=labels, keys=keys)
+
+
+def read_shards(
+    folder: Path, split: str, manifest: Manifest, workers: int, images: np.ndarray | None
+) -> Iterator[ReadShard]:
+    """Read a split's shards, every byte checked, and decode its images into ``images`` if that is given.
+
+    ``images``: uint8, (samples, channels, height, width), to be filled, or None to read where the images stand but
+    not the pixels. ``workers`` threads do it: reading, hashing and copying leave Python's lock free, and threads,
+    unlike processes, take nothing to start and end with the program. Raises as :func:`read_split`.
+    """
+    shards = manifest.split(split, folder).shards
+    ends = accumulate(shard.samples for shard in shards)
+    tasks = [
+        (folder, shard, manifest, None if images is None else images[end - shard.samples : end])
+        for shard, end in zip(shards, ends, strict=True)
+    ]
+    yield from in_order(_read_shard, tasks, threads=max(1, min(workers, len(tasks))))
 
 
 def refuse_url(path: str) -> None:
@@ -81,7 +114,7 @@ def map_shards(
     Raises :class:`DataError` as :func:`read_split` does.
     """
     shards = manifest.split(split, folder).shards
-    task = partial(_decode_shard, function, folder, manifest)
+    task = partial(_call_with_shard, function, folder, manifest)
     if workers <= 1 or len(shards) <= 1:
         yield from map(task, shards)
         return
@@ -92,18 +125,29 @@ def map_shards(
         raise DataError("a process that read the shards was killed, perhaps for want of memory") from error
 
 
-def _as_it_is(part: DecodedSplit) -> DecodedSplit:
-    return part
+def _call_with_shard(
+    function: Callable[[DecodedSplit], Result], folder: Path, manifest: Manifest, shard: Shard
+) -> Result:
+    images = np.empty((shard.samples, *manifest.image_shape), np.uint8)
+    read = _read_shard((folder, shard, manifest, images))
+    return function(DecodedSplit(images=images, labels=read.labels, keys=read.keys))
 
 
-def _decode_shard(function: Callable[[DecodedSplit], Result], folder: Path, manifest: Manifest, shard: Shard) -> Result:
+_Task = tuple[Path, Shard, Manifest, np.ndarray | None]
+
+
+def _read_shard(task: _Task) -> ReadShard:
+    folder, shard, manifest, images = task
     path = str(folder / shard.name)
     classes = len(manifest.class_names)
     content = Content(read_shard(folder, shard), path)
     if len(content.keys) != shard.samples:
         raise DataError(f"{path}: holds {len(content.keys)} samples, the manifest says {shard.samples}")
     labels = content.labels()
+    classes = len(manifest.class_names)
     if len(labels) and labels.max() >= classes:
         key = content.keys[int(labels.argmax())]
         raise DataError(f"{path}: {key} has label {labels.max()}; it should be from 0 to {classes - 1}")
-    return function(DecodedSplit(images=content.pixels(manifest.image_shape), labels=labels, keys=content.keys))
+    if images is not None:
+        content.pixels(manifest.image_shape, images)
+    return ReadShard(labels=labels, offsets=content.image_offsets, sizes=content.image_sizes, keys=content.keys)

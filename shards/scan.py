@@ -1,6 +1,7 @@
 """A manifest for a WebDataset folder from elsewhere, which has none."""
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,15 @@ from shards.statistics import mean_and_std, pixel_sums
 def manifest_of(folder: Path) -> Manifest:
     """The manifest of ``folder``: its own, or else by a scan of its tars. Raises :class:`DataError`."""
     if folder.is_dir() and not (folder / FILE_NAME).exists() and any(folder.glob("*.tar")):
-        return scan_folder(folder)
+        states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())]
+        return _scanned(folder.resolve(), tuple(states))
     return read_manifest(folder)
+
+
+@lru_cache(maxsize=2)
+def _scanned(folder: Path, states: tuple[tuple[str, int, int], ...]) -> Manifest:
+    """A scan reads everything, so a process scans a folder once, as long as its files stay what they are."""
+    return scan_folder(folder)
 
 
 def scan_folder(folder: Path) -> Manifest:

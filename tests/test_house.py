@@ -82,7 +82,7 @@ def test_the_networks_import_nothing_of_the_trainer() -> None:
     assert files == ["fer_ddp/models/__init__.py"]
 
 
-@pytest.mark.parametrize("module", ["shards", "shards.__main__", "shards.packer", "shards.reader"])
+@pytest.mark.parametrize("module", ["shards", "shards.__main__", "shards.packer", "shards.sample_workers"])
 def test_importing_shards_loads_no_torch(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'webdataset'}} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)

@@ -153,3 +153,10 @@ def test_a_class_of_one_sample_is_drawn_as_often_as_the_others() -> None:
     labels = torch.tensor([0] * 500 + [1])
     order = class_balanced_order(labels, 0, CPU)(range(1000))
     assert int((order == 500).sum()) == 500
+
+
+def test_batches_of_an_epoch_share_its_permutation() -> None:
+    order = shuffled_order(1000, 0, CPU)
+    first, other, next_epoch = (order(range(start, start + 10)) for start in (0, 500, 1500))
+    storages = [part.untyped_storage().data_ptr() for part in (first, other, next_epoch)]
+    assert (storages[0] == storages[1], storages[0] == storages[2]) == (True, False)

@@ -128,6 +128,13 @@ def test_class_names_of_a_folder_from_elsewhere_come_from_classes_txt(tmp_path):
     assert manifest_of(tmp_path).class_names == ("cat", "dog")
 
 
+def test_a_folder_from_elsewhere_is_scanned_once_as_long_as_it_stays_the_same(tmp_path):
+    write_tar(tmp_path / "train-0.tar", {"a.png": png(np.zeros((2, 2), np.uint8)), "a.cls": b"1"})
+    first, again = manifest_of(tmp_path), manifest_of(tmp_path)
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    assert (again is first, manifest_of(tmp_path).class_names) == (True, ("cat", "dog"))
+
+
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
@@ -155,6 +162,14 @@ def test_a_foreign_tar_that_is_cut_short_is_named(length, tmp_path):
     (tmp_path / "train-0.tar").write_bytes(content[:length])
     with pytest.raises(DataError, match=r"train-0\.tar: (is cut short|is not a tar)"):
         read_split(tmp_path, "train")
+
+
+def test_a_tar_inside_a_sample_is_none_of_the_samples(tmp_path):
+    another_tar = tarfile.TarInfo("b.png").tobuf(tarfile.USTAR_FORMAT)
+    image = png(np.zeros((30, 30), np.uint8))
+    write_tar(tmp_path / "train-0.tar", {"a.tar": another_tar, "a.png": image, "a.cls": b"0"})
+    train = read_split(tmp_path, "train")
+    assert (train.keys, train.images.shape) == (["a"], (1, 1, 30, 30))
 
 
 def test_a_png_like_ours_with_filtered_rows_is_decoded(tmp_path):
