@@ -19,8 +19,8 @@ from slurm_cluster import Cluster
 
 pytestmark = pytest.mark.slurm
 
-STEPS = 800
-"""Of the job: some ten seconds on one rank."""
+STEPS = 400
+"""Of the job: some five seconds on one rank."""
 WITHOUT_SLURM = str(Path(sys.executable).parent)
 """A PATH that does not lead to sbatch."""
 
@@ -183,7 +183,7 @@ def test_status_needs_no_slurm_once_all_is_finished(place: Place) -> None:
 
 
 def test_a_time_limit_shorter_than_the_run_only_delays_it(place: Place) -> None:
-    place.write("jobs/slow.yaml", extends="wide.yaml", epochs=STEPS // 2, log={"every_steps": 10})
+    place.write("jobs/slow.yaml", extends="wide.yaml", epochs=STEPS, log={"every_steps": 10})
     # SLURM looks at limits every 30 seconds, so the signal comes after 20 to 50 seconds.
     place.profile("short", time_minutes=1, signal_seconds=10)
     place.submit("slow", "short")
