@@ -6,6 +6,7 @@ import re
 import pytest
 
 from fer_ddp.statistics import wilson_interval
+from fer_ddp.statistics.wilson import score_interval
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,19 @@ def test_what_is_no_proportion_is_refused(correct: int, total: int) -> None:
 def test_a_confidence_that_is_no_probability_is_refused(confidence: float) -> None:
     with pytest.raises(ValueError, match=f"^confidence {confidence} must lie between 0 and 1; 0.95 is usual$"):
         wilson_interval(1, 2, confidence)
+
+
+def test_with_the_variance_of_independent_samples_the_score_interval_is_wilsons() -> None:
+    share, total, z = 0.85, 40, 1.959963984540054
+    interval = score_interval(share, share * (1 - share) / total, z)
+    assert interval == pytest.approx(wilson_interval(34, 40), abs=1e-12)
+
+
+def test_at_a_bound_the_share_is_the_critical_value_away() -> None:
+    """In standard errors at the bound: the variance goes as p * (1 - p)."""
+    share, variance, t = 0.97, 0.0004, 4.3
+    scale = variance / (share * (1 - share))
+    distances = [
+        (share - bound) / math.sqrt(scale * bound * (1 - bound)) for bound in score_interval(share, variance, t)
+    ]
+    assert distances == pytest.approx([t, -t], rel=1e-9)
