@@ -1,7 +1,5 @@
 """Numbers as people read them."""
 
-import math
-
 from fer_ddp.statistics import Interval
 
 
@@ -40,7 +38,8 @@ def large(number: float) -> str:
 
 
 def _three_digits(number: float) -> str:
-    return f"{number:.{max(0, 2 - math.floor(math.log10(number)))}f}"
+    exponent = int(f"{number:.2e}".partition("e")[2])  # of the rounded number: 9.996 is 10.0
+    return f"{number:.{max(0, 2 - exponent)}f}"
 
 
 def duration(seconds: float) -> str:
