@@ -1,4 +1,4 @@
-"""``python -m fer_ddp``: train a job, evaluate a run, send runs to W&B, list a job's keys."""
+"""``python -m fer_ddp``: train a job, evaluate a run, compare runs, let them answer together, send them to W&B."""
 
 import argparse
 import sys
@@ -36,6 +36,31 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/smoke-seed0")
     evaluate.add_argument("overrides", nargs="*", metavar="data.path=FOLDER", help="other data with the same classes")
     evaluate.set_defaults(function=_evaluate)
+    report = commands.add_parser(
+        "report",
+        help="compare runs on one page",
+        description="Writes a page that opens from disk, and the same as .md and .csv beside it: which recipe is best, "
+        "by how much, and whether that is certain. Runs of one job that differ in the seed are one recipe.",
+    )
+    _add_runs(report)
+    report.add_argument("--out", type=Path, required=True, metavar="PAGE.html", help="the page to write")
+    report.add_argument("--images", action="store_true", help="show the worst errors: puts images of the data in it")
+    report.set_defaults(function=_report)
+    ensemble = commands.add_parser(
+        "ensemble",
+        help="let runs answer together",
+        description="Averages the probabilities of the runs given. They are written down before their answers for test "
+        "are read; weights and temperature are fitted on val; nothing chooses among them.",
+    )
+    _add_runs(ensemble)
+    ensemble.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="the ensemble's folder; report takes it"
+    )
+    ensemble.add_argument(
+        "--weights", choices=("equal", "family"), default="equal", help="family: one weight a recipe (default: equal)"
+    )
+    ensemble.add_argument("--temperature", action="store_true", help="fit a temperature for the mean")
+    ensemble.set_defaults(function=_ensemble)
     sync = commands.add_parser(
         "sync",
         help="send runs to Weights & Biases",
@@ -47,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     keys = commands.add_parser("keys", help="list the keys that a job may have, what they are unless given and mean")
     keys.set_defaults(function=_keys)
     return parser
+
+
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders that hold some, such as runs/quick"
+    )
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -89,6 +120,19 @@ def _sync(options: argparse.Namespace) -> None:
 
     for run in options.runs:
         print(send_run(run), flush=True)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from fer_ddp.report import write_report
+
+    written = write_report(options.runs, options.out, images=options.images)
+    print(f"look at {', '.join(map(str, written))}")
+
+
+def _ensemble(options: argparse.Namespace) -> None:
+    from fer_ddp.ensemble_folder import write_ensemble
+
+    print(write_ensemble(options.runs, options.out, weighting=options.weights, temperature=options.temperature).text())
 
 
 if __name__ == "__main__":

@@ -198,7 +198,7 @@ def _put(values: dict[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
 
 def differing_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """``key: old -> new`` for each key whose value differs, but for those in `MAY_CHANGE`."""
-    flat_old, flat_new = _flatten(old), _flatten(new)
+    flat_old, flat_new = flatten(old), flatten(new)
     lines = []
     for key in sorted(flat_old.keys() | flat_new.keys()):
         if any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE):
@@ -208,8 +208,9 @@ def differing_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, such as ``optimizer.lr``: 0.001."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat

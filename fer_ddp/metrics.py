@@ -1,6 +1,6 @@
 """What a model's probabilities for a split amount to: loss, accuracy, and how it does on each class."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,20 @@ def classification_metrics(
         },
         "confusion": np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes).tolist(),
     }
+
+
+def summary_lines(summary: Mapping[str, Any]) -> list[str]:
+    """A line for the terminal for each of val and test that a ``summary.json`` has."""
+    lines = []
+    for split in ("val", "test"):
+        if split in summary:
+            m = summary[split]
+            low, high = m["accuracy_ci95"]
+            lines.append(
+                f"{split:<4}  accuracy {m['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}, {m['n']} images)"
+                f"  macro-F1 {m['macro_f1']:.4f}  balanced accuracy {m['balanced_accuracy']:.4f}"
+            )
+    return lines
 
 
 def check_predictions(

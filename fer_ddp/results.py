@@ -17,7 +17,7 @@ from fer_ddp.data import FERDataset, open_split
 from fer_ddp.dropout import CurrentPlaces
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.evaluate import Evaluator
-from fer_ddp.metrics import classification_metrics
+from fer_ddp.metrics import classification_metrics, summary_lines
 from fer_ddp.network import build_network, place_network
 from fer_ddp.predictions import write_predictions
 from fer_ddp.run_files import BEST, LAST
@@ -37,19 +37,8 @@ class Results:
 
     def text(self) -> str:
         """A few lines for the terminal: the figures, and what to look at."""
-        lines = []
-        for split in ("val", "test"):
-            if split in self.summary:
-                m = self.summary[split]
-                low, high = m["accuracy_ci95"]
-                lines.append(
-                    f"{split:<4}  accuracy {m['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}, {m['n']} images)"
-                    f"  macro-F1 {m['macro_f1']:.4f}  balanced accuracy {m['balanced_accuracy']:.4f}"
-                )
-        lines.append(
-            f"look at {self.folder}/figures/*.png, {self.folder}/summary.json, {self.folder}/predictions/*.csv"
-        )
-        return "\n".join(lines)
+        look = f"look at {self.folder}/figures/*.png, {self.folder}/summary.json, {self.folder}/predictions/*.csv"
+        return "\n".join([*summary_lines(self.summary), look])
 
 
 def evaluate_run(

@@ -84,7 +84,8 @@ def _run_array(array: JobArray, ranks: int, gpus: int) -> None:
             time.sleep(0.05)
     if pass_on.asked_to_stop:
         raise Interrupted(f"{array.name}: the states are saved; the same command goes on")
-    print(f"look at {write_summary(folder)}", flush=True)
+    if len(failed) < len(array.members):
+        print(f"look at {write_summary(folder.path)}", flush=True)
     if failed:
         raise RunError(f"{array.name}: {len(failed)} of {len(array.members)} failed ({', '.join(failed)})")
 

@@ -108,7 +108,7 @@ def _submit(folder: ArrayFolder, cluster: Cluster, members: list[str]) -> str:
     job_ids: list[str] = []
     try:
         job_ids += [_sbatch(folder.logs_of(submission), calls, _parameters(folder, cluster, submission))]
-        summary = partial(write_summary, folder)
+        summary = partial(write_summary, folder.path)
         job_ids += [_sbatch(folder.logs_of(submission), [summary], _summary_parameters(folder, cluster, job_ids[0]))]
     except BaseException:
         if job_ids:

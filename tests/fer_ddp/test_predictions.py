@@ -173,3 +173,10 @@ def test_a_file_that_an_office_program_saved_is_read(tmp_path: Path) -> None:
     path = tmp_path / "test.csv"
     path.write_bytes(SOUND.replace("\n", "\r\n").encode())
     assert read_predictions(path).keys == ("a", "b")
+
+
+def test_the_numbers_can_be_read_as_they_stand(tmp_path: Path) -> None:
+    probabilities = np.array([[0.1, 0.9]], dtype=np.float32)
+    write_predictions(tmp_path / "val.csv", ["a"], np.array([1]), probabilities, ["calm", "glad"])
+    read = read_predictions(tmp_path / "val.csv", as_float64=True).probabilities
+    assert (read.dtype, read.tolist()) == (np.float64, [[0.1, 0.9]])

@@ -1,5 +1,6 @@
 """Arrays on a real cluster of two nodes: they end as `launch local` ends, whatever the cluster does to them."""
 
+import csv
 import json
 import os
 import re
@@ -164,8 +165,10 @@ def test_an_array_ends_as_launch_local_ends_it_and_status_tells_each_stage(place
     assert {name: (each["state"], each["epoch"], each["restarts"]) for name, each in status.items()} == dict.fromkeys(
         names, ("finished", 5, 0)
     )
-    summary = (place.folder / "runs/six.launch/summary.csv").read_text().splitlines()
-    assert [line.split(",")[:2] for line in summary[1:]] == [[name, "finished"] for name in names]
+    rows = list(csv.DictReader((place.folder / "runs/six.launch/report.csv").read_text().splitlines()))
+    assert sorted((row["recipe"], row["seed"]) for row in rows) == sorted(
+        (recipe, str(seed)) for recipe in ("wide", "narrow") for seed in (0, 1, 2)
+    )
 
     shutil.move(place.folder / "runs", place.folder / "from-slurm")
     done = place.launch("local", "jobs/six.yaml", "--ranks", "1")

@@ -1,0 +1,62 @@
+"""The report of runs: one page that opens from disk, and the same as Markdown and CSV."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fer_ddp.atomic_write import write_whole
+from fer_ddp.errors import JobError, RunError
+from fer_ddp.report.costs import NetworkCost, network_cost
+from fer_ddp.report.data_folder import DataFolder, find_data
+from fer_ddp.report.gather import Gathered, gather
+from fer_ddp.report.page import page
+from fer_ddp.report.pictures import worst_mistakes
+from fer_ddp.report.text import markdown, table
+from fer_ddp.report.views import Leaking, make_views
+from shards.in_order import usable_cpus
+from shards.leakage import COMPARED_AT_ONCE, leaking_keys
+
+
+def write_report(
+    runs: Sequence[Path], out: Path, *, images: bool = False, leaking: Leaking | None = None
+) -> list[Path]:
+    """Write the report of ``runs`` to ``out`` (.html), with ``.md`` and ``.csv`` beside it; returns the three paths.
+
+    runs: run folders, ensembles' folders, or folders that hold some. images: also show the worst errors, which puts
+    images of the data set into the page. leaking: by split, the keys of the samples whose image stands in train as
+    well; every figure comes with and without them. None looks for them, where the data are here and not too many.
+
+    The same runs give the same bytes. Raises JobError for a path without runs or a wrong ``out``, RunError if no run
+    can be used or a file can't be written, DataError if the data are here and damaged.
+    """
+    if out.suffix != ".html":
+        raise JobError(f"--out {out}: must end in .html; the .md and .csv beside it get the same name")
+    gathered = gather(runs)
+    data, no_data = find_data(gathered)
+    if images and data is None:
+        raise JobError(f"--images: {no_data[0].lower()}{no_data[1:]}")
+    if leaking is None and data is not None and data.manifest.samples <= COMPARED_AT_ONCE:
+        leaking = leaking_keys(data.path, workers=usable_cpus())
+    views = make_views(gathered, leaking, data)
+    costs = _costs(gathered, data)
+    shown = (*views[0].recipes, *views[0].ensembles)
+    mistakes = worst_mistakes(data, shown[0], views[0].reporting_split) if images and data else []
+    files = {
+        out: page(gathered, views, costs=costs, data=data, no_data=no_data, leaking=leaking, mistakes=mistakes),
+        out.with_suffix(".md"): markdown(gathered, views, costs),
+        out.with_suffix(".csv"): table(gathered, views, costs),
+    }
+    for path, text in files.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, text.encode())
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written: {error.strerror}") from error
+    return list(files)
+
+
+def _costs(gathered: Gathered, data: DataFolder | None) -> dict[str, NetworkCost | None]:
+    """By recipe; None where the data, and so the images' shape, can't be reached."""
+    known: dict[str, NetworkCost | None] = {}
+    for recipe in gathered.all_recipes:
+        known[recipe.name] = network_cost(recipe.runs[0], data.manifest.image_shape) if data else None
+    return known

@@ -1,0 +1,79 @@
+"""What a recipe costs: parameters, multiplications, seconds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from fer_ddp.models import build_model
+from fer_ddp.report.runs import Run
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkCost:
+    """The size of a network."""
+
+    parameters: int
+    multiply_accumulates: int
+    """Of one image, forward: convolutions and matrix products."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimeCost:
+    """How long training took: medians over the recipe's runs."""
+
+    seconds: float
+    """Of all epochs, evaluation on val included; an epoch that was done twice counts once."""
+    images_per_second: float
+    """In training, without evaluation."""
+    devices: tuple[str, ...]
+    """What it was measured on, each once; where they differ, the figures say little."""
+
+
+def network_cost(run: Run, image_shape: tuple[int, int, int]) -> NetworkCost | None:
+    """Build the run's network and count; None for an ensemble, and for a job that this program can't build any more.
+
+    image_shape: (channels, height, width).
+    """
+    model = run.job.get("model", {})
+    channels, height, _ = image_shape
+    try:
+        # Without a seed of its own the draw of the weights would move the caller's generator.
+        with torch.random.fork_rng(devices=[]):
+            network = build_model(
+                model["name"],
+                model.get("arguments", {}),
+                in_channels=channels,
+                image_size=height,
+                num_classes=len(run.class_names),
+            )
+    except (KeyError, TypeError, ValueError):
+        return None
+    network.to("meta").eval()
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        network(torch.empty(1, *image_shape, device="meta"))
+    return NetworkCost(
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        multiply_accumulates=counter.get_total_flops() // 2,  # an addition and a multiplication each
+    )
+
+
+def time_cost(runs: Sequence[Run]) -> TimeCost | None:
+    """Of a recipe's runs; None if none of them says."""
+    seconds, speeds, devices = [], [], []
+    for run in runs:
+        epochs = {line["epoch"]: line for line in run.timing}.values()  # the later line of an epoch that has two
+        training = [line.get("train_seconds", line["seconds"]) for line in epochs]
+        if sum(training) > 0:
+            seconds.append(sum(line["seconds"] for line in epochs))
+            images = sum(line["images_per_second"] * spent for line, spent in zip(epochs, training, strict=True))
+            speeds.append(images / sum(training))
+            ranks = int(run.environment.get("world_size", 1))
+            device = str(run.environment.get("device", "an unknown device"))
+            devices.append(device if ranks == 1 else f"{ranks} x {device}")
+    if not seconds:
+        return None
+    return TimeCost(seconds=median(seconds), images_per_second=median(speeds), devices=tuple(dict.fromkeys(devices)))

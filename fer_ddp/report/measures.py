@@ -1,0 +1,128 @@
+"""What a recipe's runs amount to on a split, or on some of its samples."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ddp.calibration import Reliability, apply_temperature, brier_score, fit_temperature, reliability
+from fer_ddp.metrics import classification_metrics
+from fer_ddp.predictions import Predictions
+from fer_ddp.statistics import Interval, SeedsSummary, bootstrap_class_means, summarize_seeds
+
+RESAMPLES = 2000
+"""Of the bootstrap: its bounds are then uncertain by about 0.05 points, and 50 runs take a few seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A measure over seeds."""
+
+    values: tuple[float, ...]
+    """A seed each."""
+
+    @property
+    def mean(self) -> float:
+        """Over seeds."""
+        return float(np.mean(self.values))
+
+    @property
+    def low(self) -> float:
+        """The least of the seeds."""
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        """The greatest of the seeds."""
+        return max(self.values)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassFigures:
+    """How a class is recognized."""
+
+    name: str
+    support: int
+    """Samples with that label."""
+    precision: Spread
+    recall: Spread
+    f1: Spread
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitFigures:
+    """A recipe on a split."""
+
+    accuracy: SeedsSummary
+    macro_f1: Spread
+    macro_f1_interval: Interval
+    """The mean over the runs of each one's bootstrap interval: it is about other samples, not about other seeds."""
+    balanced_accuracy: Spread
+    loss: Spread
+    brier: Spread
+    calibration_error: Spread
+    reliability: Reliability
+    """Of all runs' answers together."""
+    confusion: NDArray[np.int64]
+    """(classes, classes), `confusion[true][predicted]`, counts over all runs."""
+    classes: tuple[ClassFigures, ...]
+
+
+def measure(answers: Sequence[Predictions], keep: NDArray[np.bool_]) -> SplitFigures:
+    """Measure a recipe's runs (a `Predictions` each) on the samples that ``keep`` (samples,) says; two at least."""
+    kept = [(each.labels[keep], each.probabilities[keep]) for each in answers]
+    class_names = answers[0].class_names
+    metrics = [classification_metrics(labels, probabilities, class_names) for labels, probabilities in kept]
+    confusions = [np.array(each["confusion"]) for each in metrics]
+    intervals = [bootstrap_class_means(each, resamples=RESAMPLES).macro_f1 for each in confusions]
+    return SplitFigures(
+        accuracy=summarize_seeds(np.stack([(each.predicted == each.labels)[keep] for each in answers])),
+        macro_f1=_spread(metrics, "macro_f1"),
+        macro_f1_interval=Interval(*np.mean(intervals, axis=0).tolist()),
+        balanced_accuracy=_spread(metrics, "balanced_accuracy"),
+        loss=_spread(metrics, "loss"),
+        brier=Spread(tuple(brier_score(*each) for each in kept)),
+        calibration_error=Spread(tuple(reliability(*each).expected_calibration_error for each in kept)),
+        reliability=reliability(
+            np.concatenate([labels for labels, _ in kept]),
+            np.concatenate([probabilities for _, probabilities in kept]),
+        ),
+        confusion=np.sum(confusions, axis=0),
+        classes=tuple(
+            ClassFigures(
+                name=name,
+                support=int(metrics[0]["per_class"][name]["support"]),
+                **{kind: _spread([each["per_class"][name] for each in metrics], kind) for kind in _OF_A_CLASS},
+            )
+            for name in class_names
+        ),
+    )
+
+
+_OF_A_CLASS = ("precision", "recall", "f1")
+
+
+def _spread(metrics: Sequence[dict[str, Any]], key: str) -> Spread:
+    return Spread(tuple(float(each[key]) for each in metrics))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tempered:
+    """A recipe's calibration on test once a temperature, fitted on val a run, has softened its answers."""
+
+    temperature: Spread
+    calibration_error: Spread
+
+
+def temper(val: Sequence[Predictions], test: Sequence[Predictions], keep: dict[str, NDArray[np.bool_]]) -> Tempered:
+    """``val``, ``test``: a `Predictions` each run; ``keep``: by split, the samples that count."""
+    temperatures = tuple(fit_temperature(run.labels[keep["val"]], run.probabilities[keep["val"]]) for run in val)
+    errors = tuple(
+        reliability(
+            run.labels[keep["test"]], apply_temperature(run.probabilities[keep["test"]], temperature)
+        ).expected_calibration_error
+        for run, temperature in zip(test, temperatures, strict=True)
+    )
+    return Tempered(temperature=Spread(temperatures), calibration_error=Spread(errors))

@@ -1,0 +1,91 @@
+"""The report as Markdown, for a pull request, and as CSV, for whatever else."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fer_ddp.report.costs import NetworkCost, TimeCost, time_cost
+from fer_ddp.report.gather import Gathered
+from fer_ddp.report.views import View
+from fer_ddp.report.words import large, p_value, percent, percent_interval, points, points_interval
+
+_TITLES = {"all": "All images", "clean": "Without the images that leak"}
+
+
+def markdown(gathered: Gathered, views: Sequence[View], costs: Mapping[str, NetworkCost | None]) -> str:
+    """The verdict, the table of recipes and the differences, for each view; and what was left out."""
+    lines = ["# Report", ""]
+    for view in views:
+        lines += [f"## {_TITLES[view.key]}", ""] if len(views) > 1 else []
+        if view.verdict:
+            lines += [f"**{view.verdict.sentence}** {' '.join(view.verdict.details)}", ""]
+        lines += _recipes(view, costs)
+        if view.pairs:
+            lines += ["", f"Differences on {view.reporting_split}, in points; p corrected by Holm:", ""]
+            lines += ["| difference | points | 95 % interval | p | certain |", "|---|---|---|---|---|"]
+            lines += [
+                f"| {pair.first} − {pair.second} | {points(pair.comparison.difference)} | "
+                f"{points_interval(pair.comparison.interval)} | {p_value(pair.corrected_p).removeprefix('p = ')} | "
+                f"{'yes' if pair.certain else 'no'} |"
+                for pair in view.pairs
+            ]
+        lines.append("")
+    counts = ", ".join(f"{split} {len(keys):,} images" for split, keys in gathered.keys.items())
+    lines += [f"Data: digest {gathered.data_digest[:12]}; {counts}.", ""]
+    if gathered.left_out:
+        lines += ["Left out:", "", *(f"- `{out.path}` {out.reason}" for out in gathered.left_out), ""]
+    return "\n".join(lines)
+
+
+def _recipes(view: View, costs: Mapping[str, NetworkCost | None]) -> list[str]:
+    splits = list(view.keep)
+    head = [f"{split} accuracy (95 % interval)" for split in splits]
+    lines = [
+        "| " + " | ".join(["recipe", "seeds", *head, f"{view.reporting_split} macro-F1", "parameters", "MACs"]) + " |",
+        "|" + "---|" * (5 + len(splits)),
+    ]
+    for recipe in (*view.recipes, *view.ensembles):
+        figures, cost = view.figures[recipe.name], costs[recipe.name]
+        cells = [
+            f"{percent(figures[split].accuracy.mean)} ({percent_interval(figures[split].accuracy.interval)})"
+            for split in splits
+        ]
+        size = [large(cost.parameters), large(cost.multiply_accumulates)] if cost else ["–", "–"]
+        seeds = f"{len(recipe.runs[0].members['members'])} members" if recipe.is_ensemble else str(len(recipe.runs))
+        f1 = percent(figures[view.reporting_split].macro_f1.mean)
+        lines.append("| " + " | ".join([recipe.name, seeds, *cells, f1, *size]) + " |")
+    return lines
+
+
+def table(gathered: Gathered, views: Sequence[View], costs: Mapping[str, NetworkCost | None]) -> str:
+    """CSV: a row a run, unused ones at the end with the reason; figures in full precision."""
+    everything, *clean = views
+    head = ["recipe", "run", "seed"]
+    head += [f"{split}_{name}" for split in gathered.splits for name in ("accuracy", "macro_f1", "calibration_error")]
+    head += [f"{split}_accuracy_without_leaks" for _ in clean for split in gathered.splits]
+    head += ["parameters", "multiply_accumulates", "seconds", "images_per_second", "left_out"]
+    text = io.StringIO(newline="")
+    rows = csv.DictWriter(text, head, lineterminator="\n")
+    rows.writeheader()
+    for recipe in gathered.all_recipes:
+        for place, run in enumerate(recipe.runs):
+            row: dict[str, Any] = {"recipe": recipe.name, "run": run.path, "seed": run.seed}
+            for split, figures in everything.figures[recipe.name].items():
+                row[f"{split}_accuracy"] = figures.accuracy.accuracies[place]
+                row[f"{split}_macro_f1"] = figures.macro_f1.values[place]
+                row[f"{split}_calibration_error"] = figures.calibration_error.values[place]
+            for view in clean:
+                for split, figures in view.figures[recipe.name].items():
+                    row[f"{split}_accuracy_without_leaks"] = figures.accuracy.accuracies[place]
+            rows.writerow(row | _cost_columns(costs[recipe.name], time_cost([run])))
+    for out in gathered.left_out:
+        rows.writerow({"run": out.path, "left_out": out.reason})
+    return text.getvalue()
+
+
+def _cost_columns(network: NetworkCost | None, time: TimeCost | None) -> dict[str, Any]:
+    return (asdict(network) if network else {}) | (
+        {"seconds": time.seconds, "images_per_second": time.images_per_second} if time else {}
+    )

@@ -1,0 +1,102 @@
+"""All figures of a report, on all samples and, where it is known which leak, on the others."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ddp.report.compare import Pair, Verdict, compare, judge, rank
+from fer_ddp.report.data_folder import DataFolder, read_votes
+from fer_ddp.report.gather import Gathered, Recipe
+from fer_ddp.report.label_noise import LabelNoise, label_noise
+from fer_ddp.report.measures import SplitFigures, Tempered, measure, temper
+from shards.labels import FER2013_CLASSES
+
+Leaking = Mapping[str, Collection[str]]
+"""By split (``val``, ``test``): the keys of the samples whose image stands in train as well."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """The figures on some of the samples."""
+
+    key: Literal["all", "clean"]
+    keep: dict[str, NDArray[np.bool_]]
+    """By split, (samples,): which count."""
+    recipes: tuple[Recipe, ...]
+    """By val accuracy, the best first."""
+    ensembles: tuple[Recipe, ...]
+    figures: dict[str, dict[str, SplitFigures]]
+    """By the recipe's or ensemble's name, then by split."""
+    tempered: dict[str, Tempered]
+    """By name; empty without val or without test."""
+    pairs: tuple[Pair, ...]
+    verdict: Verdict | None
+    """None where there are ensembles alone."""
+    noise: dict[str, LabelNoise]
+    """By split; empty where there are no FER+ votes."""
+
+    @property
+    def reporting_split(self) -> str:
+        """``test`` if there is one, else ``val``."""
+        return "test" if "test" in self.keep else "val"
+
+
+def make_views(gathered: Gathered, leaking: Leaking | None, data: DataFolder | None) -> tuple[View, ...]:
+    """One view of all samples, and where ``leaking`` is given and leaves enough samples, one without those.
+
+    Raises DataError if the votes in ``data`` can't be read.
+    """
+    everything = {split: np.ones(len(keys), bool) for split, keys in gathered.keys.items()}
+    votes = {}
+    if data is not None and data.manifest.votes is not None and set(gathered.class_names) <= set(FER2013_CLASSES):
+        votes = {split: read_votes(data, split, keys) for split, keys in gathered.keys.items()}
+    views = [_view("all", gathered, everything, votes)]
+    if leaking is not None:
+        clean = {split: ~leaks for split, leaks in leaking_samples(gathered, leaking).items()}
+        if all(keep.sum() > 1 for keep in clean.values()):
+            views.append(_view("clean", gathered, clean, votes))
+    return tuple(views)
+
+
+def leaking_samples(gathered: Gathered, leaking: Leaking) -> dict[str, NDArray[np.bool_]]:
+    """By split, (samples,): whether the sample leaks."""
+    samples = {}
+    for split, keys in gathered.keys.items():
+        known = frozenset(leaking.get(split, ()))
+        samples[split] = np.array([key in known for key in keys], dtype=np.bool_)
+    return samples
+
+
+def _view(
+    key: Literal["all", "clean"],
+    gathered: Gathered,
+    keep: dict[str, NDArray[np.bool_]],
+    votes: Mapping[str, NDArray[np.int64]],
+) -> View:
+    ranked = rank(gathered.recipes, keep)
+    shown = (*ranked, *gathered.ensembles)
+    pairs = compare(ranked, "test" if "test" in keep else "val", keep["test" if "test" in keep else "val"])
+    noises = {
+        split: label_noise(votes[split], gathered.labels[split], gathered.class_names, shown, split, keep[split])
+        for split in votes
+    }
+    return View(
+        key=key,
+        keep=keep,
+        recipes=tuple(ranked),
+        ensembles=gathered.ensembles,
+        figures={
+            recipe.name: {split: measure(recipe.predictions[split], keep[split]) for split in keep} for recipe in shown
+        },
+        tempered={
+            recipe.name: temper(recipe.predictions["val"], recipe.predictions["test"], keep)
+            for recipe in shown
+            if set(keep) == {"val", "test"}
+        },
+        pairs=tuple(pairs),
+        verdict=judge(ranked, pairs, keep) if ranked else None,
+        noise={split: noise for split, noise in noises.items() if noise is not None},
+    )

@@ -1,0 +1,167 @@
+"""The sentence at the top: which recipe, by how much, how certain; and that test has no say in which."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_runs import answers, labels_of, right, write_run
+from numpy.typing import NDArray
+
+from fer_ddp.report.gather import gather
+from fer_ddp.report.views import View, make_views
+from fer_ddp.statistics import compare_recipes, holm
+
+LABELS = labels_of()
+Correct = NDArray[np.bool_]
+
+
+def view_of(folder: Path, recipes: Mapping[str, list[dict[str, Correct]]]) -> View:
+    """The report's figures of ``recipes``: for each a run a seed, as {split: whether it is right}."""
+    for name, runs in recipes.items():
+        for seed, splits in enumerate(runs):
+            made = {split: (LABELS, answers(LABELS, correct)) for split, correct in splits.items()}
+            write_run(folder / f"{name}-{seed}", made, name=name, seed=seed)
+    (view,) = make_views(gather([folder]), None, None)
+    return view
+
+
+def val(*correct: Correct) -> list[dict[str, Correct]]:
+    return [{"val": each} for each in correct]
+
+
+def sentence(view: View) -> str:
+    assert view.verdict is not None
+    return view.verdict.sentence
+
+
+def details(view: View) -> tuple[str, ...]:
+    assert view.verdict is not None
+    return view.verdict.details
+
+
+ONE_SEED = "Each recipe has one seed, so this is about these runs: another seed may turn it around."
+NO_TEST = "There is no test split here: val both chose and reports, which flatters the figures a little."
+
+
+def test_a_difference_that_is_certain(tmp_path: Path) -> None:
+    better, plain = (val(*(right(count, shift=seed) for seed in range(3))) for count in (160, 100))
+    view = view_of(tmp_path, {"plain": plain, "better": better})
+    assert sentence(view) == (
+        "better is best: it gets 80.0 % of the val images right, 30.0 points more than plain, the next. "
+        "That is certain."
+    )
+    assert details(view) == (
+        "The difference to plain is +30.0 points: 95 % interval +23.7 to +36.3, p < 0.001.",
+        NO_TEST,
+    )
+    assert view.verdict is not None
+    assert (view.verdict.chosen, view.verdict.certain) == ("better", True)
+
+
+def test_a_difference_that_chance_may_have_made(tmp_path: Path) -> None:
+    view = view_of(tmp_path, {"plain": val(right(120)), "other": val(right(122, shift=40))})
+    assert sentence(view) == (
+        "other comes first: it gets 61.0 % of the val images right, 1.0 points more than plain, the next. "
+        "That is not certain."
+    )
+    assert details(view) == (
+        "The difference to plain is +1.0 points: 95 % interval −7.9 to +9.9, p = 0.91.",
+        ONE_SEED,
+        NO_TEST,
+    )
+
+
+def test_a_tie_is_not_certain(tmp_path: Path) -> None:
+    view = view_of(tmp_path, {"a": val(right(120), right(122)), "b": val(right(120), right(122))})
+    assert sentence(view) == (
+        "a comes first: it gets 60.5 % of the val images right, as many as b, the next. That is not certain."
+    )
+    assert view.verdict is not None
+    assert view.verdict.certain is False
+
+
+def test_single_runs_are_certain_for_themselves_alone(tmp_path: Path) -> None:
+    view = view_of(tmp_path, {"a": val(right(160)), "b": val(right(100))})
+    assert sentence(view).endswith(" That is certain for these runs, one seed each.")
+    assert details(view)[1:] == (ONE_SEED, NO_TEST)
+
+
+def test_small_differences_are_not_rounded_to_none(tmp_path: Path) -> None:
+    labels = labels_of(3000)
+    for name, count in (("a", 1501), ("b", 1500)):
+        write_run(tmp_path / name, {"val": (labels, answers(labels, right(count, 3000)))}, name=name)
+    (view,) = make_views(gather([tmp_path]), None, None)
+    assert sentence(view).startswith("a comes first: it gets 50.0 % of the val images right, 0.03 points more than b,")
+
+
+def test_a_lead_over_some_alone_is_said_to_be_that(tmp_path: Path) -> None:
+    recipes = {"a": val(right(150)), "b": val(right(148)), "c": val(right(146, shift=40)), "d": val(right(60))}
+    view = view_of(tmp_path, recipes)
+    assert sentence(view).endswith("1.0 points more than b, the next. That is not certain.")
+    assert details(view)[1:3] == ("It is certainly ahead of d.", "Nor can it be told apart from c.")
+
+
+def test_one_recipe_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
+    view = view_of(tmp_path, {"a": val(right(120))})
+    assert sentence(view) == "a gets 60.0 % of the val images right (95 % interval 53.1 to 66.5 %)."
+    assert details(view) == ("There is no other recipe to compare it with.",)
+    assert view.pairs == ()
+
+
+def test_without_val_nothing_is_chosen(tmp_path: Path) -> None:
+    view = view_of(tmp_path, {"a": [{"test": right(100)}], "b": [{"test": right(160)}]})
+    assert sentence(view) == "No recipe is chosen: there is no val split, and choosing by test would flatter."
+    assert [recipe.name for recipe in view.recipes] == ["a", "b"]
+
+
+def test_val_chooses_and_test_reports(tmp_path: Path) -> None:
+    first = {"val": right(150), "test": right(120)}
+    second = {"val": right(140), "test": right(121, shift=60)}
+    view = view_of(tmp_path, {"second": [second], "first": [first]})
+    assert sentence(view) == (
+        "first, first on val, gets 60.0 % of the test images right, 0.5 points fewer than second, the next. "
+        "That is not certain."
+    )
+
+
+def test_the_choice_stays_with_val_where_test_would_choose_another(tmp_path: Path) -> None:
+    first = {"val": right(150), "test": right(100)}
+    second = {"val": right(140), "test": right(160)}
+    view = view_of(tmp_path, {"second": [second], "first": [first]})
+    assert sentence(view).endswith("30.0 points fewer than second, the next. On test second is certainly ahead of it.")
+    assert details(view)[1] == (
+        "On test second did better; the choice stays with val, since choosing by test would flatter."
+    )
+    assert view.verdict is not None
+    assert (view.verdict.chosen, view.verdict.certain) == ("first", False)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_what_test_says_does_not_matter_for_the_choice(tmp_path: Path, swapped: bool) -> None:
+    on_test = [right(199), right(1)][:: -1 if swapped else 1]
+    made = {
+        name: [{"val": right(count, shift=seed), "test": test} for seed in range(2)]
+        for name, count, test in zip(("a", "b", "c"), (110, 130, 120), (*on_test, right(100)), strict=True)
+    }
+    view = view_of(tmp_path, made)
+    assert [recipe.name for recipe in view.recipes] == ["b", "c", "a"]
+    assert view.verdict is not None
+    assert view.verdict.chosen == "b"
+
+
+def test_all_pairs_are_corrected_together(tmp_path: Path) -> None:
+    correct = {"a": right(130), "b": right(118, shift=7), "c": right(116, shift=30)}
+    view = view_of(tmp_path, {name: val(each) for name, each in correct.items()})
+    plain = [
+        compare_recipes(correct[first][None], correct[second][None]).p_value
+        for first, second in (("a", "b"), ("a", "c"), ("b", "c"))
+    ]
+    assert [(pair.first, pair.second) for pair in view.pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert tuple(pair.corrected_p for pair in view.pairs) == holm(plain)
+
+
+def test_few_seeds_are_named(tmp_path: Path) -> None:
+    seeds = val(*(right(150, shift=seed) for seed in range(3)))
+    view = view_of(tmp_path, {"a": seeds, "b": val(right(100)), "c": val(right(90), right(91))})
+    assert "b has 1 seed and c has 2 seeds: too few to tell how far seeds differ." in details(view)
