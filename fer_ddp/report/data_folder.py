@@ -60,6 +60,6 @@ def read_votes(data: DataFolder, split: str, keys: Sequence[str]) -> NDArray[np.
                 except (ValueError, KeyError, TypeError):
                     raise DataError(
                         f"{data.path / shard.name}: {member.name} holds no votes; they are a count for each of "
-                        f"{', '.join(CATEGORIES)}."
+                        f"{', '.join(CATEGORIES)}"
                     ) from None
     return np.array([by_key.get(key, [0] * len(CATEGORIES)) for key in keys], dtype=np.int64)
