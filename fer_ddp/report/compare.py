@@ -12,6 +12,7 @@ from fer_ddp.statistics import Comparison, compare_recipes, holm, summarize_seed
 
 LEVEL = 0.05
 """A difference is called certain where its p-value, corrected, is below this."""
+_MOST_NAMES = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +130,7 @@ def _certainty(of_best: Sequence[Pair], ranked: Sequence[Recipe]) -> str:
     if following.second in doubtful:
         return "That is not certain."
     if doubtful:
-        return f"That is certain, but its lead over {listed(doubtful)} is not."
+        return f"That is certain, but its lead over {_named(doubtful)} is not."
     return "That is certain for these runs, one seed each." if _one_seed_each(ranked) else "That is certain."
 
 
@@ -142,10 +143,10 @@ def _details(of_best: Sequence[Pair], ranked: Sequence[Recipe], split: str, comp
     ]
     ahead = [pair.second for pair in others if pair.ahead]
     if ahead and len(ahead) < len(of_best) - following.ahead:
-        details.append(f"It is certainly ahead of {listed(ahead)}.")
+        details.append(f"It is certainly ahead of {_named(ahead)}.")
     open_ones = [pair.second for pair in others if not pair.certain]
     if open_ones and not following.ahead:
-        details.append(f"Nor can it be told apart from {listed(open_ones)}.")
+        details.append(f"Nor can it be told apart from {_named(open_ones)}.")
     worse = [pair.second for pair in of_best if pair.certain and not pair.ahead]
     if worse:
         details.append(
@@ -160,6 +161,11 @@ def _details(of_best: Sequence[Pair], ranked: Sequence[Recipe], split: str, comp
     if split == "val":
         details.append("There is no test split here: val both chose and reports, which flatters the figures a little.")
     return details
+
+
+def _named(names: Sequence[str]) -> str:
+    """The names, or how many where nobody would read them all."""
+    return listed(names) if len(names) <= _MOST_NAMES else f"{len(names)} other recipes"
 
 
 def _one_seed_each(recipes: Sequence[Recipe]) -> bool:

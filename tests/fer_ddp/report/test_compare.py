@@ -102,6 +102,11 @@ def test_a_lead_over_some_alone_is_said_to_be_that(tmp_path: Path) -> None:
     assert details(view)[1:3] == ("It is certainly ahead of d.", "Nor can it be told apart from c.")
 
 
+def test_many_names_are_counted(tmp_path: Path) -> None:
+    recipes = {"a": val(right(150)), "b": val(right(149))} | {name: val(right(60)) for name in "cdefg"}
+    assert details(view_of(tmp_path, recipes))[1] == "It is certainly ahead of 5 other recipes."
+
+
 def test_one_recipe_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
     view = view_of(tmp_path, {"a": val(right(120))})
     assert sentence(view) == "a gets 60.0 % of the val images right (95 % interval 53.1 to 66.5 %)."
