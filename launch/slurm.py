@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,13 @@ from launch.cluster import Cluster, cluster_from_dict, load_cluster
 from launch.frozen_code import environment, freeze_code
 from launch.job_array import check_members, load_array
 from launch.slurm_task import run_member
-from launch.status import members_status
+from launch.status import MemberStatus, members_status
 from launch.summary import write_summary
 from shards.scan import manifest_of
+
+
+ENDING_SECONDS = 90
+"""SLURM kills what does not end by itself 30 seconds after it was told, unless the site says otherwise."""
 
 
 def submit_array(path: Path, overrides: list[str], cluster_path: Path) -> str:
@@ -55,12 +60,23 @@ def resume_array(folder: ArrayFolder, *, new_code: bool) -> str:
         raise JobError(f"{folder.name}: ran on this machine; `python -m launch local` goes on with it")
     slurm_commands.require("sbatch")
     cluster = cluster_from_dict(folder.cluster, f"{folder.path / 'array.json'}: cluster")
-    missing = [each.name for each in members_status(folder) if each.can_be_resumed]
+    members = _once_none_is_ending(folder)
+    missing = [each.name for each in members if each.can_be_resumed]
     if not missing:
         return f"{folder.name}: nothing to resume; every member is finished or in the queue"
     if new_code:
         freeze_code(folder.code)
     return _submit(folder, cluster, missing)
+
+
+def _once_none_is_ending(folder: ArrayFolder) -> list[MemberStatus]:
+    """The status once what was cancelled a moment ago has left its nodes, but after `ENDING_SECONDS` in any case."""
+    given_up = time.monotonic() + ENDING_SECONDS
+    while True:
+        members = members_status(folder)
+        if time.monotonic() > given_up or all(each.state != "ending" for each in members):
+            return members
+        time.sleep(1)
 
 
 def cancel_array(folder: ArrayFolder) -> str:

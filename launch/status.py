@@ -20,7 +20,8 @@ class MemberStatus:
 
     name: str
     state: str
-    """waiting, running, finished, interrupted, failed, lost (it ran, and nothing has it any more) or not started."""
+    """waiting, running, ending (SLURM takes it off its nodes), finished, interrupted, failed, lost (it ran, and nothing
+    has it any more) or not started."""
     epoch: int
     """Epochs done."""
     epochs: int
@@ -145,7 +146,7 @@ def _state(status: dict[str, Any], entry: QueueEntry | None, *, submitted: bool)
     if entry is not None:
         if entry.state == "PENDING":
             return "waiting", entry.reason
-        return "running", None if entry.state == "RUNNING" else entry.state.lower()
+        return ("ending", None) if entry.state == "COMPLETING" else ("running", None)
     if state is None:
         return "not started", None
     here = status["host"] == socket.gethostname()
