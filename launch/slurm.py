@@ -5,7 +5,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,6 @@ from launch.slurm_task import run_member
 from launch.status import MemberStatus, members_status
 from launch.summary import write_summary
 from shards.scan import manifest_of
-
 
 ENDING_SECONDS = 90
 """SLURM kills what does not end by itself 30 seconds after it was told, unless the site says otherwise."""
@@ -142,10 +143,11 @@ def _sbatch(logs: Path, calls: Sequence[Callable[[], Any]], parameters: dict[str
     executor = submitit.SlurmExecutor(logs.resolve())
     executor.update_parameters(**parameters)
     try:
-        with executor.batch():
+        with redirect_stderr(StringIO()), executor.batch():  # submitit says there what the error says again
             jobs = [executor.submit(call) for call in calls]
     except submitit.core.utils.FailedJobError as error:
-        raise RunError(f"sbatch refused: {' '.join(str(error).split())}") from None
+        why = [line.removeprefix("sbatch: error: ") for line in str(error).splitlines() if line.strip()]
+        raise RunError(f"sbatch refused: {'; '.join(why)}") from None
     return str(jobs[0].job_id).partition("_")[0]
 
 

@@ -259,6 +259,7 @@ def test_a_killed_trainer_is_started_again(place: Place, undisturbed: Callable[.
     for pid in place.pids("wide-seed0"):
         os.kill(pid, signal.SIGKILL)
     place.finished("wide-seed0")
+    place.idle()
     ends = [line for line in place.attempts("wide-seed0", "wide-seed0") if "ended" in line]
     assert [end["exit_status"] for end in ends] == [1, 0]
     same_files(place.folder / "runs/wide-seed0", undisturbed())
