@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup run test test-long lint format clean
+.PHONY: help setup run test test-long bench lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -27,6 +27,10 @@ test: setup ## run the tests
 
 test-long: setup ## run the tests that kill long runs many times (about an hour)
 	$(BIN)/python -m pytest -q --long -m long
+
+bench: setup ## time every stage against what a user would pick instead (about half an hour)
+	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --group bench
+	$(BIN)/python -m bench
 
 lint: setup ## check style and types, change nothing
 	$(BIN)/ruff check .
