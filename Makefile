@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup run test test-slurm test-long lint format clean
+.PHONY: help setup run test test-slurm test-long bench lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -30,6 +30,10 @@ test-slurm: setup ## run the tests on a private SLURM cluster (installs Debian p
 
 test-long: setup ## run the tests that kill long runs many times (about an hour)
 	$(BIN)/python -m pytest -q --long -m long
+
+bench: setup ## time every stage against what a user would pick instead (about half an hour)
+	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --group bench
+	$(BIN)/python -m bench
 
 lint: setup ## check style and types, change nothing
 	$(BIN)/ruff check .

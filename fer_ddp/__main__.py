@@ -1,4 +1,4 @@
-"""``python -m fer_ddp``: train a job, evaluate a run, compare runs, let them answer together, send them to W&B."""
+"""``python -m fer_ddp``: train, evaluate and compare, and what goes with it."""
 
 import argparse
 import sys
@@ -71,6 +71,23 @@ def _parser() -> argparse.ArgumentParser:
     sync.set_defaults(function=_sync)
     keys = commands.add_parser("keys", help="list the keys that a job may have, what they are unless given and mean")
     keys.set_defaults(function=_keys)
+    plan = commands.add_parser(
+        "plan",
+        help="predict how a job scales to more GPUs",
+        description="Measures a job's training step on this device, and predicts from it, the messages between the "
+        "ranks and the link's rates how long a step of several ranks takes, and what limits it. Trains nothing.",
+    )
+    plan.add_argument("job", type=Path, metavar="JOB.yaml", help="a recipe, such as jobs/model4.yaml")
+    plan.add_argument("overrides", nargs="*", metavar="key.sub=value", help="last words, such as global_batch_size=256")
+    plan.add_argument("--gpus", default="1,2,4,8", metavar="N,N", help="numbers of ranks, one a GPU (1,2,4,8)")
+    plan.add_argument(
+        "--link",
+        choices=["nvlink", "infiniband", "ethernet", "loopback"],
+        help="what joins the ranks; loopback is measured between two ranks of this CPU (default: nvlink on a GPU, "
+        "loopback on a CPU)",
+    )
+    plan.add_argument("--check", action="store_true", help="train a few steps on 1 and 2 ranks of this machine too")
+    plan.set_defaults(function=_plan)
     return parser
 
 
@@ -133,6 +150,22 @@ def _ensemble(options: argparse.Namespace) -> None:
     from fer_ddp.ensemble_folder import write_ensemble
 
     print(write_ensemble(options.runs, options.out, weighting=options.weights, temperature=options.temperature).text())
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from fer_ddp import distributed
+    from fer_ddp.config import load_job
+    from fer_ddp.errors import JobError
+    from fer_ddp.plan import plan
+
+    words = options.gpus.split(",")
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise JobError(f"--gpus {options.gpus}: must be whole numbers above 0, such as 1,2,4,8")
+    if distributed.launched():
+        raise JobError("plan: starts its own ranks; start it without torchrun")
+    job = load_job(options.job, options.overrides)
+    with distributed.world() as device:
+        print(plan(job, [int(word) for word in words], options.link, options.check, device))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,183 @@
+"""Model 4's training step: ours against the notebook way, plain eager PyTorch, and torch's own random numbers."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+import fer_ddp.augment
+from bench.augment import per_sample_transforms
+from bench.data import Data, cpus, recipe
+from bench.sizes import Sizes
+from bench.table import Result, compare
+from bench.timing import in_turns, seconds_of
+from fer_ddp.config import Job
+from fer_ddp.data import FERDataset, normalization
+from fer_ddp.dropout import PlaceDropout
+from fer_ddp.models import build_model
+from fer_ddp.plan import assemble, decided
+from fer_ddp.precision import autocast, to_memory_format
+
+Train = Callable[[int], None]
+"""Trains so many steps."""
+
+
+def step_results(data: Data, sizes: Sizes, device: torch.device) -> list[Result]:
+    dataset = FERDataset(data.folder, "train")
+    job = decided(recipe(data, sizes), dataset.manifest, device)
+    trainers = [ours(job, dataset, device), notebook(job, dataset, device), eager(job, dataset, device)]
+    trainers.append(ours_with_torch_randomness(job, dataset, device))
+
+    def timed(train: Train) -> Callable[[], float]:
+        return lambda: seconds_of(lambda: train(sizes.steps))
+
+    our_seconds, *peers = in_turns([timed(train) for train in trainers], sizes.repeats)
+    images = sizes.steps * job.global_batch_size
+    chosen = f"{job.precision}, {job.memory_format}, batches of {job.global_batch_size}"
+    timed_steps = f"an epoch at the rate of {sizes.steps} steps ({images} images), ours in {chosen}"
+    on_gpu = device.type == "cuda"
+    way = "Dataset + Pillow + DataLoader ({} workers) + torchvision v2 a sample, {}"
+    way = way.format(notebook_workers(device), "bf16 autocast" if on_gpu else "float32")
+    same = f"the same precision and layout ({chosen})"
+    return [
+        compare("epoch of model4", way, images, our_seconds, peers[0], 10 if on_gpu else 2.2, timed_steps),
+        compare("epoch of model4, in memory", "eager PyTorch, no augmentation", images, our_seconds, peers[1], 1, same),
+        compare("step of model4", "the same with torch's random numbers", images, our_seconds, peers[2], 1, same),
+    ]
+
+
+def ours(job: Job, dataset: FERDataset, device: torch.device) -> Train:
+    batches, train_step = assemble(job, dataset, 1, device)
+
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            train_step(batches[train_step.state.step])
+
+    return train
+
+
+def ours_with_torch_randomness(job: Job, dataset: FERDataset, device: torch.device) -> Train:
+    """The same step, with dropout masks by nn.Dropout, and the transforms' parameters by torch.rand."""
+    batches, train_step = assemble(job, dataset, 1, device)
+    network = train_step.state.network
+    for path, module in list(network.named_modules()):
+        if isinstance(module, PlaceDropout):
+            parent, _, name = path.rpartition(".")
+            setattr(network.get_submodule(parent), name, nn.Dropout(module.p))
+
+    def train(steps: int) -> None:
+        with mock.patch.object(fer_ddp.augment, "_Draw", _TorchDraw):
+            for _ in range(steps):
+                train_step(batches[train_step.state.step])
+
+    return train
+
+
+class _TorchDraw(fer_ddp.augment._Draw):
+    def unit(self, purpose: str) -> Tensor:
+        return torch.rand(len(self.places), dtype=self.dtype, device=self.places.device)
+
+
+class _NotebookDataset(Dataset[tuple[Any, int]]):
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray, transform: Callable[[Any], Tensor]) -> None:
+        self.pixels, self.labels, self.transform = pixels, labels, transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.transform(Image.fromarray(self.pixels[index])), int(self.labels[index])
+
+
+def notebook_workers(device: torch.device) -> int:
+    return min(16, cpus()) if device.type == "cuda" else 2
+
+
+def notebook(job: Job, dataset: FERDataset, device: torch.device) -> Train:
+    """As a notebook trains it: a Dataset of Pillow images, transforms a sample, float32 on a CPU, autocast on a GPU."""
+    pixels, labels = dataset.images[:, 0].numpy().copy(), dataset.labels.numpy()
+    loader = DataLoader(
+        _NotebookDataset(pixels, labels, per_sample_transforms(job)),
+        batch_size=job.global_batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=notebook_workers(device),
+        pin_memory=device.type == "cuda",
+        persistent_workers=True,
+    )
+    network = plain_network(job, dataset).to(device)
+    criterion = nn.CrossEntropyLoss(label_smoothing=job.loss.label_smoothing)
+    optimizer, schedule = plain_optimizer(network, job, len(loader))
+    batches = _endless(loader)
+
+    def train(steps: int) -> None:
+        running_loss, correct = 0.0, 0
+        for _ in range(steps):
+            images, targets = next(batches)
+            images, targets = images.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+            optimizer.zero_grad()
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                logits = network(images)
+                loss = criterion(logits, targets)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            running_loss += loss.item()
+            correct += (logits.argmax(1) == targets).sum().item()
+
+    return train
+
+
+def eager(job: Job, dataset: FERDataset, device: torch.device) -> Train:
+    """Plain PyTorch on tensors that are ready: normalized, on the device, not augmented; our precision and layout."""
+    mean, std = normalization(job.data, dataset.manifest, device, torch.float32)
+    inputs = to_memory_format((dataset.images.to(device).float() / 255 - mean) / std, job.memory_format)
+    labels = dataset.labels.to(device)
+    layout = torch.channels_last if job.memory_format == "channels_last" else torch.contiguous_format
+    network = plain_network(job, dataset).to(device).to(memory_format=layout)
+    criterion = nn.CrossEntropyLoss(label_smoothing=job.loss.label_smoothing)
+    optimizer, schedule = plain_optimizer(network, job, len(dataset) // job.global_batch_size)
+    order = _endless_indices(len(dataset), job.global_batch_size, device)
+
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            index = next(order)
+            optimizer.zero_grad()
+            with autocast(device, job.precision):
+                loss = criterion(network(inputs[index]), labels[index])
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+
+    return train
+
+
+def plain_network(job: Job, dataset: FERDataset) -> nn.Module:
+    """The job's network with torch's own dropout, initialized by torch."""
+    channels, side, _ = dataset.manifest.image_shape
+    classes = len(dataset.class_names)
+    return build_model(
+        job.model.name, job.model.arguments, in_channels=channels, image_size=side, num_classes=classes
+    ).train()
+
+
+def plain_optimizer(network: nn.Module, job: Job, epoch_steps: int) -> tuple[torch.optim.Optimizer, Any]:
+    optimizer = torch.optim.AdamW(network.parameters(), job.optimizer.lr, weight_decay=job.optimizer.weight_decay)
+    total = job.epochs * epoch_steps
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, job.optimizer.lr, total_steps=total)
+
+
+def _endless(loader: "DataLoader[Any]") -> Iterator[Any]:
+    while True:
+        yield from loader
+
+
+def _endless_indices(count: int, size: int, device: torch.device) -> Iterator[Tensor]:
+    while True:
+        order = torch.randperm(count, device=device)
+        yield from order[: count // size * size].split(size)

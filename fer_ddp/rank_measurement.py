@@ -1,0 +1,60 @@
+"""What one rank of a measurement does; `fer_ddp.rank_processes` starts it on each, rank zero prints a JSON object.
+
+``link NUMBERS LARGE``: the seconds of an all-gather and an all-reduce of NUMBERS float64, as the batch norms make them,
+and of an all-reduce of LARGE float32, as the gradients make it. ``step JOB.yaml``: the seconds of a training step.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from fer_ddp import distributed
+from fer_ddp.config import load_job
+from fer_ddp.data import FERDataset
+from fer_ddp.plan import assemble, step_seconds
+
+
+def measure_link(numbers: int, large: int) -> dict[str, float]:
+    """Medians, in seconds, of the collectives that a training step makes."""
+    small, gradients = torch.zeros(numbers, dtype=torch.float64), torch.zeros(large)
+    return {
+        "gather": _median(lambda: distributed.all_gather(small), 200),
+        "reduce": _median(lambda: distributed.all_reduce_sum(small), 200),
+        "large": _median(lambda: distributed.all_reduce_sum(gradients), 10),
+    }
+
+
+def _median(function: Callable[[], object], repeats: int) -> float:
+    seconds = []
+    for _ in range(5 + repeats):
+        started = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[5:])
+
+
+def measure_step(job_file: Path, device: torch.device) -> dict[str, float]:
+    """The median of a few steps on all the ranks together, in seconds."""
+    job = load_job(job_file, [])
+    dataset = FERDataset(job.data.path, "train")
+    return {"step": step_seconds(*assemble(job, dataset, distributed.world_size(), device), device)}
+
+
+def main(arguments: list[str]) -> None:
+    """One measurement, on this rank."""
+    with distributed.world() as device:
+        if arguments[0] == "link":
+            found = measure_link(int(arguments[1]), int(arguments[2]))
+        else:
+            found = measure_step(Path(arguments[1]), device)
+    if distributed.is_main():
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,60 @@
+"""Starts a few ranks on this machine for a measurement that only ranks together can make, and waits for its result."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+from fer_ddp.errors import RunError
+
+
+def run_ranks(ranks: int, arguments: list[str], threads: int) -> dict[str, Any]:
+    """Run ``python -m fer_ddp.rank_measurement ARGUMENTS`` on ``ranks`` ranks of ``threads`` threads each.
+
+    Returns the JSON object that rank zero prints. Raises RunError with a rank's last words if one fails.
+    """
+    common = {
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
+        "OMP_NUM_THREADS": str(threads),
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "fer_ddp.rank_measurement", *arguments],
+            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(ranks)
+    ]
+    try:
+        while any(process.poll() is None for process in processes):
+            _raise_if_one_failed(processes)
+            time.sleep(0.02)
+        _raise_if_one_failed(processes)
+        result: dict[str, Any] = json.loads(processes[0].communicate()[0])
+        return result
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def _raise_if_one_failed(processes: list["subprocess.Popen[str]"]) -> None:
+    for rank, process in enumerate(processes):
+        if process.poll():
+            said = process.communicate()[1].strip().splitlines()
+            raise RunError(f"rank {rank} of the measurement failed: {said[-1] if said else f'status {process.poll()}'}")
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
