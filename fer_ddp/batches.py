@@ -1,6 +1,5 @@
 """The batch of any step, augmented: a function of the job, the data and the step, not of what came before."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -89,8 +88,7 @@ def _streamed(
         try:
             numbers, pixels = steps[step]
         except DataError as error:
-            if not distributed.is_main():  # to the others this rank is just gone, so it says why itself
-                print(f"error: rank {distributed.rank()}: {error}", file=sys.stderr, flush=True)
+            distributed.say_alone(f"rank {distributed.rank()}: {error}")
             raise
         return pixels.to(device, non_blocking=True), labels[numbers].to(device, non_blocking=True)
 

@@ -90,6 +90,12 @@ def _device() -> torch.device:
     return device
 
 
+def say_alone(sentence: str) -> None:
+    """Print why this rank ends: rank zero, which speaks for all else, only sees that it is gone."""
+    if not is_main():
+        print(f"error: {sentence}", file=sys.stderr, flush=True)
+
+
 def all_reduce_sum(tensor: Tensor) -> Tensor:
     """Add ``tensor`` over all ranks, in place."""
     if world_size() > 1:

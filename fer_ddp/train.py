@@ -119,12 +119,14 @@ def train(job: Job, device: torch.device) -> None:
 
 def _in_words(error: RuntimeError, job: Job) -> RunError | None:
     """What torch's error means to a user; None for a mistake of ours."""
-    if isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error):
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         size = job.micro_batch_size or job.global_batch_size // distributed.world_size()
-        return RunError(
+        sentence = (
             f"rank {distributed.rank()} is out of memory with {size} images at once; "
             f"set micro_batch_size={max(size // 2, 1)}"
         )
+        distributed.say_alone(sentence)
+        return RunError(sentence)
     if distributed.lost_a_rank(error):
         return RunError("another rank ended; what it said, or the system's log, tells why. The same command goes on")
     return None

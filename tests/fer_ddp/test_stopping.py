@@ -126,3 +126,11 @@ def test_a_shard_that_is_damaged_on_one_rank_ends_them_all_with_its_name(
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith(f"error: rank 1: {shard}: its sha256 is not the manifest's")
     assert (ended.returncode, state_of(tmp_path / "run")) == (1, "failed")
+
+
+def test_a_rank_that_is_out_of_memory_says_what_to_set(faces: Path, tmp_path: Path) -> None:
+    model = {"name": "plain_cnn", "arguments": {"channels": [256, 256], "hidden": 16}}
+    job = write_job(tmp_path / "job.yaml", faces, model=model, global_batch_size=240)
+    ended = torchrun(2, "tests/support/little_memory_on_rank_one.py", str(job), f"run={tmp_path / 'run'}")
+    assert "error: rank 1 is out of memory with 120 images at once; set micro_batch_size=60" in ended.stderr
+    assert (ended.returncode, state_of(tmp_path / "run")) == (1, "failed")
