@@ -1,4 +1,4 @@
-"""Trains a job with little memory for rank one beyond what the program takes: ``little_memory_on_rank_one.py JOB ...``."""
+"""Trains a job with little memory on rank one beyond the program itself: ``little_memory_on_rank_one.py JOB ...``."""
 
 import os
 import resource
