@@ -192,7 +192,7 @@ def test_a_time_limit_shorter_than_the_run_only_delays_it(place: Place) -> None:
     place.submit("slow", "short")
     done = place.launch("local", "jobs/slow.yaml", "run=runs/slow-local", "--ranks", "1")
     assert done.returncode == 0, done.stderr
-    place.finished("slow-seed0", seconds=300)
+    place.finished("slow-seed0", seconds=600)
     assert place.status("slow-seed0")["slow-seed0"]["restarts"] >= 1
     same_files(place.folder / "runs/slow-seed0", place.folder / "runs/slow-local")
 
