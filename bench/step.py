@@ -1,6 +1,10 @@
 """Model 4's training step: ours against the notebook way, plain eager PyTorch, and torch's own random numbers."""
 
+import multiprocessing
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from functools import partial
+from multiprocessing.connection import Connection
 from typing import Any
 from unittest import mock
 
@@ -28,15 +32,10 @@ Train = Callable[[int], None]
 
 
 def step_results(data: Data, sizes: Sizes, device: torch.device) -> list[Result]:
-    dataset = FERDataset(data.folder, "train")
-    job = decided(recipe(data, sizes), dataset.manifest, device)
-    trainers = [ours(job, dataset, device), notebook(job, dataset, device), eager(job, dataset, device)]
-    trainers.append(ours_with_torch_randomness(job, dataset, device))
-
-    def timed(train: Train) -> Callable[[], float]:
-        return lambda: seconds_of(lambda: train(sizes.steps))
-
-    our_seconds, *peers = in_turns([timed(train) for train in trainers], sizes.repeats)
+    job = decided(recipe(data, sizes), FERDataset(data.folder, "train").manifest, device)
+    with ExitStack() as stack:
+        sides = [stack.enter_context(closing(Side(name, job, device))) for name in TRAINERS]
+        our_seconds, *peers = in_turns([partial(side.seconds, sizes.steps) for side in sides], sizes.repeats)
     images = sizes.steps * job.global_batch_size
     chosen = f"{job.precision}, {job.memory_format}, batches of {job.global_batch_size}"
     timed_steps = f"an epoch at the rate of {sizes.steps} steps ({images} images), ours in {chosen}"
@@ -49,6 +48,37 @@ def step_results(data: Data, sizes: Sizes, device: torch.device) -> list[Result]
         compare("epoch of model4, in memory", "eager PyTorch, no augmentation", images, our_seconds, peers[1], 1, same),
         compare("step of model4", "the same with torch's random numbers", images, our_seconds, peers[2], 1, same),
     ]
+
+
+class Side:
+    """A trainer in a process of its own, so that it has no other's threads, workers and memory settings."""
+
+    def __init__(self, name: str, job: Job, device: torch.device) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, name, job, device))
+        self._process.start()
+        theirs.close()
+
+    def seconds(self, steps: int) -> float:
+        """How long it takes to train so many steps."""
+        self._connection.send(steps)
+        seconds: float = self._connection.recv()
+        return seconds
+
+    def close(self) -> None:
+        self._connection.close()
+        self._process.join()
+
+
+def _serve(connection: Connection, name: str, job: Job, device: torch.device) -> None:
+    train = TRAINERS[name](job, FERDataset(job.data.path, "train"), device)
+    while True:
+        try:
+            steps = connection.recv()
+        except EOFError:
+            return
+        connection.send(seconds_of(partial(train, steps)))
 
 
 def ours(job: Job, dataset: FERDataset, device: torch.device) -> Train:
@@ -181,3 +211,11 @@ def _endless_indices(count: int, size: int, device: torch.device) -> Iterator[Te
     while True:
         order = torch.randperm(count, device=device)
         yield from order[: count // size * size].split(size)
+
+
+TRAINERS = {
+    "ours": ours,
+    "notebook": notebook,
+    "eager": eager,
+    "torch's randomness": ours_with_torch_randomness,
+}
