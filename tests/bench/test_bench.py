@@ -47,6 +47,7 @@ def results_of(*rows: Row | str) -> dict[str, Any]:
     return to_json(list(rows), machine=MACHINE, data="faces", sizes={"name": "quick", "repeats": 5})
 
 
+@pytest.mark.long
 def test_every_stage_gives_a_row_or_says_why_it_has_none(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,12 +51,12 @@ def undisturbed(job: Path) -> Callable[[int], Path]:
     return undisturbed_runs(job)
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize(("ranks", "kills"), [(1, 1), (2, 2), (3, 1)])
 def test_a_run_killed_at_random_steps_ends_in_the_same_bytes(
-    job: Path, undisturbed: Callable[[int], Path], tmp_path: Path, ranks: int
+    job: Path, undisturbed: Callable[[int], Path], tmp_path: Path, ranks: int, kills: int
 ) -> None:
     run = tmp_path / "run"
-    for step in sorted(random.Random(ranks).sample(range(1, STEPS), 2)):
+    for step in sorted(random.Random(ranks).sample(range(1, STEPS), kills)):
         kill_after(step, job, run, ranks)
     go_on(job, run, ranks)
     same_files(run, undisturbed(ranks))

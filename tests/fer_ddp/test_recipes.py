@@ -11,7 +11,6 @@ from fer_ddp.models import MODELS, build_model
 
 JOBS = Path(__file__).parents[2] / "jobs"
 RECIPES = sorted(path.stem for path in JOBS.glob("*.yaml"))
-ARRAYS = sorted(path.stem for path in (JOBS / "arrays").glob("*.yaml"))
 
 
 def recipe(name: str) -> Job:
@@ -154,14 +153,6 @@ def test_smoke_has_every_mechanism_in_it() -> None:
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4])
 def test_smoke_gives_every_rank_whole_pairs_for_mixup(world_size: int) -> None:
     assert recipe("smoke").global_batch_size % (2 * world_size) == 0
-
-
-@pytest.mark.parametrize("name", ARRAYS)
-def test_an_array_names_recipes_that_exist_and_seeds(name: str) -> None:
-    values = array(name)
-    assert values.keys() <= {"jobs", "seeds", "grid"}
-    assert [path for path in values["jobs"] if not (JOBS / "arrays" / path).is_file()] == []
-    assert values["seeds"] == list(range(len(values["seeds"])))
 
 
 def test_the_write_ups_array_leaves_out_only_smoke_and_the_changes_tried_alone() -> None:
