@@ -16,8 +16,8 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def in_turns(sides: list[Callable[[], float]], repeats: int) -> list[list[float]]:
-    """Each side's seconds, (sides, repeats). Every side runs once before, uncounted; each times itself."""
-    for side in sides:
+    """Each side's seconds, (sides, repeats); each times itself. With more than one repeat, one more goes uncounted."""
+    for side in sides if repeats > 1 else ():
         side()
     rounds = [[side() for side in sides] for _ in range(repeats)]
     return [list(seconds) for seconds in zip(*rounds, strict=True)]
