@@ -61,7 +61,9 @@ def _run_array(array: JobArray, ranks: int, gpus: int) -> None:
         raise JobError(f"{folder.path}: is on a cluster; `python -m launch resume {array.name}` goes on with it there")
     folder.write(array, cluster=None)
     slots = deque(_slots(ranks, gpus))
-    waiting = deque(array.members)
+    waiting = deque(member for member in array.members if RunFolder(member.job.run).status().get("state") != "finished")
+    if len(waiting) < len(array.members):
+        print(f"{array.name}: {len(array.members) - len(waiting)} of {len(array.members)} were finished before")
     running: dict[subprocess.Popen[bytes], tuple[Member, str | None]] = {}
     failed: list[str] = []
     with PassOn() as pass_on:

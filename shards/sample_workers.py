@@ -51,6 +51,8 @@ class SampleWorkers:
     def close(self) -> None:
         """End the processes."""
         for process in self.processes:
+            # They hold nothing, and would wait for ever where a process that was forked here has their pipes too.
+            process.kill()
             with suppress(BrokenPipeError):  # of one that is gone already
                 process.__exit__(None, None, None)  # closes its pipes and waits for it
 
