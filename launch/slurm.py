@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -42,12 +42,16 @@ def submit_array(path: Path, overrides: list[str], cluster_path: Path) -> str:
             f"{folder.path}: {array.name} was started already; `python -m launch resume {array.name}` goes on with it, "
             f"or remove the folder to start it under this name again"
         )
+    made = [parent for parent in folder.path.parents if not parent.exists()]
     try:
         freeze_code(folder.code)
         folder.write(array, cluster.to_dict())
         return _submit(folder, cluster, [member.name for member in array.members])
     except BaseException:
         shutil.rmtree(folder.path, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):  # something else is in it by now
+                parent.rmdir()
         raise
 
 
