@@ -39,7 +39,7 @@ def long_evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("long_evaluation")
     pack(partial(scan_faces, Faces(train=48, val=2000, test=7)), folder / "data")
     model = {"name": "plain_cnn", "arguments": {"channels": [32, 64], "hidden": 64}}
-    return write_job(folder / "job.yaml", folder / "data", model=model, epochs=2)
+    return write_job(folder / "job.yaml", folder / "data", model=model, epochs=1)
 
 
 def local(job: Path, run: Path) -> list[str]:
