@@ -51,7 +51,7 @@ def undisturbed(job: Path) -> Callable[[int], Path]:
     return undisturbed_runs(job)
 
 
-@pytest.mark.parametrize(("ranks", "kills"), [(1, 1), (2, 2), (3, 1)])
+@pytest.mark.parametrize(("ranks", "kills"), [(2, 2), (3, 1)])
 def test_a_run_killed_at_random_steps_ends_in_the_same_bytes(
     job: Path, undisturbed: Callable[[int], Path], tmp_path: Path, ranks: int, kills: int
 ) -> None:
@@ -62,12 +62,11 @@ def test_a_run_killed_at_random_steps_ends_in_the_same_bytes(
     same_files(run, undisturbed(ranks))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.6])
 def test_a_run_killed_inside_a_checkpoint_write_ends_in_the_same_bytes(
-    job: Path, undisturbed: Callable[[int], Path], tmp_path: Path, share: float
+    job: Path, undisturbed: Callable[[int], Path], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    killed = torchrun(2, "tests/support/killed_in_write.py", "5", str(share), str(job), f"run={run}")
+    killed = torchrun(2, "tests/support/killed_in_write.py", "5", "0.6", str(job), f"run={run}")
     assert killed.returncode != 0
     assert not (run / "summary.json").exists()
     go_on(job, run, 2)
