@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from fer_ddp.code_version import code_version
+from fer_ddp.processor import processor_flags, processor_name
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pillow", "webdataset", "kornia")
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
@@ -72,13 +73,9 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    flags = {flag for line in lines if line.startswith("flags") for flag in line.split()}
-    widest = next((name for flag, name in (("avx512_bf16", "AVX-512 with bf16"), ("avx512f", "AVX-512"),
-                                          ("avx2", "AVX2")) if flag in flags), None)  # fmt: skip
-    return (found[0] if found else platform.machine()) + (f" ({widest})" if widest else "")
+    known = {"avx512_bf16": "AVX-512 with bf16", "avx512f": "AVX-512", "avx2": "AVX2"}
+    widest = [name for flag, name in known.items() if flag in processor_flags()][:1]
+    return processor_name() + "".join(f" ({name})" for name in widest)
 
 
 def _version(package: str) -> str | None:

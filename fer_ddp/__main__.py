@@ -111,14 +111,14 @@ def _evaluate(options: argparse.Namespace) -> None:
     from fer_ddp import distributed
     from fer_ddp.config import load_job
     from fer_ddp.results import evaluate_run
+    from fer_ddp.run_files import check_run_folder
     from fer_ddp.run_folder import RunFolder
 
     other = [override for override in options.overrides if not override.startswith("data.path=")]
     if other:
         raise JobError(f"{other[0]}: evaluate takes data.path=FOLDER alone; all else is the run's own")
     run = RunFolder(options.run)
-    if not (run.path / "config.yaml").is_file():
-        raise JobError(f"{run.path}: is no run folder (it has no config.yaml); give one such as runs/smoke-seed0")
+    check_run_folder(run.path)
     job = load_job(run.path / "config.yaml", options.overrides)
     with distributed.world() as device:
         results = distributed.on_main(lambda: evaluate_run(run, job, device, run.world_size()))
@@ -155,7 +155,6 @@ def _ensemble(options: argparse.Namespace) -> None:
 def _plan(options: argparse.Namespace) -> None:
     from fer_ddp import distributed
     from fer_ddp.config import load_job
-    from fer_ddp.errors import JobError
     from fer_ddp.plan import plan
 
     words = options.gpus.split(",")

@@ -1,7 +1,6 @@
 """Splits that are decoded, or looked through, once a machine: on its own disk, for all ranks and jobs there."""
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -13,6 +12,7 @@ from typing import Any
 
 from fer_ddp.atomic_write import write_json
 from fer_ddp.errors import RunError
+from fer_ddp.file_digest import file_sha256
 from shards.errors import DataError
 from shards.in_order import usable_cpus
 from shards.manifest import Manifest
@@ -63,7 +63,7 @@ def _make(folder: Path, split: str, manifest: Manifest, target: Path, pixels: bo
         shutil.rmtree(beside)
         raise
     names = sorted(path.name for path in beside.iterdir())
-    digests = {name: _sha256(beside / name) for name in names}
+    digests = {name: file_sha256(beside / name) for name in names}
     os.replace(beside, target)
     write_json(target / _CHECKED, {"sha256": digests, "state": _state(target, names)})
 
@@ -80,7 +80,7 @@ def _is_intact(target: Path) -> bool:
         state = _state(target, digests)
         if state == checked["state"]:
             return True
-        if any(_sha256(target / name) != digest for name, digest in digests.items()):
+        if any(file_sha256(target / name) != digest for name, digest in digests.items()):
             return False
         write_json(target / _CHECKED, {"sha256": digests, "state": state})
         return True
@@ -96,11 +96,6 @@ def _state(target: Path, names: Any) -> list[Any]:
         boot.read_text() if boot.exists() else os.urandom(8).hex(),
         *([file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns] for file in files),
     ]
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

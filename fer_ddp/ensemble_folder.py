@@ -4,7 +4,6 @@ The members, their weights and the temperature are fixed and on disk before any 
 nothing here that chooses members.
 """
 
-import hashlib
 import platform
 import sys
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from fer_ddp.calibration import apply_temperature, fit_temperature
 from fer_ddp.code_version import code_version
 from fer_ddp.ensemble import fit_family_weights, mean_probabilities
 from fer_ddp.errors import JobError, RunError
+from fer_ddp.file_digest import file_sha256
 from fer_ddp.metrics import classification_metrics, summary_lines
 from fer_ddp.predictions import Predictions, write_predictions
 from fer_ddp.report.gather import recipe_names
@@ -162,9 +162,9 @@ def _write_members(
                 "recipe": name,
                 "seed": run.seed,
                 "weight": weight,
-                "config_sha256": _sha256(run.path / "config.yaml"),
+                "config_sha256": _digest(run.path / "config.yaml"),
                 # What a member answers for test is as fixed as this: the same weights gave both.
-                "val_predictions_sha256": _sha256(run.path / "predictions" / "val.csv"),
+                "val_predictions_sha256": _digest(run.path / "predictions" / "val.csv"),
             }
             for run, name, weight in zip(members, names, weights, strict=True)
         ],
@@ -183,11 +183,8 @@ def _write_members(
         raise RunError(f"{out}: cannot be written: {error.strerror}") from error
 
 
-def _sha256(path: Path) -> str | None:
-    if not path.exists():
-        return None
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(path: Path) -> str | None:
+    return file_sha256(path) if path.exists() else None
 
 
 def _environment(data_digest: str) -> dict[str, Any]:

@@ -223,7 +223,10 @@ def _loopback(messages: Messages) -> Link:
 
 
 def _heading(job: Job, device: torch.device, link: Link) -> str:
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU thread(s)"
+    threads = torch.get_num_threads()
+    where = f"{threads} CPU thread{'s' * (threads > 1)}"
+    if device.type == "cuda":
+        where = torch.cuda.get_device_name(device)
     return (
         f"{job.name}: batches of {job.global_batch_size} shared by the ranks; one rank has {where}, {job.precision}, "
         f"{job.memory_format}\n"

@@ -3,11 +3,12 @@
 import copy
 import time
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from fer_ddp.processor import processor_flags
 
 Precision = Literal["auto", "bf16", "fp16", "float32", "float64"]
 MemoryFormat = Literal["auto", "channels_last", "contiguous"]
@@ -70,9 +71,7 @@ def decide(
 
 def _processor_has_bf16() -> bool:
     """Whether the processor multiplies bf16 itself (x86: AVX-512 BF16 or AMX; Arm: BF16)."""
-    information = Path("/proc/cpuinfo")
-    flags = set(information.read_text().split()) if information.exists() else set()
-    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
+    return bool(processor_flags() & {"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
 
 
 def _step_seconds(network: nn.Module, image_shape: tuple[int, int, int], precision: str, memory_format: str) -> float:

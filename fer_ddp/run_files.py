@@ -5,7 +5,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from fer_ddp.errors import RunError
+from fer_ddp.errors import JobError, RunError
 
 LINES = {
     "steps.jsonl": ("step", "loss", "lr"),
@@ -25,6 +25,12 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     except (ValueError, TypeError):
         raise RunError(f"{path}: is damaged; remove it to go on without it") from None
+
+
+def check_run_folder(run: Path) -> None:
+    """Raises JobError if ``run`` is no run folder."""
+    if not (run / "config.yaml").is_file():
+        raise JobError(f"{run}: is no run folder (it has no config.yaml); give one such as runs/smoke-seed0")
 
 
 def read_status(run: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from fer_ddp.atomic_write import write_json, write_whole
 from fer_ddp.code_version import code_version
 from fer_ddp.config import Job, differing_keys, job_from_dict
 from fer_ddp.errors import JobError, RunError
+from fer_ddp.processor import processor_name
 from fer_ddp.run_files import LAST, PREVIOUS, read_json, read_lines, read_status
 from fer_ddp.yaml_text import read_yaml, to_yaml
 
@@ -105,7 +106,7 @@ class RunFolder:
 
     def write_environment(self, data_digest: str, world_size: int, device: torch.device) -> None:
         """``environment.json``: what is not reproducible about this start."""
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
         write_json(
             self.path / "environment.json",
             {
@@ -207,10 +208,3 @@ def _command(world_size: int) -> str:
     spec = sys.modules["__main__"].__spec__  # None where a file was started and not a module
     program = [sys.argv[0]] if spec is None else ["-m", spec.name.removesuffix(".__main__")]
     return shlex.join([*started, *program, *sys.argv[1:]])
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

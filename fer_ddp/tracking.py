@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fer_ddp.errors import JobError, RunError
+from fer_ddp.errors import RunError
 from fer_ddp.logged_rows import SPLITS, epoch_rows, final_figures, finished_summary, labels_and_predicted
+from fer_ddp.run_files import check_run_folder
 from fer_ddp.signals import STOP_SIGNALS
 from fer_ddp.yaml_text import read_yaml
 
@@ -89,8 +90,7 @@ def send_run(run: Path) -> str:
     what was sent. Raises JobError if ``run`` is no run folder; RunError if wandb is not installed, there is no API key,
     no connection within `WAIT_SECONDS`, or the sending fails.
     """
-    if not (run / "config.yaml").is_file():
-        raise JobError(f"{run}: is no run folder (it has no config.yaml); give one such as runs/smoke-seed0")
+    check_run_folder(run)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         done = subprocess.run(
             _command(run, "send", Path(folder)),

@@ -20,7 +20,6 @@ if TYPE_CHECKING:  # it imports torch, and who asks for a status need not wait f
     from launch.job_array import JobArray
 
 RUNS = Path("runs")
-
 SUFFIX = ".launch"
 
 
@@ -33,8 +32,6 @@ class Attempt:
     job_id: str
     """SLURM's, with the task: ``7_2``."""
     nodes: str
-    step: int
-    """The saved step it began at."""
     ended: str | None = None
     """None while it runs, or where nothing could be written any more."""
     exit_status: int | None = None
@@ -129,8 +126,7 @@ class ArrayFolder:
 
     def start_attempt(self, member: str, job_id: str, nodes: str) -> None:
         """A line: the member starts on these nodes."""
-        step = saved_step(self.runs[member])
-        self._append(member, {"started": _now(), "job_id": job_id, "nodes": nodes, "step": step})
+        self._append(member, {"started": _now(), "job_id": job_id, "nodes": nodes})
 
     def explain_attempt(self, member: str, sentence: str) -> None:
         """A line: why the last attempt fails."""

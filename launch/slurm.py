@@ -98,7 +98,8 @@ def dry_run(path: Path, overrides: list[str], cluster_path: Path, images_per_sec
     array = load_array(path, overrides)
     check_members(array.members, cluster.world_size)
     folder = folder_of(array)
-    lines = [f"{array.name}: {len(array.members)} runs, each on {cluster.world_size} ranks"]
+    ranks = "1 rank" if cluster.world_size == 1 else f"{cluster.world_size} ranks"
+    lines = [f"{array.name}: {len(array.members)} runs, each on {ranks}"]
     lines += [f"  {task:>3}  {member.job.run}" for task, member in enumerate(array.members)]
     unit = "GPU" if cluster.gpus_per_node else "rank"
     if images_per_second is not None:

@@ -49,7 +49,7 @@ def run_member(folder: str, member: str, nodes: int, ranks: int) -> None:
         sys.exit(0)  # else --kill-on-bad-exit would end the head before it has said what happened
     if pass_on.asked_to_stop:
         sys.exit(Interrupted.exit_status)
-    sys.exit(exit_status if exit_status in (1, 2) else 1)
+    sys.exit(exit_status if exit_status > 0 else 1)  # below 0 a signal killed the agent
 
 
 def _rendezvous(nodes: int) -> list[str]:

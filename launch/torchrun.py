@@ -46,7 +46,7 @@ class PassOn:
     """Hands the stop signals of this process on to processes, as the SIGTERM that makes a run save its state."""
 
     def __init__(self) -> None:
-        self.signals: list[signal.Signals] = []
+        self.asked_to_stop = False
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> "PassOn":
@@ -57,11 +57,6 @@ class PassOn:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    @property
-    def asked_to_stop(self) -> bool:
-        """Whether a signal came."""
-        return bool(self.signals)
-
     def to(self, process: subprocess.Popen[bytes]) -> None:
         """Hand signals on to ``process`` too, also those that came already."""
         self._processes.append(process)
@@ -69,6 +64,6 @@ class PassOn:
             process.send_signal(signal.SIGTERM)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        self.signals.append(signal.Signals(number))
+        self.asked_to_stop = True
         for process in self._processes:
             process.send_signal(signal.SIGTERM)

@@ -7,19 +7,11 @@ import yaml
 
 
 @pytest.fixture
-def workplace(faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workplace(tiny_job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder, with ``jobs/tiny.yaml`` and ``jobs/arrays/four.yaml``: two learning rates, two seeds."""
     monkeypatch.chdir(tmp_path)
-    job = {
-        "data": {"path": str(faces)},
-        "model": {"name": "plain_cnn", "arguments": {"channels": [4, 8], "hidden": 16}},
-        "optimizer": {"name": "adam", "lr": 0.001},
-        "epochs": 2,
-        "global_batch_size": 24,
-        "precision": "float32",
-        "memory_format": "contiguous",
-        "wandb": {"mode": "disabled"},
-    }
+    job = yaml.safe_load(tiny_job.read_text()) | {"epochs": 2}
+    del job["run"]
     (tmp_path / "jobs" / "arrays").mkdir(parents=True)
     (tmp_path / "jobs" / "tiny.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
     array = {"jobs": ["../tiny.yaml"], "seeds": [0, 1], "grid": {"optimizer.lr": [0.001, 0.01]}}
