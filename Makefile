@@ -23,7 +23,7 @@ run: setup data/fake ## pack synthetic faces, train the smoke recipe on them, ev
 	$(BIN)/python -m launch local jobs/smoke.yaml
 
 test: setup ## run the tests
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slurm: setup ## run the tests on a private SLURM cluster (installs Debian packages as root)
 	$(BIN)/python -m pytest -q --slurm -m slurm
