@@ -77,7 +77,9 @@ def save_figure(figure: "Figure", path: Path) -> None:
     Raises RunError where it cannot be written.
     """
     figure.set_dpi(DOTS_PER_INCH)
-    figure.draw_without_rendering()  # lays it out
+    layout = figure.get_layout_engine()
+    if layout is not None and figure.axes:  # once saved a figure has none
+        layout.execute(figure)
     figure.set_layout_engine("none")
     for axes in figure.axes:
         # The solver's last digits differ from process to process, and on an edge between pixels that shows.

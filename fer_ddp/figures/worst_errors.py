@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SHEET_COLUMNS, _SHEET_ROWS = 6, 4
+# Inches.
+_CELL = _CELL_HEIGHT, _CELL_WIDTH = 2.17, 1.83
+_PICTURE, _TITLE_HEIGHT = 1.6, 0.34
 _LONGEST_KEY = 30
 """Characters; of a longer key the end is shown, which tells files of one folder apart."""
 
@@ -59,34 +62,37 @@ def plot_worst_errors(
         return figure_without_data("The worst errors", about(subject, sentence))
     order = np.argsort(-np.asarray(probabilities_of_predicted)[mistakes], kind="stable")
     shown = mistakes[order][: _SHEET_COLUMNS * _SHEET_ROWS]
-    columns = _SHEET_COLUMNS
-    rows = math.ceil(len(shown) / columns)
+    rows = math.ceil(len(shown) / _SHEET_COLUMNS)
     mistakes_in_all = f"{counted(len(mistakes), 'mistake')} in {counted(len(labels), 'sample')}"
     if len(shown) < len(mistakes):
         headline = f"The {len(shown)} most confident of {mistakes_in_all}"
     else:
         headline = f"{mistakes_in_all}, the most confident first"
-    figure = new_figure(
-        11.0, 2.17 * rows, headline, about(subject, "True class → predicted class, and the probability it was given.")
-    )
-    cells = figure.subplots(rows, columns, squeeze=False).ravel()
-    for cell in cells:
-        cell.set_axis_off()
-    for cell, sample in zip(cells, shown, strict=False):
+    detail = about(subject, "True class → predicted class, and the probability it was given.")
+    figure = new_figure(_SHEET_COLUMNS * _CELL_WIDTH, rows * _CELL_HEIGHT, headline, detail)
+    # One panel whose unit is about an inch: a panel for each image takes five times as long to lay out and draw.
+    sheet = figure.subplots()
+    sheet.set_axis_off()
+    for place, sample in enumerate(shown):
+        top, left = (part * size for part, size in zip(divmod(place, _SHEET_COLUMNS), _CELL, strict=True))
+        centre, middle = left + _CELL_WIDTH / 2, top + _TITLE_HEIGHT + _PICTURE / 2
         picture = images[sample].transpose(1, 2, 0)
-        if picture.shape[2] == 1:
-            cell.imshow(picture[:, :, 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        else:
-            cell.imshow(picture, interpolation="nearest")
+        half_height, half_width = (_PICTURE * side / max(picture.shape[:2]) / 2 for side in picture.shape[:2])
+        sheet.imshow(
+            picture[:, :, 0] if picture.shape[2] == 1 else picture,
+            cmap="gray",
+            vmin=0,
+            vmax=255,
+            interpolation="nearest",
+            extent=(centre - half_width, centre + half_width, middle + half_height, middle - half_height),
+        )
         true, guess = (shortened(class_names[int(which[sample])], 16) for which in (labels, predicted))
         answer = f"{true} → {guess}" if len(true) + len(guess) <= 16 else f"{true}\n→ {guess}"
-        cell.set_title(
-            f"{answer}  {percent(float(probabilities_of_predicted[sample]))}",
-            fontsize=8.5,
-            fontweight="normal",
-            loc="center",
-            pad=4,
-        )
+        probability = percent(float(probabilities_of_predicted[sample]))
+        sheet.text(centre, middle - half_height - 0.05, f"{answer}  {probability}", ha="center", fontsize=8.5)
         key = keys[sample] if len(keys[sample]) <= _LONGEST_KEY else f"…{keys[sample][1 - _LONGEST_KEY :]}"
-        cell.text(0.5, -0.03, key, transform=cell.transAxes, ha="center", va="top", fontsize=6, color=QUIET)
+        sheet.text(centre, middle + half_height + 0.04, key, ha="center", va="top", fontsize=6, color=QUIET)
+    margin = (_CELL_WIDTH - _PICTURE) / 2
+    sheet.set_xlim(margin, _SHEET_COLUMNS * _CELL_WIDTH - margin)
+    sheet.set_ylim(rows * _CELL_HEIGHT, 0)
     return figure

@@ -20,22 +20,26 @@ def mistakes(images: np.ndarray, probability: float = 0.5, names: list[str] = NA
 
 
 def drawn(figure: Figure) -> list[np.ndarray]:
-    return [np.asarray(axes.images[0].get_array()) for axes in figure.axes if axes.images]
+    return [np.asarray(image.get_array()) for image in figure.axes[0].images]
 
 
 def titles(figure: Figure) -> list[str]:
-    return [axes.get_title(loc="center") for axes in figure.axes if axes.images]
+    return [text.get_text() for text in figure.axes[0].texts[::2]]
+
+
+def keys(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts[1::2]]
 
 
 def test_the_worst_errors_come_first_and_right_answers_are_left_out() -> None:
     images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1).repeat(2, axis=2).repeat(2, axis=3)
     labels, predicted = np.array([0, 1, 2, 0]), np.array([1, 1, 0, 2])
-    probabilities, keys = np.array([0.6, 0.99, 0.9, 0.5]), ["a", "b", "c", f"train-happy-{'x' * 30}-7"]
-    figure = plot_worst_errors(images, labels, predicted, probabilities, NAMES, keys=keys)
+    probabilities, names = np.array([0.6, 0.99, 0.9, 0.5]), ["a", "b", "c", f"train-happy-{'x' * 30}-7"]
+    figure = plot_worst_errors(images, labels, predicted, probabilities, NAMES, keys=names)
     assert words(figure)[0] == "3 mistakes in 4 samples, the most confident first"
     assert titles(figure) == ["sad → angry  90.0 %", "angry → happy  60.0 %", "angry → sad  50.0 %"]
     assert [int(image[0, 0]) for image in drawn(figure)] == [2, 0, 3]
-    assert [axes.texts[0].get_text() for axes in figure.axes if axes.images] == ["c", "a", f"…{'x' * 27}-7"]
+    assert keys(figure) == ["c", "a", f"…{'x' * 27}-7"]
 
 
 def test_equally_confident_mistakes_stand_in_the_order_of_the_split() -> None:
@@ -59,7 +63,17 @@ def test_long_class_names_are_cut_visibly_and_collide_neither_with_each_other_no
     names = ["a class name longer than any cell"] * 2
     figure = mistakes(np.zeros((12, 1, 4, 4), dtype=np.uint8), 0.991, names)
     assert titles(figure)[0] == "a class name lo…\n→ a class name lo…  99.1 %"
-    assert overlaps([text for axes in figure.axes for text in (axes.title, *axes.texts)], figure) == []
+    assert overlaps(list(figure.axes[0].texts), figure) == []
+
+
+def test_an_image_keeps_its_shape_and_meets_neither_the_next_one_nor_any_text(tmp_path: Path) -> None:
+    figure = mistakes(np.zeros((12, 1, 48, 24), dtype=np.uint8), 0.991, ["a class name longer than any cell"] * 2)
+    save_figure(figure, tmp_path / "errors.png")
+    sheet = figure.axes[0]
+    for image in sheet.images:
+        box = image.get_window_extent()
+        assert box.height == pytest.approx(2 * box.width, rel=0.01)
+        assert sum(box.overlaps(other.get_window_extent()) for other in (*sheet.images, *sheet.texts)) == 1
 
 
 def test_no_mistake_is_said(tmp_path: Path) -> None:
