@@ -76,6 +76,8 @@ def save_figure(figure: "Figure", path: Path) -> None:
 
     Raises RunError where it cannot be written.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     figure.set_dpi(DOTS_PER_INCH)
     layout = figure.get_layout_engine()
     if layout is not None and figure.axes:  # once saved a figure has none
@@ -86,7 +88,7 @@ def save_figure(figure: "Figure", path: Path) -> None:
         left, bottom, width, height = axes.get_position(original=True).bounds
         axes.set_position((round(left, 6), round(bottom, 6), round(width, 6), round(height, 6)))
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    FigureCanvasAgg(figure).print_png(content, metadata={"Software": None})  # savefig would draw twice
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content.getvalue())

@@ -51,7 +51,7 @@ def undisturbed(job: Path) -> Callable[[int], Path]:
     return undisturbed_runs(job)
 
 
-@pytest.mark.parametrize(("ranks", "kills"), [(2, 2), (3, 1)])
+@pytest.mark.parametrize(("ranks", "kills"), [(2, 1), (3, 1)])
 def test_a_run_killed_at_random_steps_ends_in_the_same_bytes(
     job: Path, undisturbed: Callable[[int], Path], tmp_path: Path, ranks: int, kills: int
 ) -> None:

@@ -122,7 +122,7 @@ def runs(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[in
                 "optimizer": {"name": "adam", "lr": 0.001},
                 "augment": {"flip": 0.5, "rotation_degrees": 10.0, "mixup_alpha": 0.2},
                 "loss": {"class_weights": "balanced"},
-                "epochs": 20,
+                "epochs": 6,
                 "global_batch_size": 48,
                 "precision": "float32",
                 "memory_format": "contiguous",
