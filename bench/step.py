@@ -109,8 +109,8 @@ def ours_with_torch_randomness(job: Job, dataset: FERDataset, device: torch.devi
 
 
 class _TorchDraw(fer_ddp.augment._Draw):
-    def unit(self, purpose: str) -> Tensor:
-        return torch.rand(len(self.places), dtype=self.dtype, device=self.places.device)
+    def __init__(self, seed: int, places: Tensor, dtype: torch.dtype) -> None:
+        self._units = torch.rand(len(fer_ddp.augment._ROWS), len(places), dtype=dtype, device=places.device)
 
 
 class _NotebookDataset(Dataset[tuple[Any, int]]):

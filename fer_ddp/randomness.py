@@ -42,13 +42,23 @@ def _stream(seed: int, purpose: str) -> tuple[int, int]:
     return int.from_bytes(digest[:4], "little", signed=True), int.from_bytes(digest[4:], "little", signed=True)
 
 
+@lru_cache(maxsize=64)
+def _streams(seed: int, purposes: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """`_stream` of several purposes: two int32 (purposes, 1)."""
+    constants = torch.tensor([_stream(seed, purpose) for purpose in purposes], dtype=torch.int32, device=device)
+    return constants[:, :1].contiguous(), constants[:, 1:].contiguous()
+
+
 def sample_keys(seed: int, purpose: str, places: Tensor) -> Tensor:
     """The key of each place for one purpose.
 
     places: int64 (batch,), positions in the training sequence, 0 or more. Returns int32 (batch,). Places below
     2**32 of one seed and purpose have different keys.
     """
-    first, second = _stream(seed, purpose)
+    return _keys(*_stream(seed, purpose), places)
+
+
+def _keys(first: int | Tensor, second: int | Tensor, places: Tensor) -> Tensor:
     keys = mix_(places.to(torch.int32) ^ first)
     high = mix_((places >> 32).to(torch.int32))
     return mix_(keys ^ high ^ second)
@@ -67,6 +77,15 @@ def words(keys: Tensor, count: int) -> Tensor:
 def uniform(keys: Tensor, count: int) -> Tensor:
     """``count`` numbers of each key in [0, 1), multiples of 2**-24: int32 (batch,) to float32 (batch, count)."""
     return ((words(keys, count) >> 8) & 0xFFFFFF) * 2.0**-24
+
+
+def uniform_by_purpose(seed: int, purposes: tuple[str, ...], places: Tensor) -> Tensor:
+    """One number in [0, 1) for each purpose and place: int64 (batch,) to float32 (purposes, batch).
+
+    Row p is ``uniform(sample_keys(seed, purposes[p], places), 1)``; all rows together cost what one does.
+    """
+    keys = _keys(*_streams(seed, purposes, places.device), places)
+    return uniform(keys.flatten(), 1).view(keys.shape)
 
 
 def realised_probability(probability: float) -> float:

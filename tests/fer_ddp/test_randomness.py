@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from fer_ddp.randomness import bernoulli, permutation, realised_probability, sample_keys, uniform, words
+from fer_ddp.randomness import (
+    bernoulli,
+    permutation,
+    realised_probability,
+    sample_keys,
+    uniform,
+    uniform_by_purpose,
+    words,
+)
 
 # The seeds are fixed, so a threshold this low fails for a fault and not for bad luck.
 IMPLAUSIBLE = 1e-4
@@ -55,6 +63,12 @@ def test_the_words_are_those_of_plain_integer_arithmetic() -> None:
     places = [0, 1, 2, 28708, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**45 + 12345]
     expected = [[reference_word(7, "augment/flip", place, index) for index in range(5)] for place in places]
     assert unsigned(words(sample_keys(7, "augment/flip", torch.tensor(places)), 5)).tolist() == expected
+
+
+def test_numbers_of_several_purposes_are_those_of_each_one() -> None:
+    places = torch.tensor([0, 1, 28708, 2**31, 2**32 + 1])
+    expected = [uniform(sample_keys(7, purpose, places), 1)[:, 0] for purpose in ("order", "augment/flip", "test")]
+    assert torch.equal(uniform_by_purpose(7, ("order", "augment/flip", "test"), places), torch.stack(expected))
 
 
 def test_the_words_never_change() -> None:
