@@ -39,7 +39,7 @@ def cached_split(folder: Path, split: str, manifest: Manifest, *, pixels: bool) 
     target = cache_folder() / manifest.digest[:32] / (split if pixels else f"{split}-index")
     try:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _locked(target.with_suffix(".lock")):
+        with locked(target.with_suffix(".lock")):
             if not _is_intact(target):
                 _make(folder, split, manifest, target, pixels)
         return SplitIndex.read(target)
@@ -99,7 +99,8 @@ def _state(target: Path, names: Any) -> list[Any]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Inside, nobody else on this machine is; ``path`` is the lock's file."""
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,9 +1,13 @@
 """Which dtype and memory format a run computes in."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
+from fer_ddp import precision
 from fer_ddp.precision import autocast, compute_dtype, decide, grad_scaler, to_memory_format
 
 CPU = torch.device("cpu")
@@ -13,43 +17,61 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 2))
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16", "float32", "float64"])
+@pytest.mark.parametrize("asked", ["bf16", "fp16", "float32", "float64"])
 @pytest.mark.parametrize("memory_format", ["channels_last", "contiguous"])
-def test_what_is_asked_for_is_kept(precision: str, memory_format: str) -> None:
-    assert decide(network(), CPU, (1, 8, 8), precision, memory_format) == (precision, memory_format)
+def test_what_is_asked_for_is_kept(asked: str, memory_format: str) -> None:
+    assert decide(network(), CPU, (1, 8, 8), asked, memory_format) == (asked, memory_format)
 
 
 def test_auto_on_a_cpu_is_settled_by_what_can_run_there() -> None:
     trial = network()
-    precision, memory_format = decide(trial, CPU, (1, 8, 8), "auto", "auto")
-    assert precision in ("float32", "bf16")
+    chosen, memory_format = decide(trial, CPU, (1, 8, 8), "auto", "auto")
+    assert chosen in ("float32", "bf16")
     assert memory_format in ("contiguous", "channels_last")
     assert all(parameter.grad is None for parameter in trial.parameters())
 
 
+def test_what_was_the_quickest_is_measured_once_for_each_network_and_size(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FER_DDP_CACHE", str(tmp_path))
+    measured = []
+
+    def last_one(trial: nn.Module, image_shape: tuple[int, int, int], candidates: list[Any]) -> Any:
+        measured.append(image_shape)
+        return candidates[-1]
+
+    monkeypatch.setattr(precision, "_quickest", last_one)
+    chosen = [decide(network(), CPU, (1, 8, 8), "float32", "auto") for _ in range(2)]
+    decide(nn.Sequential(network()), CPU, (1, 8, 8), "float32", "auto")
+    decide(network(), CPU, (1, 8, 9), "float32", "auto")
+    assert chosen == [("float32", "channels_last")] * 2
+    assert measured == [(1, 8, 8), (1, 8, 8), (1, 8, 9)]
+
+
 @pytest.mark.gpu
 def test_auto_on_a_gpu_is_a_half_precision_in_channels_last() -> None:
-    precision, memory_format = decide(network(), torch.device("cuda"), (1, 8, 8), "auto", "auto")
-    assert precision in ("bf16", "fp16")
+    chosen, memory_format = decide(network(), torch.device("cuda"), (1, 8, 8), "auto", "auto")
+    assert chosen in ("bf16", "fp16")
     assert memory_format == "channels_last"
 
 
 @pytest.mark.parametrize(
-    ("precision", "dtype"),
+    ("asked", "dtype"),
     [("bf16", torch.bfloat16), ("fp16", torch.float16), ("float32", torch.float32)],
 )
-def test_a_convolution_computes_in_the_precision(precision: str, dtype: torch.dtype) -> None:
-    with autocast(CPU, precision):
+def test_a_convolution_computes_in_the_precision(asked: str, dtype: torch.dtype) -> None:
+    with autocast(CPU, asked):
         assert nn.Conv2d(1, 4, 3)(torch.zeros(2, 1, 8, 8)).dtype == dtype
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("float64", torch.float64), ("bf16", torch.float32)])
-def test_weights_and_loss_are_float32_unless_float64_is_asked_for(precision: str, dtype: torch.dtype) -> None:
-    assert compute_dtype(precision) == dtype
+@pytest.mark.parametrize(("asked", "dtype"), [("float64", torch.float64), ("bf16", torch.float32)])
+def test_weights_and_loss_are_float32_unless_float64_is_asked_for(asked: str, dtype: torch.dtype) -> None:
+    assert compute_dtype(asked) == dtype
 
 
 def test_only_fp16_scales_its_loss() -> None:
-    scaled = {precision: grad_scaler(CPU, precision).is_enabled() for precision in ("bf16", "fp16", "float32")}
+    scaled = {asked: grad_scaler(CPU, asked).is_enabled() for asked in ("bf16", "fp16", "float32")}
     assert scaled == {"bf16": False, "fp16": True, "float32": False}
 
 
