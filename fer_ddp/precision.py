@@ -108,7 +108,7 @@ class _Trial:
         dtype = compute_dtype(precision)
         layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
         self._precision = precision
-        self._network = copy.deepcopy(network).to(dtype=dtype, memory_format=layout).train()
+        self._network = copy.deepcopy(network).to(dtype=dtype).to(memory_format=layout).train()
         for module in self._network.modules():
             if hasattr(module, "current"):  # dropout needs places; its cost is the same in all candidates
                 module.eval()
