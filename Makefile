@@ -25,11 +25,11 @@ run: setup data/fake ## pack synthetic faces, train the smoke recipe on them, ev
 test: setup ## run the tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-test-slurm: setup ## run the tests on a private SLURM cluster (installs Debian packages as root)
-	$(BIN)/python -m pytest -q --slurm -m slurm
+test-slurm: setup ## run the tests on private SLURM clusters (installs Debian packages as root; 10 minutes)
+	$(BIN)/python -m pytest -q -n 2 --slurm -m slurm
 
-test-long: setup ## run the tests that kill long runs many times (about an hour)
-	$(BIN)/python -m pytest -q --long -m long
+test-long: setup ## run the tests that kill long runs many times (half an hour)
+	$(BIN)/python -m pytest -q -n 2 --long -m long
 
 bench: setup ## time every stage against what a user would pick instead (about half an hour)
 	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --group bench

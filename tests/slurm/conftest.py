@@ -1,4 +1,4 @@
-"""One private SLURM cluster for all tests here; each test finds it idle."""
+"""A private SLURM cluster for each process that runs tests here; each test finds it idle."""
 
 from collections.abc import Iterator
 
