@@ -36,6 +36,25 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/smoke-seed0")
     evaluate.add_argument("overrides", nargs="*", metavar="data.path=FOLDER", help="other data with the same classes")
     evaluate.set_defaults(function=_evaluate)
+    predict = commands.add_parser(
+        "predict",
+        help="put image files before a run's model",
+        description="Prints the probability of each class. An image is taken as a face that fills it, and resized to "
+        "the size the model was trained on; it is not searched for faces.",
+    )
+    predict.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/smoke-seed0")
+    predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="a PNG or JPEG of one face")
+    predict.add_argument("--json", action="store_true", help="print JSON")
+    predict.set_defaults(function=_predict)
+    export = commands.add_parser(
+        "export",
+        help="write a run's model as one file that torch alone can load",
+        description="Writes model.pt2 (torch.export: uint8 pixels in, probabilities out) and model.json (what goes in, "
+        "what comes out, how good it was found).",
+    )
+    export.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/smoke-seed0")
+    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
+    export.set_defaults(function=_export)
     report = commands.add_parser(
         "report",
         help="compare runs on one page",
@@ -124,6 +143,23 @@ def _evaluate(options: argparse.Namespace) -> None:
         results = distributed.on_main(lambda: evaluate_run(run, job, device, run.world_size()))
     if distributed.is_main():
         print(results.text())
+
+
+def _predict(options: argparse.Namespace) -> None:
+    import json
+
+    from fer_ddp import distributed
+    from fer_ddp.predict import predict
+
+    with distributed.world() as device:
+        answers = predict(options.run, options.images, device)
+    print(json.dumps(answers.to_json(), indent=1, ensure_ascii=False) if options.json else answers.text())
+
+
+def _export(options: argparse.Namespace) -> None:
+    from fer_ddp.export import export
+
+    print(f"look at {', '.join(map(str, export(options.run, options.out)))}")
 
 
 def _keys(options: argparse.Namespace) -> None:

@@ -35,9 +35,9 @@ class DataConfig:
     order: Literal["shuffled", "class_balanced"] = "shuffled"
     """class_balanced shows every class equally often."""
     mean: tuple[FiniteFloat, ...] | None = None
-    """Subtracted from pixels in [0, 1], one a channel; null takes the training split's."""
+    """Subtracted from pixels in [0, 1], one a channel; null takes the training split's, and the run keeps them."""
     std: tuple[PositiveFloat, ...] | None = None
-    """Divides after that, one a channel; null takes the training split's."""
+    """Divides after that, one a channel; null takes the training split's, and the run keeps them."""
 
 
 def normalization(

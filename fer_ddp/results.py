@@ -11,16 +11,12 @@ from numpy.typing import NDArray
 
 from fer_ddp import figures
 from fer_ddp.atomic_write import write_json
-from fer_ddp.checkpoint import load_checkpoint
+from fer_ddp.chosen_model import chosen_model
 from fer_ddp.config import Job
 from fer_ddp.data import FERDataset, open_split
-from fer_ddp.dropout import CurrentPlaces
-from fer_ddp.errors import JobError, RunError
 from fer_ddp.evaluate import Evaluator
 from fer_ddp.metrics import classification_metrics, summary_lines
-from fer_ddp.network import build_network, place_network
 from fer_ddp.predictions import write_predictions
-from fer_ddp.run_files import BEST, LAST
 from fer_ddp.run_folder import RunFolder
 from fer_ddp.stream import StreamedSplit
 from shards.scan import manifest_of
@@ -51,28 +47,10 @@ def evaluate_run(
     """Evaluate the run's chosen weights on the val and test splits of ``job.data.path``.
 
     Writes ``summary.json``, ``predictions/`` and ``figures/`` into the run folder, or, for other data than it was
-    trained on, into ``evaluations/DIGEST/`` there. Raises JobError if the classes differ, RunError if there is no
-    checkpoint or the run folder was edited so that its files don't fit each other.
+    trained on, into ``evaluations/DIGEST/`` there. Raises as `chosen_model`.
     """
     manifest = manifest_of(Path(job.data.path))
-    path = run.checkpoints / f"{BEST if job.select == 'best_val' else LAST}.safetensors"
-    chosen = load_checkpoint(path)
-    if list(manifest.class_names) != chosen["class_names"]:
-        raise JobError(
-            f"{job.data.path}: its classes are {', '.join(manifest.class_names)}; the model's are "
-            f"{', '.join(chosen['class_names'])}; evaluate it on data with the same classes in the same order"
-        )
-    network = build_network(job.model, seed=job.seed, manifest=manifest, current=CurrentPlaces())
-    try:
-        network.load_state_dict(_evaluated_weights(chosen))
-    except RuntimeError:
-        raise RunError(
-            f"{run.path}/config.yaml: {job.model.name} with these arguments is not the network whose weights are in "
-            f"{path}; put model.name and model.arguments back"
-        ) from None
-    network = place_network(
-        network, device=device, precision=job.precision, memory_format=job.memory_format, world_size=1
-    )
+    network, chosen = chosen_model(run, job, manifest, device)
     evaluator = Evaluator.of(job, manifest, device)
     trained_on_these = run.data_digest() == manifest.digest
     folder = run.path if trained_on_these else run.path / "evaluations" / manifest.digest[:12]
@@ -104,14 +82,6 @@ def evaluate_run(
     figures.save_figure(curves, folder / "figures" / "curves.png")
     write_json(folder / "summary.json", summary)
     return Results(summary=summary, folder=folder)
-
-
-def _evaluated_weights(chosen: dict[str, Any]) -> dict[str, Any]:
-    """The averaged weights of a whole state where it has them, else the network's; ``best`` holds just these."""
-    ema = chosen.get("ema")
-    if ema is None:
-        return dict(chosen["network"])
-    return {name.removeprefix("module."): tensor for name, tensor in ema.items() if name.startswith("module.")}
 
 
 def _draw(

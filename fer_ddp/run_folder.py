@@ -70,7 +70,7 @@ class RunFolder:
             ) from None
 
     def saved_job(self) -> Job | None:
-        """The job this run was started with, ``auto`` decided; None if it is new."""
+        """The job this run was started with, nothing left open; None if it is new."""
         path = self.path / "config.yaml"
         return job_from_dict(read_yaml(path), str(path)) if path.exists() else None
 
@@ -84,6 +84,9 @@ class RunFolder:
         for key in ("precision", "memory_format"):
             if new[key] == "auto":
                 new[key] = old[key]
+        for key in ("mean", "std"):
+            if new["data"][key] is None:
+                new["data"][key] = old["data"][key]
         differences = differing_keys(old, new)
         old_digest = self.data_digest()
         if old_digest not in (None, data_digest):

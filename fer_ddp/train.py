@@ -133,7 +133,7 @@ def _in_words(error: RuntimeError, job: Job) -> RunError | None:
 
 
 def _open_run(run: RunFolder, job: Job, device: torch.device) -> tuple[Job, bool]:
-    """On rank zero: check the job, decide what is ``auto``, write what the run is. Returns (job, already finished)."""
+    """On rank zero: check the job, decide what it leaves open, write what the run is. Gives (job, already finished)."""
     manifest = manifest_of(Path(job.data.path))
     saved = check_run(run, job, manifest, distributed.world_size())
     network = build_network(job.model, seed=job.seed, manifest=manifest, current=CurrentPlaces())
@@ -141,7 +141,8 @@ def _open_run(run: RunFolder, job: Job, device: torch.device) -> tuple[Job, bool
         precision, memory_format = decide(network, device, manifest.image_shape, job.precision, job.memory_format)
     else:
         precision, memory_format = saved.precision, saved.memory_format
-    job = dataclasses.replace(job, precision=precision, memory_format=memory_format)
+    data = dataclasses.replace(job.data, mean=job.data.mean or manifest.mean, std=job.data.std or manifest.std)
+    job = dataclasses.replace(job, precision=precision, memory_format=memory_format, data=data)
     if run.status().get("state") == "finished":
         print(f"{run.path}: this run is finished; choose another run= to train again", flush=True)
         return job, True

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,6 +28,7 @@ def write_small_csv(path: Path) -> None:
 
 def test_the_commands_on_fer2013_run_one_after_another(tmp_path: Path) -> None:
     write_small_csv(tmp_path / "fer2013.csv")
+    Image.new("L", (60, 60), 128).save(tmp_path / "face.png")
     (tmp_path / "jobs").symlink_to(ROOT / "jobs")
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     outcomes = []

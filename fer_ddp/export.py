@@ -1,0 +1,81 @@
+"""A run's model as one file that torch alone can load: pixels in, probabilities out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fer_ddp.atomic_write import write_json
+from fer_ddp.augment import normalize, to_unit_range
+from fer_ddp.chosen_model import chosen_model
+from fer_ddp.config import load_job
+from fer_ddp.data import normalization
+from fer_ddp.errors import JobError, RunError
+from fer_ddp.run_files import check_run_folder, read_json
+from fer_ddp.run_folder import RunFolder
+from shards.scan import manifest_of
+
+MODEL, CARD = "model.pt2", "model.json"
+_CHECKED_WITH = 8
+"""Random images on which the file must say what the network says."""
+
+
+class FromPixels(nn.Module):
+    """A network with all that goes before and after it: uint8 (batch, channels, height, width) to probabilities."""
+
+    def __init__(self, network: nn.Module, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: uint8 (batch, channels, height, width). Returns float32 (batch, classes), each row summing to 1."""
+        pixels = normalize(to_unit_range(images, torch.float32), self.get_buffer("mean"), self.get_buffer("std"))
+        probabilities: Tensor = self.network(pixels).softmax(dim=1)
+        return probabilities
+
+
+def export(run: Path, folder: Path) -> list[Path]:
+    """Write the model that ``run`` chose into ``folder``, which is new or empty; returns the files.
+
+    ``model.pt2`` is a program of torch.export, float32, for a batch of any size; ``model.json`` says what goes in, what
+    comes out, and how good it was found. The file is read back and compared with the network before it is kept. Raises
+    JobError if ``run`` is no run folder or ``folder`` holds something, RunError if the file says something else.
+    """
+    check_run_folder(run)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise JobError(f"{folder}: is not an empty folder; choose another --out")
+    job = load_job(run / "config.yaml", [])
+    manifest = manifest_of(Path(job.data.path))
+    device = torch.device("cpu")
+    network, chosen = chosen_model(RunFolder(run), job, manifest, device)
+    mean, std = normalization(job.data, manifest, device, torch.float32)
+    model = FromPixels(network.float().to(memory_format=torch.contiguous_format), mean, std).eval()
+    images = torch.randint(0, 256, (_CHECKED_WITH, *manifest.image_shape), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = model(images)
+    program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.export.save(program, folder / MODEL)
+    found = torch.export.load(folder / MODEL).module()(images)
+    if not torch.allclose(found, expected, atol=1e-5):
+        (folder / MODEL).unlink()
+        raise RunError(f"{folder / MODEL}: says something else than the network ({job.model.name}), so it was removed")
+    write_json(folder / CARD, _card(run, manifest.image_shape, chosen, job.to_dict()))
+    return [folder / MODEL, folder / CARD]
+
+
+def _card(run: Path, image_shape: tuple[int, int, int], chosen: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+    summary = read_json(run / "summary.json")
+    figures = ("n", "accuracy", "accuracy_ci95", "macro_f1", "balanced_accuracy")
+    return {
+        "input": {"dtype": "uint8", "shape": ["batch", *image_shape]},
+        "output": {"dtype": "float32", "shape": ["batch", len(chosen["class_names"])], "meaning": "probabilities"},
+        "class_names": chosen["class_names"],
+        "step": chosen["step"],
+        **{split: {key: summary[split][key] for key in figures} for split in ("val", "test") if split in summary},
+        "job": json.loads(json.dumps(job)),
+    }
