@@ -23,6 +23,7 @@ from bench.timing import in_turns, seconds_of
 from fer_ddp.config import Job
 from fer_ddp.data import FERDataset, normalization
 from fer_ddp.dropout import PlaceDropout
+from fer_ddp.memory import ask_for_huge_pages
 from fer_ddp.models import build_model
 from fer_ddp.plan import assemble, decided
 from fer_ddp.precision import autocast, to_memory_format
@@ -72,6 +73,8 @@ class Side:
 
 
 def _serve(connection: Connection, name: str, job: Job, device: torch.device) -> None:
+    if name in ("ours", "torch's randomness"):
+        ask_for_huge_pages()
     train = TRAINERS[name](job, FERDataset(job.data.path, "train"), device)
     while True:
         try:

@@ -119,8 +119,10 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace) -> None:
     from fer_ddp import distributed
     from fer_ddp.config import load_job
+    from fer_ddp.memory import ask_for_huge_pages
     from fer_ddp.train import train
 
+    ask_for_huge_pages()
     job = load_job(options.job, options.overrides)
     with distributed.world() as device:
         train(job, device)
@@ -191,7 +193,10 @@ def _ensemble(options: argparse.Namespace) -> None:
 def _plan(options: argparse.Namespace) -> None:
     from fer_ddp import distributed
     from fer_ddp.config import load_job
+    from fer_ddp.memory import ask_for_huge_pages
     from fer_ddp.plan import plan
+
+    ask_for_huge_pages()
 
     words = options.gpus.split(",")
     if not all(word.isdecimal() and int(word) > 0 for word in words):
