@@ -1,5 +1,6 @@
 """A private SLURM cluster: start it, ask it, cut a node's power."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -104,9 +105,11 @@ def private_cluster(*, accounting: bool = True) -> Iterator[Cluster]:
     # Inside a job of another cluster, that one's variables would be taken for ours.
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH"))}
     try:
-        started = subprocess.run(
-            [SCRIPTS / "start", folder, *options], env=environment, stderr=subprocess.PIPE, text=True, check=False
-        )
+        with open(Path(tempfile.gettempdir()) / "fer-slurm-start.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two data bases that begin at the same moment don't both come up
+            started = subprocess.run(
+                [SCRIPTS / "start", folder, *options], env=environment, stderr=subprocess.PIPE, text=True, check=False
+            )
         if started.returncode != 0:
             raise NoCluster(started.stderr)
         yield Cluster(folder=folder, environment=environment | {"SLURM_CONF": str(folder / "slurm.conf")})
