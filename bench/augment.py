@@ -86,7 +86,7 @@ def _alone(data: Data, sizes: Sizes, job: Job) -> list[Result]:
         return ["augmentation alone: left out, kornia is not installed (make bench installs it)"]
     dataset = FERDataset(data.folder, "train")
     mean, std = normalization(job.data, dataset.manifest, CPU, torch.float32)
-    transforms = _kornia_transforms(job)
+    transforms = _kornia_transforms(job, mean.flatten(), std.flatten())
     places = [
         torch.arange(start, start + job.global_batch_size)
         for start in range(0, sizes.augmented_batches * job.global_batch_size, job.global_batch_size)
@@ -108,7 +108,7 @@ def _alone(data: Data, sizes: Sizes, job: Job) -> list[Result]:
     return [compare("augmentation alone", against, images, our_seconds, peer_seconds, 1.3)]
 
 
-def _kornia_transforms(job: Job) -> nn.Module:
+def _kornia_transforms(job: Job, mean: Tensor, std: Tensor) -> nn.Module:
     import kornia.augmentation as kornia
 
     config = job.augment
@@ -116,6 +116,6 @@ def _kornia_transforms(job: Job) -> nn.Module:
         kornia.RandomHorizontalFlip(p=config.flip),
         kornia.RandomAffine(config.rotation_degrees, translate=(config.shift, config.shift), p=1.0),
         kornia.RandomGaussianBlur((5, 5), config.blur_sigma, p=config.blur_probability),
-        kornia.Normalize(job.data.mean, job.data.std),
+        kornia.Normalize(mean, std),
         kornia.RandomErasing(scale=config.erasing_area, ratio=config.erasing_aspect, p=config.erasing_probability),
     )
