@@ -6,11 +6,13 @@ from pathlib import Path
 
 from fer_ddp.errors import JobError
 from fer_ddp.exit_status import exit_status_of
+from fer_ddp.memory import ask_for_huge_pages
 
 
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong command or job, 75 interrupted."""
     options = _parser().parse_args(arguments)
+    ask_for_huge_pages()
     return exit_status_of(lambda: options.function(options))
 
 
@@ -33,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Writes summary.json, predictions and figures into the run folder; for other data than the run "
         "was trained on, into a folder of their own inside it.",
     )
-    evaluate.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/smoke-seed0")
+    _add_run(evaluate)
     evaluate.add_argument("overrides", nargs="*", metavar="data.path=FOLDER", help="other data with the same classes")
     evaluate.set_defaults(function=_evaluate)
     predict = commands.add_parser(
@@ -42,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Prints the probability of each class. An image is taken as a face that fills it, and resized to "
         "the size the model was trained on; it is not searched for faces.",
     )
-    predict.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/smoke-seed0")
+    _add_run(predict)
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="a PNG or JPEG of one face")
     predict.add_argument("--json", action="store_true", help="print JSON")
     predict.set_defaults(function=_predict)
@@ -52,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Writes model.pt2 (torch.export: uint8 pixels in, probabilities out) and model.json (what goes in, "
         "what comes out, how good it was found).",
     )
-    export.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/smoke-seed0")
+    _add_run(export)
     export.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
     export.set_defaults(function=_export)
     report = commands.add_parser(
@@ -110,6 +112,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/smoke-seed0")
+
+
 def _add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders that hold some, such as runs/quick"
@@ -119,10 +125,8 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
 def _train(options: argparse.Namespace) -> None:
     from fer_ddp import distributed
     from fer_ddp.config import load_job
-    from fer_ddp.memory import ask_for_huge_pages
     from fer_ddp.train import train
 
-    ask_for_huge_pages()
     job = load_job(options.job, options.overrides)
     with distributed.world() as device:
         train(job, device)
@@ -193,10 +197,7 @@ def _ensemble(options: argparse.Namespace) -> None:
 def _plan(options: argparse.Namespace) -> None:
     from fer_ddp import distributed
     from fer_ddp.config import load_job
-    from fer_ddp.memory import ask_for_huge_pages
     from fer_ddp.plan import plan
-
-    ask_for_huge_pages()
 
     words = options.gpus.split(",")
     if not all(word.isdecimal() and int(word) > 0 for word in words):

@@ -25,7 +25,8 @@ _GEOMETRY = ("flip", "rotation", "shift/x", "shift/y", "scale", "shear")
 _LOOK = ("brightness", "contrast", "blur", "blur/sigma")
 _ERASING = ("erasing", "erasing/area", "erasing/aspect", "erasing/top", "erasing/left")
 _MIXING = ("mixup", "cutmix", "cutmix/x", "cutmix/y", "cutmix/choice")
-_ROWS = {f"augment/{name}": row for row, name in enumerate(_GEOMETRY + _LOOK + _ERASING + _MIXING)}
+_ROWS = {name: row for row, name in enumerate(_GEOMETRY + _LOOK + _ERASING + _MIXING)}
+_PURPOSES = tuple(f"augment/{name}" for name in _ROWS)
 
 # Ranges beyond which a transform leaves nothing of a face, or its formula means nothing.
 _Turn = Annotated[float, Field(ge=0, le=180)]
@@ -112,14 +113,14 @@ def augment(
 
 
 class _Draw:
-    """Uniform numbers of one batch, by purpose; all are made at once, since numbers this few cost only the asking."""
+    """Uniform numbers of one batch, by purpose; one hash makes them all, which takes as long as one purpose alone."""
 
     def __init__(self, seed: int, places: Tensor, dtype: torch.dtype) -> None:
-        self._units = randomness.uniform_by_purpose(seed, tuple(_ROWS), places).to(dtype)
+        self._units = randomness.uniform_by_purpose(seed, _PURPOSES, places).to(dtype)
 
     def unit(self, purpose: str) -> Tensor:
         """(batch,) in [0, 1)."""
-        return self._units[_ROWS[f"augment/{purpose}"]]
+        return self._units[_ROWS[purpose]]
 
     def between(self, purpose: str, low: float, high: float) -> Tensor:
         """(batch,) in [low, high)."""

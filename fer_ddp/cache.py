@@ -44,10 +44,15 @@ def cached_split(folder: Path, split: str, manifest: Manifest, *, pixels: bool) 
                 _make(folder, split, manifest, target, pixels)
         return SplitIndex.read(target)
     except OSError as error:
-        raise RunError(
-            f"{target}: the decoded split can't be kept there ({error.strerror or error}); "
-            f"set FER_DDP_CACHE to a folder with room on a local disk"
-        ) from None
+        raise no_room(target, "the decoded split", error) from None
+
+
+def no_room(target: Path, what: str, error: OSError) -> RunError:
+    """What to say where ``what`` could not be written to ``target``, in the cache folder."""
+    return RunError(
+        f"{target}: {what} can't be kept there ({error.strerror or error}); "
+        f"set FER_DDP_CACHE to a folder with room on a local disk"
+    )
 
 
 def _make(folder: Path, split: str, manifest: Manifest, target: Path, pixels: bool) -> None:

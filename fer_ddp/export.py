@@ -1,6 +1,5 @@
 """A run's model as one file that torch alone can load: pixels in, probabilities out."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -77,5 +76,5 @@ def _card(run: Path, image_shape: tuple[int, int, int], chosen: dict[str, Any], 
         "class_names": chosen["class_names"],
         "step": chosen["step"],
         **{split: {key: summary[split][key] for key in figures} for split in ("val", "test") if split in summary},
-        "job": json.loads(json.dumps(job)),
+        "job": job,
     }

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fer_ddp.atomic_write import write_json
-from fer_ddp.cache import cache_folder, locked
+from fer_ddp.cache import cache_folder, locked, no_room
 from fer_ddp.processor import processor_flags, processor_name
 from fer_ddp.run_files import read_json
 
@@ -73,15 +73,19 @@ def decide(
     if len(candidates) == 1:
         return candidates[0]
     asked = [processor_name(), torch.__version__, torch.get_num_threads(), repr(network), image_shape, candidates]
-    kept = cache_folder() / "quickest" / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]}.json"
-    kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with locked(kept.with_suffix(".lock")):  # which also keeps two measurements from disturbing each other
-        known = read_json(kept).get("quickest")
-        for candidate in candidates:
-            if list(candidate) == known:
-                return candidate
-        quickest = _quickest(network, image_shape, candidates)
-        write_json(kept, {"quickest": quickest})
+    digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
+    kept = cache_folder() / "quickest" / f"{digest}.json"
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with locked(kept.with_suffix(".lock")):  # which also keeps two measurements from disturbing each other
+            known = read_json(kept).get("quickest")
+            for candidate in candidates:
+                if list(candidate) == known:
+                    return candidate
+            quickest = _quickest(network, image_shape, candidates)
+            write_json(kept, {"quickest": quickest})
+    except OSError as error:
+        raise no_room(kept, "what this machine computes the quickest in", error) from None
     return quickest
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _SHEET_COLUMNS, _SHEET_ROWS = 6, 4
 # Inches.
-_CELL = _CELL_HEIGHT, _CELL_WIDTH = 2.17, 1.83
+_CELL_WIDTH, _CELL_HEIGHT = 1.83, 2.17
 _PICTURE, _TITLE_HEIGHT = 1.6, 0.34
 _LONGEST_KEY = 30
 """Characters; of a longer key the end is shown, which tells files of one folder apart."""
@@ -74,8 +74,8 @@ def plot_worst_errors(
     sheet = figure.subplots()
     sheet.set_axis_off()
     for place, sample in enumerate(shown):
-        top, left = (part * size for part, size in zip(divmod(place, _SHEET_COLUMNS), _CELL, strict=True))
-        centre, middle = left + _CELL_WIDTH / 2, top + _TITLE_HEIGHT + _PICTURE / 2
+        row, column = divmod(place, _SHEET_COLUMNS)
+        centre, middle = (column + 0.5) * _CELL_WIDTH, row * _CELL_HEIGHT + _TITLE_HEIGHT + _PICTURE / 2
         picture = images[sample].transpose(1, 2, 0)
         half_height, half_width = (_PICTURE * side / max(picture.shape[:2]) / 2 for side in picture.shape[:2])
         sheet.imshow(

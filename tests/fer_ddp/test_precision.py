@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fer_ddp import precision
+from fer_ddp.errors import RunError
 from fer_ddp.precision import autocast, compute_dtype, decide, grad_scaler, to_memory_format
 
 CPU = torch.device("cpu")
@@ -47,6 +48,12 @@ def test_what_was_the_quickest_is_measured_once_for_each_network_and_size(
     decide(network(), CPU, (1, 8, 9), "float32", "auto")
     assert chosen == [("float32", "channels_last")] * 2
     assert measured == [(1, 8, 8), (1, 8, 8), (1, 8, 9)]
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FER_DDP_CACHE", "/proc/cache")
+    with pytest.raises(RunError, match="^/proc/cache/quickest/.*; set FER_DDP_CACHE to a folder with room"):
+        decide(network(), CPU, (1, 8, 8), "float32", "auto")
 
 
 @pytest.mark.gpu
