@@ -35,9 +35,9 @@ def undisturbed(job: Path) -> Undisturbed:
 
 @pytest.fixture(scope="module")
 def long_evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A job that trains two steps and then validates on 2,000 faces, which takes a while."""
+    """A job that trains two steps and then validates on 1,000 faces, which takes a while."""
     folder = tmp_path_factory.mktemp("long_evaluation")
-    pack(partial(scan_faces, Faces(train=48, val=2000, test=7)), folder / "data")
+    pack(partial(scan_faces, Faces(train=48, val=1000, test=7)), folder / "data")
     model = {"name": "plain_cnn", "arguments": {"channels": [32, 64], "hidden": 64}}
     return write_job(folder / "job.yaml", folder / "data", model=model, epochs=1)
 
