@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from fer_ddp.command_words import parse
 from fer_ddp.errors import JobError
 from fer_ddp.exit_status import exit_status_of
 from fer_ddp.memory import ask_for_huge_pages
@@ -11,7 +12,7 @@ from fer_ddp.memory import ask_for_huge_pages
 
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong command or job, 75 interrupted."""
-    options = _parser().parse_args(arguments)
+    options = parse(_parser(), arguments)
     ask_for_huge_pages()
     return exit_status_of(lambda: options.function(options))
 

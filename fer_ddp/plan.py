@@ -28,7 +28,7 @@ from fer_ddp.job_checks import check_job
 from fer_ddp.links import LINKS, Link
 from fer_ddp.loss import balanced_class_weights
 from fer_ddp.network import build_network
-from fer_ddp.rank_processes import run_ranks
+from fer_ddp.rank_processes import neighbours, run_ranks
 from fer_ddp.sequence import Steps
 from fer_ddp.sync_batch_norm import SyncBatchNorm
 from fer_ddp.train import build_state
@@ -60,7 +60,7 @@ class Share:
     """A rank's part of a step."""
 
     seconds: float
-    """Of its computation, on a device alone."""
+    """Of its computation."""
     messages: Messages
 
 
@@ -136,22 +136,31 @@ def plan(job: Job, gpus: list[int], link_name: str | None, check: bool, device: 
         raise JobError(f"--link loopback: is measured between two CPU ranks; on a GPU choose one of {', '.join(LINKS)}")
     job = decided(job, manifest, device)
     dataset = FERDataset(job.data.path, "train")
-    shares = {ranks: measure_share(job, dataset, ranks, device) for ranks in sorted({1, *gpus})}
-    link = LINKS[name] if name in LINKS else _loopback(shares[max(shares)].messages)
-    predictions = predict(shares, link)
-    lines = [_heading(job, device, link), *_table(predictions, job, gpus), limit(predictions, shares, job)]
-    if check:
-        lines += _checked(job, predictions)
+    with tempfile.TemporaryDirectory() as folder:
+        job_file = Path(folder) / "job.yaml"
+        write_whole(job_file, to_yaml(job.to_dict()).encode())
+        shares = {ranks: measure_share(job, job_file, dataset, ranks, device) for ranks in sorted({1, *gpus})}
+        link = LINKS[name] if name in LINKS else _loopback(shares[max(shares)].messages)
+        predictions = predict(shares, link)
+        lines = [_heading(job, device, link), *_table(predictions, job, gpus), limit(predictions, shares, job)]
+        if check:
+            lines += _checked(job_file, predictions)
     return "\n".join(lines)
 
 
-def measure_share(job: Job, dataset: FERDataset, ranks: int, device: torch.device) -> Share:
-    """The part of one of ``ranks`` ranks, measured on this device alone."""
+def measure_share(job: Job, job_file: Path, dataset: FERDataset, ranks: int, device: torch.device) -> Share:
+    """The part of one of ``ranks`` ranks, measured on this device; ``job_file`` holds ``job``.
+
+    Ranks on a CPU share its memory and its caches, so there neighbours compute the same meanwhile: as many as there
+    are ranks besides, or as the processors have room for.
+    """
     batches, train_step = assemble(job, dataset, ranks, device)
-    return Share(
-        seconds=step_seconds(batches, train_step, device),
-        messages=count_messages(train_step.state.network, job, ranks),
-    )
+    threads, beside = torch.get_num_threads(), 0
+    if device.type == "cpu":
+        beside = min(ranks, len(os.sched_getaffinity(0)) // threads) - 1
+    with neighbours(max(beside, 0), ["busy", str(job_file), str(ranks)], threads):
+        seconds = step_seconds(batches, train_step, device)
+    return Share(seconds=seconds, messages=count_messages(train_step.state.network, job, ranks))
 
 
 def decided(job: Job, manifest: Manifest, device: torch.device) -> Job:
@@ -270,17 +279,14 @@ def limit(predictions: list[Prediction], shares: dict[int, Share], job: Job) -> 
     return f"{'What limits first' if below else 'What limits most'}, at {at.ranks} ranks: {reason}."
 
 
-def _checked(job: Job, predictions: list[Prediction]) -> list[str]:
+def _checked(job_file: Path, predictions: list[Prediction]) -> list[str]:
     """Lines on real steps of 1 and 2 ranks of this machine, beside what was predicted."""
     predicted = {each.ranks: each.step for each in predictions}
     lines = ["checked by training on this machine:"]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "job.yaml"
-        write_whole(path, to_yaml(job.to_dict()).encode())
-        for ranks in (1, 2):
-            measured = run_ranks(ranks, ["step", str(path)], torch.get_num_threads())["step"]
-            lines.append(
-                f"{ranks:>5} rank{'s' * (ranks > 1)}: {measured * 1e3:.2f} ms a step, predicted "
-                f"{predicted[ranks] * 1e3:.2f} ms ({predicted[ranks] / measured - 1:+.0%})"
-            )
+    for ranks in (1, 2):
+        measured = run_ranks(ranks, ["step", str(job_file)], torch.get_num_threads())["step"]
+        lines.append(
+            f"{ranks:>5} rank{'s' * (ranks > 1)}: {measured * 1e3:.2f} ms a step, predicted "
+            f"{predicted[ranks] * 1e3:.2f} ms ({predicted[ranks] / measured - 1:+.0%})"
+        )
     return lines

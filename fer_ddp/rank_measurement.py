@@ -1,7 +1,8 @@
-"""What one rank of a measurement does; `fer_ddp.rank_processes` starts it on each, rank zero prints a JSON object.
+"""What one process of a measurement does; `fer_ddp.rank_processes` starts it on each, rank zero prints a JSON object.
 
 ``link NUMBERS LARGE``: the seconds of an all-gather and an all-reduce of NUMBERS float64, as the batch norms make them,
 and of an all-reduce of LARGE float32, as the gradients make it. ``step JOB.yaml``: the seconds of a training step.
+``busy JOB.yaml RANKS``: nothing; it trains the share of one of RANKS ranks, alone, until it is killed.
 """
 
 import json
@@ -16,6 +17,7 @@ import torch
 from fer_ddp import distributed
 from fer_ddp.config import load_job
 from fer_ddp.data import FERDataset
+from fer_ddp.memory import ask_for_huge_pages
 from fer_ddp.plan import assemble, step_seconds
 
 
@@ -45,8 +47,21 @@ def measure_step(job_file: Path, device: torch.device) -> dict[str, float]:
     return {"step": step_seconds(*assemble(job, dataset, distributed.world_size(), device), device)}
 
 
+def keep_busy(job_file: Path, ranks: int) -> None:
+    """Train the share of one of ``ranks`` ranks for ever; prints a line after the first step."""
+    job = load_job(job_file, [])
+    batches, train_step = assemble(job, FERDataset(job.data.path, "train"), ranks, torch.device("cpu"))
+    train_step(batches[0])
+    print("busy", flush=True)
+    while True:
+        train_step(batches[0])
+
+
 def main(arguments: list[str]) -> None:
     """One measurement, on this rank."""
+    ask_for_huge_pages()  # as `train` does
+    if arguments[0] == "busy":
+        keep_busy(Path(arguments[1]), int(arguments[2]))
     with distributed.world() as device:
         if arguments[0] == "link":
             found = measure_link(int(arguments[1]), int(arguments[2]))

@@ -1,4 +1,4 @@
-"""Starts a few ranks on this machine for a measurement that only ranks together can make, and waits for its result."""
+"""Starts processes on this machine for a measurement: ranks that make it together, or neighbours that only compute."""
 
 import json
 import os
@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fer_ddp.errors import RunError
@@ -23,16 +25,7 @@ def run_ranks(ranks: int, arguments: list[str], threads: int) -> dict[str, Any]:
         "MASTER_PORT": str(_free_port()),
         "OMP_NUM_THREADS": str(threads),
     }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "fer_ddp.rank_measurement", *arguments],
-            env=os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(ranks)
-    ]
+    processes = [_start(arguments, common | {"RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(ranks)]
     try:
         while any(process.poll() is None for process in processes):
             _raise_if_one_failed(processes)
@@ -41,9 +34,42 @@ def run_ranks(ranks: int, arguments: list[str], threads: int) -> dict[str, Any]:
         result: dict[str, Any] = json.loads(processes[0].communicate()[0])
         return result
     finally:
+        _end(processes)
+
+
+@contextmanager
+def neighbours(count: int, arguments: list[str], threads: int) -> Iterator[list[int]]:
+    """Inside, ``count`` processes of ``threads`` threads run ``python -m fer_ddp.rank_measurement ARGUMENTS``.
+
+    Each prints a line once its work is going on, and goes on until it is killed. Yields their process ids. Raises
+    RunError if one fails first.
+    """
+    processes = [_start(arguments, {"OMP_NUM_THREADS": str(threads)}) for _ in range(count)]
+    try:
         for process in processes:
-            process.kill()
-            process.communicate()
+            assert process.stdout is not None
+            if not process.stdout.readline():
+                process.wait()
+                _raise_if_one_failed(processes)
+        yield [process.pid for process in processes]
+    finally:
+        _end(processes)
+
+
+def _start(arguments: list[str], environment: dict[str, str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "fer_ddp.rank_measurement", *arguments],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _end(processes: list["subprocess.Popen[str]"]) -> None:
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 def _raise_if_one_failed(processes: list["subprocess.Popen[str]"]) -> None:

@@ -4,12 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from fer_ddp.command_words import parse
 from fer_ddp.exit_status import exit_status_of
 
 
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong command or job, 75 interrupted."""
-    options = _parser().parse_args(arguments)
+    options = parse(_parser(), arguments)
     return exit_status_of(lambda: options.function(options))
 
 

@@ -1,6 +1,7 @@
 """``python -m fer_ddp plan``: the arithmetic by hand, the counting on networks, the command whole."""
 
 import dataclasses
+import os
 import re
 import signal
 import subprocess
@@ -14,8 +15,10 @@ import torch
 from fer_ddp.__main__ import main
 from fer_ddp.config import load_job
 from fer_ddp.data import FERDataset
+from fer_ddp.errors import RunError
 from fer_ddp.links import Link
 from fer_ddp.plan import FIRST_BUCKET, Messages, Prediction, Share, assemble, count_messages, limit, predict
+from fer_ddp.rank_processes import neighbours
 from fer_ddp.signals import STOP_SIGNALS
 
 ROOT = Path(__file__).parents[2]
@@ -104,13 +107,31 @@ def test_messages_are_counted(
 
 
 def test_the_plan_is_printed_and_checked_on_real_ranks(tiny_job: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", str(tiny_job), BATCH_NORMS, "--gpus", "1,2,4", "--check"]) == 0
+    assert main(["plan", str(tiny_job), BATCH_NORMS, "--gpus", "1,2", "--check"]) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split() for line in lines if re.match(r" +\d+  +\d+  ", line)]
-    assert [row[:2] for row in rows] == [["1", "24"], ["2", "12"], ["4", "6"]]
+    assert [row[:2] for row in rows] == [["1", "24"], ["2", "12"]]
     assert [row for row in rows if not float(row[2]) > 0] == []
     measured = [line for line in lines if re.match(r" +\d ranks?: [\d.]+ ms a step, predicted [\d.]+ ms", line)]
     assert len(measured) == 2
+
+
+def test_neighbours_compute_until_the_block_ends(tiny_job: Path) -> None:
+    with neighbours(2, ["busy", str(tiny_job), "2"], threads=1) as processes:
+        for process in processes:
+            os.kill(process, 0)
+    assert len(processes) == 2
+    for process in processes:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
+
+def test_a_neighbour_that_fails_is_told_of(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RunError, match=r"rank 0 of the measurement failed: .*absent\.yaml"),
+        neighbours(1, ["busy", str(tmp_path / "absent.yaml"), "2"], threads=1),
+    ):
+        pytest.fail("it began")
 
 
 @pytest.mark.parametrize(
