@@ -85,7 +85,7 @@ def _alone(data: Data, sizes: Sizes, job: Job) -> list[Result]:
     if importlib.util.find_spec("kornia") is None:
         return ["augmentation alone: left out, kornia is not installed (make bench installs it)"]
     dataset = FERDataset(data.folder, "train")
-    mean, std = normalization(job.data, dataset.manifest, CPU, torch.float32)
+    mean, std = normalization(job.data, CPU, torch.float32)
     transforms = _kornia_transforms(job, mean.flatten(), std.flatten())
     places = [
         torch.arange(start, start + job.global_batch_size)

@@ -34,20 +34,26 @@ Train = Callable[[int], None]
 
 def step_results(data: Data, sizes: Sizes, device: torch.device) -> list[Result]:
     job = decided(recipe(data, sizes), FERDataset(data.folder, "train").manifest, device)
-    with ExitStack() as stack:
-        sides = [stack.enter_context(closing(Side(name, job, device))) for name in TRAINERS]
-        our_seconds, *peers = in_turns([partial(side.seconds, sizes.steps) for side in sides], sizes.repeats)
-    images = sizes.steps * job.global_batch_size
-    chosen = f"{job.precision}, {job.memory_format}, batches of {job.global_batch_size}"
-    timed_steps = f"an epoch at the rate of {sizes.steps} steps ({images} images), ours in {chosen}"
     on_gpu = device.type == "cuda"
+    chosen = f"{job.precision}, {job.memory_format}, batches of {job.global_batch_size}"
+    steps = sizes.steps * (50 if on_gpu else 1)  # a GPU empties in a moment what the notebook's workers have ready
+    images = steps * job.global_batch_size
+    timed_steps = f"an epoch at the rate of {steps} steps ({images} images), ours in {chosen}"
     way = "Dataset + Pillow + DataLoader ({} workers) + torchvision v2 a sample, {}"
     way = way.format(notebook_workers(device), "bf16 autocast" if on_gpu else "float32")
     same = f"the same precision and layout ({chosen})"
+    peers = {
+        "notebook": ("epoch of model4", way, 10 if on_gpu else 2.2, timed_steps),
+        "eager": ("epoch of model4, in memory", "eager PyTorch, no augmentation", 1, same),
+    }
+    if not on_gpu:  # there ours is one CUDA graph, and this would be single kernels
+        peers["torch's randomness"] = ("step of model4", "the same with torch's random numbers", 1, same)
+    with ExitStack() as stack:
+        sides = [stack.enter_context(closing(Side(name, job, device))) for name in ("ours", *peers)]
+        our_seconds, *their_seconds = in_turns([partial(side.seconds, steps) for side in sides], sizes.repeats)
     return [
-        compare("epoch of model4", way, images, our_seconds, peers[0], 10 if on_gpu else 2.2, timed_steps),
-        compare("epoch of model4, in memory", "eager PyTorch, no augmentation", images, our_seconds, peers[1], 1, same),
-        compare("step of model4", "the same with torch's random numbers", images, our_seconds, peers[2], 1, same),
+        compare(stage, against, images, our_seconds, seconds, at_least, note)
+        for (stage, against, at_least, note), seconds in zip(peers.values(), their_seconds, strict=True)
     ]
 
 
@@ -89,7 +95,7 @@ def ours(job: Job, dataset: FERDataset, device: torch.device) -> Train:
 
     def train(steps: int) -> None:
         for _ in range(steps):
-            train_step(batches[train_step.state.step])
+            train_step(batches.samples(train_step.state.step))
 
     return train
 
@@ -106,7 +112,7 @@ def ours_with_torch_randomness(job: Job, dataset: FERDataset, device: torch.devi
     def train(steps: int) -> None:
         with mock.patch.object(fer_ddp.augment, "_Draw", _TorchDraw):
             for _ in range(steps):
-                train_step(batches[train_step.state.step])
+                train_step(batches.samples(train_step.state.step))
 
     return train
 
@@ -168,7 +174,7 @@ def notebook(job: Job, dataset: FERDataset, device: torch.device) -> Train:
 
 def eager(job: Job, dataset: FERDataset, device: torch.device) -> Train:
     """Plain PyTorch on tensors that are ready: normalized, on the device, not augmented; our precision and layout."""
-    mean, std = normalization(job.data, dataset.manifest, device, torch.float32)
+    mean, std = normalization(job.data, device, torch.float32)
     inputs = to_memory_format((dataset.images.to(device).float() / 255 - mean) / std, job.memory_format)
     labels = dataset.labels.to(device)
     layout = torch.channels_last if job.memory_format == "channels_last" else torch.contiguous_format

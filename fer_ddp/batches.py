@@ -10,7 +10,7 @@ from torch.nn import functional
 from fer_ddp import distributed
 from fer_ddp.augment import augment, mix_pairs
 from fer_ddp.config import Job
-from fer_ddp.data import FERDataset, normalization
+from fer_ddp.data import FERDataset, normalization, with_statistics
 from fer_ddp.precision import compute_dtype, to_memory_format
 from fer_ddp.sequence import Order, Steps, class_balanced_order, shuffled_order
 from fer_ddp.stream import StreamedImages, StreamedSplit, StreamedSteps
@@ -18,8 +18,20 @@ from shards.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Samples:
+    """One rank's part of a step, as it is stored."""
+
+    pixels: Tensor
+    """uint8 (batch, channels, height, width), on the device."""
+    labels: Tensor
+    """int64 (batch,)."""
+    places: Tensor
+    """int64 (batch,), where each sample stands in the training sequence."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """One rank's part of a step."""
+    """One rank's part of a step, as the network takes it."""
 
     images: Tensor
     """Augmented and normalized, (batch, channels, height, width), float32 or float64, in the job's memory format."""
@@ -31,8 +43,8 @@ class Batch:
     """int64 (batch,), where each sample stands in the training sequence."""
 
 
-_Samples = Callable[[int], tuple[Tensor, Tensor]]
-"""A step's pixels, uint8 (batch, channels, height, width), and labels, int64 (batch,), on the device."""
+_Read = Callable[[int], tuple[Tensor, Tensor]]
+"""A step's pixels and labels, as in `Samples`."""
 
 
 class Batches:
@@ -42,7 +54,7 @@ class Batches:
         self._job, self._steps, self._device = job, steps, device
         self._dtype = compute_dtype(job.precision)
         self._classes = len(dataset.class_names)
-        self._mean, self._std = normalization(job.data, dataset.manifest, device, self._dtype)
+        self._mean, self._std = normalization(with_statistics(job.data, dataset.manifest), device, self._dtype)
         where = device if isinstance(dataset.images, Tensor) else torch.device("cpu")
         order: Order
         if job.data.order == "class_balanced":
@@ -53,38 +65,48 @@ class Batches:
         def numbers_of(step: int) -> Tensor:
             return order(steps.places(step, distributed.rank()))
 
-        self._samples: _Samples
+        self._read: _Read
         if isinstance(dataset.images, Tensor):
-            self._samples = _resident(dataset.images.to(device), dataset.labels.to(device), numbers_of)
+            self._read = _resident(dataset.images.to(device), dataset.labels.to(device), numbers_of)
         else:
-            self._samples = _streamed(dataset.images, dataset.labels, numbers_of, steps.local_batch_size, device)
+            self._read = _streamed(dataset.images, dataset.labels, numbers_of, steps.local_batch_size, device)
 
     def __getitem__(self, step: int) -> Batch:
-        job, place_range = self._job, self._steps.places(step, distributed.rank())
-        places = torch.arange(place_range.start, place_range.stop, device=self._device)
-        pixels, labels = self._samples(step)
-        targets = functional.one_hot(labels, self._classes).to(self._dtype)
-        images = augment(pixels, places, job.augment, job.seed, self._mean, self._std, self._dtype)
+        return self.augmented(self.samples(step))
+
+    def samples(self, step: int) -> Samples:
+        """This rank's part of ``step``, from which `augmented` makes its batch."""
+        places = self._steps.places(step, distributed.rank())
+        pixels, labels = self._read(step)
+        return Samples(
+            pixels=pixels, labels=labels, places=torch.arange(places.start, places.stop, device=self._device)
+        )
+
+    def augmented(self, samples: Samples) -> Batch:
+        """The batch of ``samples``: a function of them alone, in operations of the device."""
+        job, places = self._job, samples.places
+        targets = functional.one_hot(samples.labels, self._classes).to(self._dtype)
+        images = augment(samples.pixels, places, job.augment, job.seed, self._mean, self._std, self._dtype)
         if job.augment.mixes:
             images, targets = mix_pairs(images, targets, places, job.augment, job.seed)
         images = to_memory_format(images, job.memory_format)
-        return Batch(images=images, targets=targets, labels=labels, places=places)
+        return Batch(images=images, targets=targets, labels=samples.labels, places=places)
 
 
-def _resident(images: Tensor, labels: Tensor, numbers_of: Callable[[int], Tensor]) -> _Samples:
-    def samples(step: int) -> tuple[Tensor, Tensor]:
+def _resident(images: Tensor, labels: Tensor, numbers_of: Callable[[int], Tensor]) -> _Read:
+    def read(step: int) -> tuple[Tensor, Tensor]:
         numbers = numbers_of(step)
         return images[numbers], labels[numbers]
 
-    return samples
+    return read
 
 
 def _streamed(
     images: StreamedImages, labels: Tensor, numbers_of: Callable[[int], Tensor], size: int, device: torch.device
-) -> _Samples:
+) -> _Read:
     steps = StreamedSteps(images, numbers_of, size, pin_memory=device.type == "cuda")
 
-    def samples(step: int) -> tuple[Tensor, Tensor]:
+    def read(step: int) -> tuple[Tensor, Tensor]:
         try:
             numbers, pixels = steps[step]
         except DataError as error:
@@ -92,4 +114,4 @@ def _streamed(
             raise
         return pixels.to(device, non_blocking=True), labels[numbers].to(device, non_blocking=True)
 
-    return samples
+    return read

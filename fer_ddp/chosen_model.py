@@ -1,5 +1,6 @@
 """The network that a run chose, with its weights: what `evaluate`, `predict` and `export` use."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,22 +16,50 @@ from fer_ddp.run_folder import RunFolder
 from shards.manifest import Manifest
 
 
-def chosen_model(
-    run: RunFolder, job: Job, manifest: Manifest, device: torch.device
-) -> tuple[nn.Module, dict[str, Any]]:
-    """The network with the weights that ``job.select`` names, on ``device``, and the checkpoint that holds them.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChosenModel:
+    """A network and what it means; all of it is in the run folder."""
 
-    ``manifest`` is that of the data it is to look at. Raises JobError if their classes differ from the model's,
-    RunError if there is no checkpoint or the run folder was edited so that its files don't fit each other.
+    network: nn.Module
+    image_shape: tuple[int, int, int]
+    """Of the images it takes: channels, height, width."""
+    class_names: tuple[str, ...]
+    """What its logits mean."""
+    step: int
+    epoch: int
+    """How many were done when these were its weights."""
+
+    def check_data(self, manifest: Manifest, path: str) -> None:
+        """Raises JobError if the data at ``path`` have other classes or other images than the model knows."""
+        if manifest.class_names != self.class_names:
+            raise JobError(
+                f"{path}: its classes are {', '.join(manifest.class_names)}; the model's are "
+                f"{', '.join(self.class_names)}; evaluate it on data with the same classes in the same order"
+            )
+        if manifest.image_shape != self.image_shape:
+            theirs, own = (" x ".join(map(str, shape)) for shape in (manifest.image_shape, self.image_shape))
+            raise JobError(f"{path}: its images are {theirs} (channels, height, width); the model takes {own}")
+
+
+def chosen_model(run: RunFolder, job: Job, device: torch.device) -> ChosenModel:
+    """The network with the weights that ``job.select`` names, on ``device``; ``job`` is the run's own.
+
+    Raises RunError if there is no checkpoint or the run folder was edited so that its files don't fit each other.
     """
     path = run.checkpoints / f"{BEST if job.select == 'best_val' else LAST}.safetensors"
     chosen = load_checkpoint(path)
-    if list(manifest.class_names) != chosen["class_names"]:
-        raise JobError(
-            f"{job.data.path}: its classes are {', '.join(manifest.class_names)}; the model's are "
-            f"{', '.join(chosen['class_names'])}; evaluate it on data with the same classes in the same order"
-        )
-    network = build_network(job.model, seed=job.seed, manifest=manifest, current=CurrentPlaces())
+    if job.data.mean is None or job.data.std is None:
+        raise RunError(f"{run.path}/config.yaml: data.mean or data.std is null; put back what the run was trained with")
+    if "image_shape" not in chosen:
+        raise RunError(f"{path}: doesn't say what images it takes: an earlier version wrote it; train it again")
+    channels, height, width = chosen["image_shape"]
+    network = build_network(
+        job.model,
+        seed=job.seed,
+        image_shape=(channels, height, width),
+        num_classes=len(chosen["class_names"]),
+        current=CurrentPlaces(),
+    )
     try:
         network.load_state_dict(_evaluated_weights(chosen))
     except RuntimeError:
@@ -41,7 +70,13 @@ def chosen_model(
     network = place_network(
         network, device=device, precision=job.precision, memory_format=job.memory_format, world_size=1
     )
-    return network, chosen
+    return ChosenModel(
+        network=network,
+        image_shape=(channels, height, width),
+        class_names=tuple(chosen["class_names"]),
+        step=chosen["step"],
+        epoch=chosen["epoch"],
+    )
 
 
 def _evaluated_weights(chosen: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The training and evaluation data: a split decoded once a machine and kept on the device, or streamed."""
 
+import dataclasses
 import math
 import os
 from collections.abc import Callable
@@ -40,16 +41,15 @@ class DataConfig:
     """Divides after that, one a channel; null takes the training split's, and the run keeps them."""
 
 
-def normalization(
-    config: DataConfig, manifest: Manifest, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """(mean, std), each (channels, 1, 1); one number in the job serves all channels."""
-    channels = manifest.image_shape[0]
-    pair = []
-    for given, own in ((config.mean, manifest.mean), (config.std, manifest.std)):
-        values = torch.tensor(given if given is not None else own, dtype=dtype, device=device)
-        pair.append(values.expand(channels).reshape(channels, 1, 1))
-    return pair[0], pair[1]
+def with_statistics(config: DataConfig, manifest: Manifest) -> DataConfig:
+    """``config`` with the training split's mean and std where it names none."""
+    return dataclasses.replace(config, mean=config.mean or manifest.mean, std=config.std or manifest.std)
+
+
+def normalization(config: DataConfig, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The (mean, std) that ``config`` names, each (channels, 1, 1), or (1, 1, 1) where one number serves all."""
+    mean, std = (torch.tensor(values, dtype=dtype, device=device) for values in (config.mean, config.std))
+    return mean.reshape(-1, 1, 1), std.reshape(-1, 1, 1)
 
 
 class FERDataset(Dataset[tuple[Any, int]]):

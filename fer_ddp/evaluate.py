@@ -15,7 +15,6 @@ from fer_ddp.data import FERDataset, normalization
 from fer_ddp.metrics import classification_metrics
 from fer_ddp.precision import autocast, compute_dtype, to_memory_format
 from fer_ddp.stream import StreamedImages, StreamedSplit
-from shards.manifest import Manifest
 
 BATCH_SIZE = 512
 """Images at once; evaluation keeps no activations, so it can be large."""
@@ -34,9 +33,9 @@ class Evaluator:
     """(channels, 1, 1)."""
 
     @staticmethod
-    def of(job: Job, manifest: Manifest, device: torch.device) -> "Evaluator":
-        """The evaluator of ``job``, whose ``auto`` is decided."""
-        mean, std = normalization(job.data, manifest, device, compute_dtype(job.precision))
+    def of(job: Job, device: torch.device) -> "Evaluator":
+        """The evaluator of ``job``, whose ``auto`` is decided and whose mean and std are there."""
+        mean, std = normalization(job.data, device, compute_dtype(job.precision))
         return Evaluator(device=device, precision=job.precision, memory_format=job.memory_format, mean=mean, std=std)
 
     def probabilities(

@@ -8,13 +8,12 @@ from torch import Tensor, nn
 
 from fer_ddp.atomic_write import write_json
 from fer_ddp.augment import normalize, to_unit_range
-from fer_ddp.chosen_model import chosen_model
+from fer_ddp.chosen_model import ChosenModel, chosen_model
 from fer_ddp.config import load_job
 from fer_ddp.data import normalization
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.run_files import check_run_folder, read_json
 from fer_ddp.run_folder import RunFolder
-from shards.scan import manifest_of
 
 MODEL, CARD = "model.pt2", "model.json"
 _CHECKED_WITH = 8
@@ -48,12 +47,11 @@ def export(run: Path, folder: Path) -> list[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise JobError(f"{folder}: is not an empty folder; choose another --out")
     job = load_job(run / "config.yaml", [])
-    manifest = manifest_of(Path(job.data.path))
     device = torch.device("cpu")
-    network, chosen = chosen_model(RunFolder(run), job, manifest, device)
-    mean, std = normalization(job.data, manifest, device, torch.float32)
-    model = FromPixels(network.float().to(memory_format=torch.contiguous_format), mean, std).eval()
-    images = torch.randint(0, 256, (_CHECKED_WITH, *manifest.image_shape), dtype=torch.uint8)
+    chosen = chosen_model(RunFolder(run), job, device)
+    mean, std = normalization(job.data, device, torch.float32)
+    model = FromPixels(chosen.network.float().to(memory_format=torch.contiguous_format), mean, std).eval()
+    images = torch.randint(0, 256, (_CHECKED_WITH, *chosen.image_shape), dtype=torch.uint8)
     with torch.inference_mode():
         expected = model(images)
     program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
@@ -63,18 +61,18 @@ def export(run: Path, folder: Path) -> list[Path]:
     if not torch.allclose(found, expected, atol=1e-5):
         (folder / MODEL).unlink()
         raise RunError(f"{folder / MODEL}: says something else than the network ({job.model.name}), so it was removed")
-    write_json(folder / CARD, _card(run, manifest.image_shape, chosen, job.to_dict()))
+    write_json(folder / CARD, _card(run, chosen, job.to_dict()))
     return [folder / MODEL, folder / CARD]
 
 
-def _card(run: Path, image_shape: tuple[int, int, int], chosen: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+def _card(run: Path, chosen: ChosenModel, job: dict[str, Any]) -> dict[str, Any]:
     summary = read_json(run / "summary.json")
     figures = ("n", "accuracy", "accuracy_ci95", "macro_f1", "balanced_accuracy")
     return {
-        "input": {"dtype": "uint8", "shape": ["batch", *image_shape]},
-        "output": {"dtype": "float32", "shape": ["batch", len(chosen["class_names"])], "meaning": "probabilities"},
-        "class_names": chosen["class_names"],
-        "step": chosen["step"],
+        "input": {"dtype": "uint8", "shape": ["batch", *chosen.image_shape]},
+        "output": {"dtype": "float32", "shape": ["batch", len(chosen.class_names)], "meaning": "probabilities"},
+        "class_names": list(chosen.class_names),
+        "step": chosen.step,
         **{split: {key: summary[split][key] for key in figures} for split in ("val", "test") if split in summary},
         "job": job,
     }

@@ -11,7 +11,6 @@ from fer_ddp.dropout import CurrentPlaces, PlaceDropout, replace_dropout
 from fer_ddp.errors import JobError
 from fer_ddp.models import build_model
 from fer_ddp.sync_batch_norm import convert_batch_norm
-from shards.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,15 +27,16 @@ def build_network(
     config: ModelConfig,
     *,
     seed: int,
-    manifest: Manifest,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
     current: CurrentPlaces,
 ) -> nn.Module:
     """The network on the CPU in float32, initialized from the seed, its dropout following ``current``.
 
-    Its input and classes are those of the data (``manifest``). Drawn on the CPU, so the weights are the same on any
-    device. Raises JobError.
+    ``image_shape``: of the images it is to take (channels, height, width). Drawn on the CPU, so the weights are the
+    same on any device. Raises JobError.
     """
-    channels, height, width = manifest.image_shape
+    channels, height, width = image_shape
     if height != width:
         raise JobError(f"data: the images are {width} x {height}; the networks take square ones; pack squares")
     with torch.random.fork_rng(devices=[]):
@@ -47,12 +47,12 @@ def build_network(
                 config.arguments,
                 in_channels=channels,
                 image_size=height,
-                num_classes=len(manifest.class_names),
+                num_classes=num_classes,
             )
         except ValueError as error:
             raise JobError(str(error)) from None
     network = replace_dropout(network, seed, current)
-    _check_randomness(network, config.name, manifest.image_shape)
+    _check_randomness(network, config.name, image_shape)
     return network
 
 

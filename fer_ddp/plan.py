@@ -17,21 +17,20 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fer_ddp import distributed, precision
+from fer_ddp import precision
 from fer_ddp.atomic_write import write_whole
 from fer_ddp.batches import Batches
 from fer_ddp.config import Job
-from fer_ddp.data import FERDataset
+from fer_ddp.data import FERDataset, with_statistics
 from fer_ddp.dropout import CurrentPlaces
 from fer_ddp.errors import JobError
 from fer_ddp.job_checks import check_job
 from fer_ddp.links import LINKS, Link
-from fer_ddp.loss import balanced_class_weights
 from fer_ddp.network import build_network
 from fer_ddp.rank_processes import neighbours, run_ranks
 from fer_ddp.sequence import Steps
 from fer_ddp.sync_batch_norm import SyncBatchNorm
-from fer_ddp.train import build_state
+from fer_ddp.train import build_state, build_train_step
 from fer_ddp.train_step import TrainStep
 from fer_ddp.yaml_text import to_yaml
 from shards.manifest import Manifest
@@ -164,10 +163,17 @@ def measure_share(job: Job, job_file: Path, dataset: FERDataset, ranks: int, dev
 
 
 def decided(job: Job, manifest: Manifest, device: torch.device) -> Job:
-    """``job`` with the precision and memory format that `train` would choose."""
-    network = build_network(job.model, seed=job.seed, manifest=manifest, current=CurrentPlaces())
+    """``job`` with what it leaves open as `train` would decide it."""
+    network = build_network(
+        job.model,
+        seed=job.seed,
+        image_shape=manifest.image_shape,
+        num_classes=len(manifest.class_names),
+        current=CurrentPlaces(),
+    )
     chosen, memory_format = precision.decide(network, device, manifest.image_shape, job.precision, job.memory_format)
-    return dataclasses.replace(job, precision=chosen, memory_format=memory_format)
+    data = with_statistics(job.data, manifest)
+    return dataclasses.replace(job, precision=chosen, memory_format=memory_format, data=data)
 
 
 def assemble(job: Job, dataset: FERDataset, ranks: int, device: torch.device) -> tuple[Batches, TrainStep]:
@@ -176,16 +182,7 @@ def assemble(job: Job, dataset: FERDataset, ranks: int, device: torch.device) ->
     current = CurrentPlaces()
     state = build_state(job, dataset.manifest, steps, current, device)
     batches = Batches(job, dataset, steps, device)
-    weights = balanced_class_weights(dataset.manifest.splits["train"].class_counts)
-    balanced = job.loss.class_weights == "balanced"
-    train_step = TrainStep(
-        job=job,
-        state=state,
-        wrapped=distributed.data_parallel(state.network, batches[0].images[:2]),
-        current=current,
-        class_weights=weights.to(device, precision.compute_dtype(job.precision)) if balanced else None,
-    )
-    return batches, train_step
+    return batches, build_train_step(job, dataset.manifest, steps, current, state, batches)
 
 
 def step_seconds(batches: Batches, train_step: TrainStep, device: torch.device) -> float:
@@ -193,7 +190,7 @@ def step_seconds(batches: Batches, train_step: TrainStep, device: torch.device) 
     seconds = []
     for _ in range(1 + TIMED_STEPS):
         started = time.perf_counter()
-        train_step(batches[train_step.state.step])
+        train_step(batches.samples(train_step.state.step))
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)

@@ -17,7 +17,6 @@ from fer_ddp.evaluate import Evaluator
 from fer_ddp.run_files import check_run_folder
 from fer_ddp.run_folder import RunFolder
 from shards.images import BadImage, decode_image
-from shards.scan import manifest_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,16 +54,15 @@ def predict(run: Path, paths: Sequence[Path], device: torch.device) -> Answers:
     """Put image files before the model that ``run`` chose.
 
     An image is taken as a face that fills it, as FER2013's do: it is made grey or RGB and resized to the size the model
-    was trained on, not searched for faces. Of the run's data, the manifest alone is read; it must still be there.
-    Raises JobError if ``run`` is no run folder, RunError for an image that can't be read, DataError without the data.
+    was trained on, not searched for faces. The run folder is all that is needed. Raises JobError if ``run`` is no run
+    folder, RunError for an image that can't be read or a run folder that was edited.
     """
     check_run_folder(run)
     job = load_job(run / "config.yaml", [])
-    manifest = manifest_of(Path(job.data.path))
-    images = torch.from_numpy(np.stack([_read(path, manifest.image_shape) for path in paths]))
-    network, _ = chosen_model(RunFolder(run), job, manifest, device)
-    probabilities = Evaluator.of(job, manifest, device).probabilities(network, images)
-    return Answers(paths=tuple(paths), class_names=manifest.class_names, probabilities=probabilities)
+    chosen = chosen_model(RunFolder(run), job, device)
+    images = torch.from_numpy(np.stack([_read(path, chosen.image_shape) for path in paths]))
+    probabilities = Evaluator.of(job, device).probabilities(chosen.network, images)
+    return Answers(paths=tuple(paths), class_names=chosen.class_names, probabilities=probabilities)
 
 
 def _read(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -51,10 +51,10 @@ def keep_busy(job_file: Path, ranks: int) -> None:
     """Train the share of one of ``ranks`` ranks for ever; prints a line after the first step."""
     job = load_job(job_file, [])
     batches, train_step = assemble(job, FERDataset(job.data.path, "train"), ranks, torch.device("cpu"))
-    train_step(batches[0])
+    train_step(batches.samples(0))
     print("busy", flush=True)
     while True:
-        train_step(batches[0])
+        train_step(batches.samples(0))
 
 
 def main(arguments: list[str]) -> None:

@@ -47,26 +47,28 @@ def evaluate_run(
     """Evaluate the run's chosen weights on the val and test splits of ``job.data.path``.
 
     Writes ``summary.json``, ``predictions/`` and ``figures/`` into the run folder, or, for other data than it was
-    trained on, into ``evaluations/DIGEST/`` there. Raises as `chosen_model`.
+    trained on, into ``evaluations/DIGEST/`` there. Raises as `chosen_model`,
+    and JobError for data that the model can't judge.
     """
     manifest = manifest_of(Path(job.data.path))
-    network, chosen = chosen_model(run, job, manifest, device)
-    evaluator = Evaluator.of(job, manifest, device)
+    chosen = chosen_model(run, job, device)
+    chosen.check_data(manifest, job.data.path)
+    evaluator = Evaluator.of(job, device)
     trained_on_these = run.data_digest() == manifest.digest
     folder = run.path if trained_on_these else run.path / "evaluations" / manifest.digest[:12]
     summary: dict[str, Any] = {
         "job": job.name,
         "seed": job.seed,
         "world_size": world_size,
-        "steps": chosen["step"],
+        "steps": chosen.step,
         "selected": job.select,
-        "epochs": chosen["epoch"],
-        "class_names": chosen["class_names"],
+        "epochs": chosen.epoch,
+        "class_names": list(chosen.class_names),
     }
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
     for split in (split for split in ("val", "test") if split in manifest.splits):
         dataset = open_split(job.data, split, device)
-        probabilities = evaluator.probabilities(network, dataset.images, between_batches)
+        probabilities = evaluator.probabilities(chosen.network, dataset.images, between_batches)
         metrics = classification_metrics(dataset.labels.numpy(), probabilities, dataset.class_names)
         confusion = metrics.pop("confusion")
         summary[split] = metrics

@@ -12,7 +12,8 @@ from fer_ddp import distributed
 from fer_ddp.batches import Batches
 from fer_ddp.checkpoint import save_checkpoint
 from fer_ddp.config import Job
-from fer_ddp.data import open_split
+from fer_ddp.cuda_graph import GraphedGradients
+from fer_ddp.data import open_split, with_statistics
 from fer_ddp.dropout import CurrentPlaces
 from fer_ddp.ema import build_ema
 from fer_ddp.errors import Interrupted, JobError, RunError
@@ -30,7 +31,7 @@ from fer_ddp.schedule import EarlyStopping, Schedule
 from fer_ddp.sequence import Steps
 from fer_ddp.signals import StopFlag
 from fer_ddp.tracking import Tracker
-from fer_ddp.train_step import TrainStep
+from fer_ddp.train_step import Gradients, TrainStep
 from fer_ddp.training_state import TrainingState
 from shards.errors import DataError
 from shards.manifest import Manifest
@@ -58,7 +59,7 @@ def run_epochs(
     for epoch in range(state.epoch + 1, job.epochs + 1):
         record.begin_epoch(epoch, state.step, steps.end_of_epoch(epoch))
         while state.step < steps.end_of_epoch(epoch):
-            loss = train_step(batches[state.step])
+            loss = train_step(batches.samples(state.step))
             record.step()
             if job.log.every_steps and state.step % job.log.every_steps == 0:
                 mean_loss = distributed.all_reduce_sum(loss).item()
@@ -136,12 +137,18 @@ def _open_run(run: RunFolder, job: Job, device: torch.device) -> tuple[Job, bool
     """On rank zero: check the job, decide what it leaves open, write what the run is. Gives (job, already finished)."""
     manifest = manifest_of(Path(job.data.path))
     saved = check_run(run, job, manifest, distributed.world_size())
-    network = build_network(job.model, seed=job.seed, manifest=manifest, current=CurrentPlaces())
+    network = build_network(
+        job.model,
+        seed=job.seed,
+        image_shape=manifest.image_shape,
+        num_classes=len(manifest.class_names),
+        current=CurrentPlaces(),
+    )
     if saved is None:
         precision, memory_format = decide(network, device, manifest.image_shape, job.precision, job.memory_format)
     else:
         precision, memory_format = saved.precision, saved.memory_format
-    data = dataclasses.replace(job.data, mean=job.data.mean or manifest.mean, std=job.data.std or manifest.std)
+    data = with_statistics(job.data, manifest)
     job = dataclasses.replace(job, precision=precision, memory_format=memory_format, data=data)
     if run.status().get("state") == "finished":
         print(f"{run.path}: this run is finished; choose another run= to train again", flush=True)
@@ -162,15 +169,7 @@ def _train_and_evaluate(run: RunFolder, job: Job, device: torch.device, tracker:
     _go_on(run, state)
     tracker.start()
     batches = Batches(job, dataset, steps, device)
-    weights = balanced_class_weights(manifest.splits["train"].class_counts)
-    balanced = job.loss.class_weights == "balanced"
-    train_step = TrainStep(
-        job=job,
-        state=state,
-        wrapped=distributed.data_parallel(state.network, batches[state.step].images[:2]),
-        current=current,
-        class_weights=weights.to(device, compute_dtype(job.precision)) if balanced else None,
-    )
+    train_step = build_train_step(job, manifest, steps, current, state, batches)
     record = NoRecord()
     if distributed.is_main():
         record = Record(run, epochs=job.epochs, global_batch_size=job.global_batch_size)
@@ -184,7 +183,13 @@ def build_state(
 ) -> TrainingState:
     """The state at step 0, on ``device``; the network's dropout follows ``current``."""
     network = place_network(
-        build_network(job.model, seed=job.seed, manifest=manifest, current=current),
+        build_network(
+            job.model,
+            seed=job.seed,
+            image_shape=manifest.image_shape,
+            num_classes=len(manifest.class_names),
+            current=current,
+        ),
         device=device,
         precision=job.precision,
         memory_format=job.memory_format,
@@ -203,7 +208,29 @@ def build_state(
             warmup_steps=steps.end_of_epoch(job.schedule.warmup_epochs),
         ),
         early_stopping=EarlyStopping(job.early_stopping),
+        image_shape=manifest.image_shape,
         class_names=manifest.class_names,
+    )
+
+
+def build_train_step(
+    job: Job, manifest: Manifest, steps: Steps, current: CurrentPlaces, state: TrainingState, batches: Batches
+) -> TrainStep:
+    """What trains ``state`` on ``batches``: on one GPU alone by a CUDA graph."""
+    example = batches[state.step].images[:2]
+    weights = balanced_class_weights(manifest.splits["train"].class_counts)
+    balanced = job.loss.class_weights == "balanced"
+    gradients = Gradients(
+        job=job,
+        state=state,
+        augmented=batches.augmented,
+        wrapped=distributed.data_parallel(state.network, example),
+        current=current,
+        class_weights=weights.to(example.device, compute_dtype(job.precision)) if balanced else None,
+    )
+    alone_on_a_gpu = example.device.type == "cuda" and steps.world_size == 1
+    return TrainStep(
+        job=job, state=state, gradients=GraphedGradients(gradients, state) if alone_on_a_gpu else gradients
     )
 
 
@@ -230,7 +257,7 @@ def _evaluation(
 
     def on_rank_zero() -> dict[str, Any]:
         assert dataset is not None
-        evaluator = Evaluator.of(job, dataset.manifest, device)
+        evaluator = Evaluator.of(job, device)
         metrics = evaluator.metrics(state.evaluated_network, dataset, stop.check)
         return {key: metrics[key] for key in ("loss", "accuracy", "macro_f1", "balanced_accuracy")}
 

@@ -1,5 +1,7 @@
 """What a run is at a step: everything that a continued run needs, in one dictionary for one checkpoint."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +27,10 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     schedule: Schedule
     early_stopping: EarlyStopping
+    image_shape: tuple[int, int, int]
+    """Of the images it takes: channels, height, width."""
     class_names: tuple[str, ...]
+    """What its logits mean."""
     step: int = 0
     """Steps done."""
     lr: float = 0.0
@@ -48,6 +53,17 @@ class TrainingState:
         """The network that validation, ``best`` and predictions use: the average where there is one."""
         return self.network if self.ema is None else self.ema.module
 
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Forward and backward passes inside leave nothing behind but gradients."""
+        changed = [*self.network.buffers(), *self._sums().values()]
+        before = [tensor.clone() for tensor in changed]
+        try:
+            yield
+        finally:
+            for tensor, value in zip(changed, before, strict=True):
+                tensor.copy_(value)
+
     def count_right(self, logits: Tensor, labels: Tensor) -> None:
         """Count right answers; logits: (batch, classes), labels: int64 (batch,)."""
         self._right += (logits.detach().argmax(dim=1) == labels).sum()
@@ -59,7 +75,8 @@ class TrainingState:
         self.lr = float(self.optimizer.param_groups[0]["lr"])
         self.schedule.step_done()
         self._loss_sum += loss
-        bad = torch.where(loss.isfinite(), _NEVER, self.step)
+        # By multiplication: torch.where would bring its two numbers to the device, and wait for that.
+        bad = _NEVER - loss.isfinite().logical_not() * (_NEVER - self.step)
         self._first_bad_step = torch.minimum(self._first_bad_step, bad)
 
     def check_finite(self) -> None:
@@ -96,6 +113,7 @@ class TrainingState:
             "lr": self.lr,
             "epoch": self.epoch,
             "best_accuracy": self.best_accuracy,
+            "image_shape": list(self.image_shape),
             "class_names": list(self.class_names),
             "network": self.network.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
@@ -129,6 +147,7 @@ class TrainingState:
         return {
             "step": self.step,
             "epoch": self.epoch,
+            "image_shape": list(self.image_shape),
             "class_names": list(self.class_names),
             "network": self.evaluated_network.state_dict(),
         }

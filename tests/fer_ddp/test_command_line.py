@@ -16,11 +16,13 @@ import pytest
 from fer_ddp.__main__ import main
 from fer_ddp.checkpoint import save_checkpoint
 from fer_ddp.config import load_job
+from fer_ddp.data import with_statistics
 from fer_ddp.dropout import CurrentPlaces
 from fer_ddp.errors import JobError
 from fer_ddp.job_checks import check_job
 from fer_ddp.network import build_network
 from fer_ddp.signals import STOP_SIGNALS, StoppedEarly
+from fer_ddp.yaml_text import to_yaml
 from shards.manifest import read_manifest
 
 Command = Callable[..., tuple[int, str]]
@@ -232,11 +234,14 @@ def untrained(tiny_job: Path, run_path: Path) -> Path:
     """The run folder of ``tiny_job`` with the weights of its network as it begins."""
     job = load_job(tiny_job, [])
     manifest = read_manifest(Path(job.data.path))
-    network = build_network(job.model, seed=0, manifest=manifest, current=CurrentPlaces())
-    state = {"step": 0, "epoch": 0, "class_names": list(manifest.class_names), "network": network.state_dict()}
+    shape, names = manifest.image_shape, manifest.class_names
+    network = build_network(job.model, seed=0, image_shape=shape, num_classes=len(names), current=CurrentPlaces())
+    meaning = {"image_shape": list(shape), "class_names": list(names)}
+    state = {"step": 0, "epoch": 0, **meaning, "network": network.state_dict()}
     (run_path / "checkpoints").mkdir(parents=True)
     save_checkpoint(run_path / "checkpoints" / "best.safetensors", state)
-    shutil.copy(tiny_job, run_path / "config.yaml")
+    job = dataclasses.replace(job, data=with_statistics(job.data, manifest))
+    (run_path / "config.yaml").write_text(to_yaml(job.to_dict()))
     return run_path
 
 

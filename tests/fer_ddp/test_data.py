@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from fer_ddp import FERDataset
-from fer_ddp.data import DataConfig, normalization
+from fer_ddp.data import DataConfig, normalization, with_statistics
 from shards.errors import DataError
 from shards.manifest import read_manifest
 from shards.reader import read_split
@@ -72,9 +72,10 @@ def test_a_missing_split_is_refused_with_those_there_are(faces: Path) -> None:
 
 def test_normalization_is_the_training_splits_unless_told(faces: Path) -> None:
     manifest = read_manifest(faces)
-    mean, std = normalization(DataConfig(path=""), manifest, CPU, torch.float64)
+    mean, std = normalization(with_statistics(DataConfig(path=""), manifest), CPU, torch.float64)
     assert (mean.shape, mean.item(), std.item()) == ((1, 1, 1), manifest.mean[0], manifest.std[0])
-    mean, std = normalization(DataConfig(path="", mean=(0.5,), std=(0.25,)), manifest, CPU, torch.float64)
+    told = DataConfig(path="", mean=(0.5,), std=(0.25,))
+    mean, std = normalization(with_statistics(told, manifest), CPU, torch.float64)
     assert (mean.item(), std.item()) == (0.5, 0.25)
 
 

@@ -25,7 +25,13 @@ def manifest(faces: Path) -> Manifest:
 
 
 def built(manifest: Manifest, config: ModelConfig = TINY, seed: int = 0) -> nn.Module:
-    return build_network(config, seed=seed, manifest=manifest, current=CurrentPlaces())
+    return build_network(
+        config,
+        seed=seed,
+        image_shape=manifest.image_shape,
+        num_classes=len(manifest.class_names),
+        current=CurrentPlaces(),
+    )
 
 
 def weights(network: nn.Module) -> Tensor:

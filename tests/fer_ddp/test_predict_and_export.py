@@ -1,6 +1,8 @@
 """What a finished run is good for afterwards: answers about image files, and one file that torch alone loads."""
 
+import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +13,12 @@ import torch
 from PIL import Image
 
 from fer_ddp.__main__ import main
+from fer_ddp.chosen_model import chosen_model
 from fer_ddp.config import load_job
 from fer_ddp.data import FERDataset
+from fer_ddp.errors import JobError
 from fer_ddp.predictions import read_predictions
+from fer_ddp.run_folder import RunFolder
 from fer_ddp.train import train
 
 TEST = "test"
@@ -43,18 +48,28 @@ def run(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+@pytest.fixture
+def moved(run: Path, faces: Path, tmp_path: Path) -> Path:
+    """The run folder alone, as on a machine that doesn't have its data."""
+    shutil.copytree(run, tmp_path / "moved")
+    config = tmp_path / "moved" / "config.yaml"
+    config.write_text(config.read_text().replace(str(faces), str(tmp_path / "absent")))
+    assert not Path(load_job(config, []).data.path).exists()
+    return tmp_path / "moved"
+
+
 def image_file(faces: Path, index: int, path: Path, mode: str = "L", size: tuple[int, int] = (48, 48)) -> Path:
     Image.fromarray(FERDataset(faces, TEST).images[index, 0].numpy()).convert(mode).resize(size, 0).save(path)
     return path
 
 
 def test_predict_says_what_the_evaluation_said(
-    run: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    moved: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = [image_file(faces, index, tmp_path / f"{index}.png") for index in (3, 0)]
-    assert main(["predict", str(run), *map(str, paths), "--json"]) == 0
+    assert main(["predict", str(moved), *map(str, paths), "--json"]) == 0
     answers = json.loads(capsys.readouterr().out)
-    evaluated = read_predictions(run / "predictions" / "test.csv")
+    evaluated = read_predictions(moved / "predictions" / "test.csv")
     assert [answer["image"] for answer in answers] == [str(path) for path in paths]
     for answer, index in zip(answers, (3, 0), strict=True):
         assert list(answer["probabilities"]) == list(evaluated.class_names)
@@ -94,10 +109,10 @@ def test_what_is_no_image_is_one_sentence(
 
 
 def test_the_exported_file_says_with_torch_alone_what_the_evaluation_said(
-    run: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    moved: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "exported"
-    assert main(["export", str(run), "--out", str(folder)]) == 0
+    assert main(["export", str(moved), "--out", str(folder)]) == 0
     assert capsys.readouterr().out == f"look at {folder}/model.pt2, {folder}/model.json\n"
     torch.save(FERDataset(faces, TEST).images, tmp_path / "images.pt")
     code = (
@@ -109,10 +124,10 @@ def test_the_exported_file_says_with_torch_alone_what_the_evaluation_said(
     )
     subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=True)
     whole, one = torch.load(tmp_path / "answers.pt")
-    evaluated = read_predictions(run / "predictions" / "test.csv")
+    evaluated = read_predictions(moved / "predictions" / "test.csv")
     np.testing.assert_allclose(whole.detach().numpy(), evaluated.probabilities, rtol=0, atol=1e-5)
     np.testing.assert_allclose(one.detach().numpy(), evaluated.probabilities[:1], rtol=0, atol=1e-5)
-    card, summary = (json.loads(path.read_text()) for path in (folder / "model.json", run / "summary.json"))
+    card, summary = (json.loads(path.read_text()) for path in (folder / "model.json", moved / "summary.json"))
     assert card["class_names"] == list(evaluated.class_names)
     assert card["input"] == {"dtype": "uint8", "shape": ["batch", 1, 48, 48]}
     assert card["test"]["accuracy"] == summary["test"]["accuracy"]
@@ -132,6 +147,17 @@ def test_a_folder_that_is_no_run_is_one_sentence(
 ) -> None:
     assert main([word.replace("RUN", str(tmp_path)) for word in words]) == 2
     assert "is no run folder" in capsys.readouterr().err
+
+
+def test_a_model_is_not_put_before_images_of_another_size(run: Path, faces: Path) -> None:
+    chosen = chosen_model(RunFolder(run), load_job(run / "config.yaml", []), torch.device("cpu"))
+    manifest = FERDataset(faces, TEST).manifest
+    chosen.check_data(manifest, "faces")
+    with pytest.raises(JobError) as caught:
+        chosen.check_data(dataclasses.replace(manifest, image_shape=(3, 24, 24)), "small")
+    assert str(caught.value) == (
+        "small: its images are 3 x 24 x 24 (channels, height, width); the model takes 1 x 48 x 48"
+    )
 
 
 def test_a_run_keeps_the_normalization_it_was_trained_with(run: Path, faces: Path) -> None:

@@ -19,7 +19,7 @@ from fer_ddp.data import FERDataset
 from fer_ddp.dropout import CurrentPlaces
 from fer_ddp.predictions import read_predictions
 from fer_ddp.sequence import Steps
-from fer_ddp.train import build_state, train
+from fer_ddp.train import build_state, build_train_step, train
 from fer_ddp.train_step import TrainStep
 
 RECIPES = sorted(str(path) for path in (ROOT / "jobs").glob("*.yaml"))
@@ -205,23 +205,23 @@ def test_what_rank_zero_does_alone_comes_out_on_every_rank(together: dict[str, A
     assert together["from_main"] == 0
 
 
-def alone(job: Job) -> tuple[TrainStep, Batches]:
+def alone(job: Job, device: str = "cpu") -> tuple[TrainStep, Batches, CurrentPlaces]:
     """What a world of one trains ``job`` with."""
     dataset = FERDataset(job.data.path, "train")
     steps = Steps(samples=len(dataset), global_batch_size=job.global_batch_size)
-    device, current = torch.device("cpu"), CurrentPlaces()
-    state = build_state(job, dataset.manifest, steps, current, device)
-    step = TrainStep(job=job, state=state, wrapped=state.network, current=current, class_weights=None)
-    return step, Batches(job, dataset, steps, device)
+    current = CurrentPlaces()
+    state = build_state(job, dataset.manifest, steps, current, torch.device(device))
+    batches = Batches(job, dataset, steps, torch.device(device))
+    return build_train_step(job, dataset.manifest, steps, current, state, batches), batches, current
 
 
 def test_class_weights_and_smoothing_give_the_loss_of_a_float64_reference(
     together: dict[str, Any], everything_job: Path
 ) -> None:
     job = load_job(everything_job, ["precision=float64"])
-    step, batches = alone(job)
+    step, batches, current = alone(job)
     batch = batches[0]
-    step.current.set(batch.places)
+    current.set(batch.places)
     with torch.no_grad():
         logits = step.state.network(batch.images).numpy()
     counts = np.array(FERDataset(job.data.path, "train").manifest.splits["train"].class_counts)
@@ -234,12 +234,12 @@ def test_class_weights_and_smoothing_give_the_loss_of_a_float64_reference(
 
 def convolution_outputs(job: Job) -> list[torch.Tensor]:
     """What the convolutions of ``job``'s network give in a training step."""
-    step, batches = alone(job)
+    step, batches, _ = alone(job)
     seen: list[torch.Tensor] = []
     for module in step.state.network.modules():
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    step(batches[0])
+    step(batches.samples(0))
     return seen
 
 
@@ -263,30 +263,30 @@ def test_activations_are_contiguous_where_that_is_asked_for(tiny_job: Path) -> N
 
 
 def test_an_fp16_overflow_skips_its_step_and_lowers_the_scale(tiny_job: Path) -> None:
-    step, batches = alone(load_job(tiny_job, ["precision=fp16"]))
-    step(batches[0])
+    step, batches, _ = alone(load_job(tiny_job, ["precision=fp16"]))
+    step(batches.samples(0))
     before = {name: tensor.clone() for name, tensor in step.state.network.state_dict().items()}
     step.state.scaler._scale.fill_(2.0**40)  # type: ignore[union-attr]
-    step(batches[1])
+    step(batches.samples(1))
     after = step.state.network.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert step.state.scaler.get_scale() == 2.0**39
 
 
 def test_fp16_trains_where_nothing_overflows(tiny_job: Path) -> None:
-    step, batches = alone(load_job(tiny_job, ["precision=fp16"]))
+    step, batches, _ = alone(load_job(tiny_job, ["precision=fp16"]))
     before = {name: tensor.clone() for name, tensor in step.state.network.state_dict().items()}
-    step(batches[0])
+    step(batches.samples(0))
     assert not torch.equal(before["head.1.weight"], step.state.network.state_dict()["head.1.weight"])
 
 
 def test_micro_batches_give_the_gradients_of_the_whole_batch(tiny_job: Path) -> None:
     weights = []
     for size in ("null", "7"):
-        step, batches = alone(
+        step, batches, _ = alone(
             load_job(tiny_job, ["precision=float64", f"micro_batch_size={size}", "optimizer.name=sgd"])
         )
-        step(batches[0])
+        step(batches.samples(0))
         weights.append(step.state.network.state_dict()["head.1.weight"])
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-12, atol=1e-14)
 

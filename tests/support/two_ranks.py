@@ -3,7 +3,9 @@
 import hashlib
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
@@ -13,10 +15,8 @@ from fer_ddp.config import load_job
 from fer_ddp.data import FERDataset
 from fer_ddp.dropout import CurrentPlaces
 from fer_ddp.errors import RunError
-from fer_ddp.loss import balanced_class_weights
 from fer_ddp.sequence import Steps
-from fer_ddp.train import build_state
-from fer_ddp.train_step import TrainStep
+from fer_ddp.train import build_state, build_train_step
 
 job_file, out = Path(sys.argv[1]), Path(sys.argv[2])
 
@@ -36,12 +36,12 @@ def train_three_steps(*overrides: str, exchange: bool) -> tuple[list[str], float
     current = CurrentPlaces()
     state = build_state(job, dataset.manifest, steps, current, device)
     batches = Batches(job, dataset, steps, device)
-    weights = balanced_class_weights(dataset.manifest.splits["train"].class_counts)
-    wrapped = distributed.data_parallel(state.network, batches[0].images[:2]) if exchange else state.network
-    step = TrainStep(job=job, state=state, wrapped=wrapped, current=current, class_weights=weights)
-    first_loss = distributed.all_reduce_sum(step(batches[0])).item()
-    step(batches[1])
-    step(batches[2])
+    alone = nullcontext() if exchange else patch.object(distributed, "data_parallel", lambda network, example: network)
+    with alone:
+        step = build_train_step(job, dataset.manifest, steps, current, state, batches)
+    first_loss = distributed.all_reduce_sum(step(batches.samples(0))).item()
+    step(batches.samples(1))
+    step(batches.samples(2))
     mine = torch.tensor(list(bytes.fromhex(weights_digest(state.network))))
     return [bytes(row.tolist()).hex() for row in distributed.all_gather(mine)], first_loss
 

@@ -1,0 +1,102 @@
+"""The step as one CUDA graph: on a GPU what the step is without it, where there is no GPU just that."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from fer_ddp.batches import Batches
+from fer_ddp.config import load_job
+from fer_ddp.cuda_graph import GraphedGradients
+from fer_ddp.data import FERDataset
+from fer_ddp.dropout import CurrentPlaces
+from fer_ddp.sequence import Steps
+from fer_ddp.train import build_state, build_train_step
+from fer_ddp.train_step import Gradients, TrainStep
+
+# Everything a step can hold: batch norm, dropout, each transform, mixing, pieces, clipping, an average.
+EVERYTHING = [
+    "model={name: plain_cnn, arguments: {channels: [4, 8], hidden: 16, batch_norm: true, dropout: 0.4}}",
+    "augment={flip: 0.5, rotation_degrees: 9, brightness: 0.2, contrast: 0.2, blur_probability: 0.5, "
+    "erasing_probability: 0.5, mixup_alpha: 0.4, cutmix_alpha: 1.0}",
+    "micro_batch_size=7",
+    "optimizer.gradient_clip_norm=1",
+    "ema.decay=0.9",
+    "schedule.name=onecycle",
+    "precision=float32",
+    "memory_format=channels_last",
+]
+
+
+def build(job_file: Path, device: str, *overrides: str) -> tuple[TrainStep, Batches]:
+    job = load_job(job_file, [*EVERYTHING, *overrides])
+    dataset = FERDataset(job.data.path, "train")
+    steps = Steps(samples=len(dataset), global_batch_size=job.global_batch_size)
+    current = CurrentPlaces()
+    state = build_state(job, dataset.manifest, steps, current, torch.device(device))
+    batches = Batches(job, dataset, steps, torch.device(device))
+    return build_train_step(job, dataset.manifest, steps, current, state, batches), batches
+
+
+def trained(step: TrainStep, batches: Batches, steps: int) -> list[Tensor]:
+    """The losses of some steps, and the weights after them."""
+    losses = [step(batches.samples(number)).clone() for number in range(steps)]
+    return [*losses, *(tensor.clone() for tensor in step.state.network.state_dict().values())]
+
+
+def test_trying_a_step_leaves_nothing_behind_but_gradients(tiny_job: Path) -> None:
+    step, batches = build(tiny_job, "cpu")
+    before = copy.deepcopy(step.state.state_dict())
+    with step.state.kept():
+        step.gradients(batches.samples(0))
+        assert not torch.equal(before["sums"]["seen"], step.state.state_dict()["sums"]["seen"])
+    after = step.state.state_dict()
+    assert all(torch.equal(before["network"][name], after["network"][name]) for name in before["network"])
+    assert all(torch.equal(before["sums"][name], after["sums"][name]) for name in before["sums"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs no GPU")
+def test_where_no_graph_can_be_made_the_step_is_as_without_one(
+    tiny_job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    step, batches = build(tiny_job, "cpu")
+    graphed, same_batches = build(tiny_job, "cpu")
+    graphed = TrainStep(
+        job=graphed.job, state=graphed.state, gradients=GraphedGradients(graphed.gradients, graphed.state)
+    )
+    for one, other in zip(trained(step, batches, 3), trained(graphed, same_batches, 3), strict=True):
+        assert torch.equal(one, other)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("a step can't be made one CUDA graph (")
+    assert line.endswith("); it takes longer without")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
+def test_on_a_gpu_the_graph_trains_like_the_kernels_one_by_one(
+    tiny_job: Path, capsys: pytest.CaptureFixture[str], precision: str
+) -> None:
+    graphed, batches = build(tiny_job, "cuda", f"precision={precision}")
+    assert isinstance(graphed.gradients, GraphedGradients)
+    single, same_batches = build(tiny_job, "cuda", f"precision={precision}")
+    assert isinstance(single.gradients, GraphedGradients)
+    single = TrainStep(job=single.job, state=single.state, gradients=single.gradients._gradients)
+    assert isinstance(single.gradients, Gradients)
+    tolerance = 1e-4 if precision == "float32" else 0.05
+    for one, other in zip(trained(graphed, batches, 4), trained(single, same_batches, 4), strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_no_step_waits_for_it(tiny_job: Path) -> None:
+    step, batches = build(tiny_job, "cuda")
+    step(batches.samples(0))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for number in range(1, 5):
+            step(batches.samples(number))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
