@@ -1,1 +1,1 @@
-"""Starts jobs: torchrun on this machine."""
+"""Starts jobs, here or on a SLURM cluster."""

@@ -20,7 +20,7 @@ def _parser() -> argparse.ArgumentParser:
     local = commands.add_parser(
         "local",
         help="train on this machine",
-        description="Trains a job with torchrun: a rank a GPU, or two on a machine without. Of an array it trains as "
+        description="Trains a job: a rank a GPU, or two on a machine without, by torchrun. Of an array it trains as "
         "many members at once as there are GPUs, or one after another. The same command again goes on with what was "
         "interrupted.",
     )

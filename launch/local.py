@@ -1,4 +1,4 @@
-"""Runs a job, or an array of jobs, on this machine through torchrun."""
+"""Runs a job, or an array of jobs, on this machine."""
 
 import subprocess
 import time
@@ -12,7 +12,7 @@ from fer_ddp.run_folder import RunFolder
 from launch.array_folder import ArrayFolder, folder_of
 from launch.job_array import JobArray, Member, check_members, is_array, load_array
 from launch.summary import write_summary
-from launch.torchrun import PassOn, start_torchrun
+from launch.torchrun import PassOn, killed_by, start_ranks
 
 RANKS_WITHOUT_GPU = 2
 
@@ -41,7 +41,7 @@ def run_local(path: Path, overrides: list[str], ranks: int | None) -> None:
 def _run_job(run: RunFolder, arguments: list[str], ranks: int) -> None:
     before = run.status()
     with PassOn() as pass_on:
-        process = start_torchrun(ranks, arguments)
+        process = start_ranks(ranks, arguments)
         pass_on.to(process)
         exit_status = process.wait()
     if exit_status == 0:
@@ -52,6 +52,11 @@ def _run_job(run: RunFolder, arguments: list[str], ranks: int) -> None:
     status = run.status()
     if status != before and status["state"] == "interrupted":
         raise Interrupted(f"{run.path}: the state is saved; the same command goes on")
+    if status == before and pass_on.asked_to_stop:
+        raise Interrupted(f"{run.path}: stopped before there was anything to save; the same command starts it")
+    signal_name = killed_by(exit_status)
+    if signal_name is not None:
+        raise RunError(f"{run.path}: was killed by {signal_name}; the same command goes on")
     raise RunError(f"{run.path}: the run failed; the lines above say how")
 
 
@@ -82,6 +87,7 @@ def _run_array(array: JobArray, ranks: int, gpus: int) -> None:
                     print(f"{member.name}: finished", flush=True)
                 elif not (pass_on.asked_to_stop or state == "interrupted"):
                     failed.append(member.name)
+                    _log_death(folder, member, process.returncode)
                     print(f"{member.name}: failed; {_log(folder, member)} tells how", flush=True)
             time.sleep(0.05)
     if pass_on.asked_to_stop:
@@ -103,8 +109,15 @@ def _log(folder: ArrayFolder, member: Member) -> Path:
     return folder.logs / f"{member.name}.log"
 
 
+def _log_death(folder: ArrayFolder, member: Member, exit_status: int) -> None:
+    signal_name = killed_by(exit_status)
+    if signal_name is not None:
+        with open(_log(folder, member), "a", encoding="utf-8") as log:
+            log.write(f"error: {member.name} was killed by {signal_name}\n")
+
+
 def _start(folder: ArrayFolder, member: Member, ranks: int, gpus: str | None) -> subprocess.Popen[bytes]:
     arguments = ["-m", "fer_ddp", "train", str(folder.member_file(member.name))]
     with open(_log(folder, member), "ab") as log:
         environment = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
-        return start_torchrun(ranks, arguments, environment=environment, output=log)
+        return start_ranks(ranks, arguments, environment=environment, output=log)

@@ -15,7 +15,7 @@ from fer_ddp.run_files import read_status
 from fer_ddp.yaml_text import read_yaml
 from launch import slurm_commands
 from launch.array_folder import ArrayFolder
-from launch.torchrun import PassOn, start_torchrun
+from launch.torchrun import PassOn, start_ranks
 from shards.errors import DataError
 from shards.scan import manifest_of
 
@@ -40,7 +40,7 @@ def run_member(folder: str, member: str, nodes: int, ranks: int) -> None:
             array.explain_attempt(member, sentence)
             print(f"error: {sentence}", file=sys.stderr, flush=True)
             sys.exit(JobError.exit_status)
-        process = start_torchrun(
+        process = start_ranks(
             ranks, ["-m", "fer_ddp", "train", str(job_file)], rendezvous=_rendezvous(nodes) if nodes > 1 else None
         )
         pass_on.to(process)
@@ -49,7 +49,7 @@ def run_member(folder: str, member: str, nodes: int, ranks: int) -> None:
         sys.exit(0)  # else --kill-on-bad-exit would end the head before it has said what happened
     if pass_on.asked_to_stop:
         sys.exit(Interrupted.exit_status)
-    sys.exit(exit_status if exit_status > 0 else 1)  # below 0 a signal killed the agent
+    sys.exit(exit_status if exit_status > 0 else 128 - exit_status)  # below 0 a signal killed it
 
 
 def _rendezvous(nodes: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Starts torchrun, one agent a node, and hands stop signals on to it."""
+"""Starts the ranks of a node, several by torchrun and one by itself, and hands stop signals on to them."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from typing import IO
 from fer_ddp.signals import STOP_SIGNALS
 
 
-def start_torchrun(
+def start_ranks(
     ranks: int,
     arguments: list[str],
     *,
@@ -21,14 +21,18 @@ def start_torchrun(
     """Start ``python ARGUMENTS`` on ``ranks`` ranks of this node.
 
     ``rendezvous``: torchrun's options for more nodes than this; ``environment`` goes over this process's own;
-    ``output``: where all goes that is said, None to this process's own. The agent is in a session of its own, so that
-    Ctrl-C in the terminal reaches this process alone, which passes it on once. It ignores SIGUSR1 and SIGUSR2, which
-    SLURM sends to every process of a job and which would kill it; the ranks take them.
+    ``output``: where all goes that is said, None to this process's own. One rank alone needs no torchrun, whose start
+    takes seconds. What is started is in a session of its own, so that Ctrl-C in the terminal reaches this process
+    alone, which passes it on once. It ignores SIGUSR1 and SIGUSR2, which SLURM sends to every process of a job and
+    which would kill torchrun; the ranks take them.
     """
-    options = [*(rendezvous or ["--standalone"]), f"--nproc-per-node={ranks}"]
+    torchrun: list[str] = []
+    if ranks > 1 or rendezvous:
+        options = [*(rendezvous or ["--standalone"]), f"--nproc-per-node={ranks}"]
+        torchrun = ["-m", "launch.quiet_torchrun", *options]
     threads = max(1, len(os.sched_getaffinity(0)) // ranks)
     return subprocess.Popen(
-        [sys.executable, "-m", "launch.quiet_torchrun", *options, *arguments],
+        [sys.executable, *torchrun, *arguments],
         env={"OMP_NUM_THREADS": str(threads)} | os.environ | (environment or {}),
         stdout=output,
         stderr=None if output is None else subprocess.STDOUT,
@@ -40,6 +44,11 @@ def start_torchrun(
 def _ignore_user_signals() -> None:
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+
+
+def killed_by(exit_status: int) -> str | None:
+    """The signal that ended a process of `subprocess`, such as SIGKILL; None if it ended by itself."""
+    return signal.Signals(-exit_status).name if exit_status < 0 else None
 
 
 class PassOn:

@@ -131,16 +131,11 @@ def runs(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[in
             }
         )
     )
-    paths = {}
-    for ranks in (1, 2):
-        for mode in ("resident", "stream"):
-            path = paths[ranks, mode] = folder / f"{mode}{ranks}"
-            overrides = [f"run={path}", f"data.mode={mode}"]
-            if ranks == 1:
-                train(load_job(job, overrides), CPU)
-            else:
-                done = torchrun(ranks, "-m", "fer_ddp", "train", str(job), *overrides)
-                assert done.returncode == 0, done.stderr
+    paths = {(ranks, mode): folder / f"{mode}{ranks}" for ranks in (1, 2) for mode in ("resident", "stream")}
+    for mode in ("resident", "stream"):
+        train(load_job(job, [f"run={paths[1, mode]}", f"data.mode={mode}"]), CPU)
+    done = torchrun(2, "tests/support/both_modes.py", str(job), str(paths[2, "resident"]), str(paths[2, "stream"]))
+    assert done.returncode == 0, done.stderr
     return paths
 
 

@@ -1,11 +1,14 @@
 """An array on this machine: one member after another, and again only what is not finished."""
 
 import csv
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import yaml
+from interrupting import children, start, wait_until
 
 
 def local(workplace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -46,3 +49,33 @@ def test_a_failed_member_does_not_hide_the_others_and_the_same_command_does_what
         ("runs/four/tiny-seed1", False),
         ("runs/four/tiny-seed0", True),
     ]
+
+
+def test_a_run_of_one_rank_that_is_killed_is_told_of(workplace: Path) -> None:
+    words = [sys.executable, "-P", "-m", "launch", "local", "jobs/tiny.yaml", "--ranks", "1", "epochs=400"]
+    process = start(words, cwd=workplace)
+    run = workplace / "runs/tiny-seed0"
+    wait_until(lambda: (run / "metrics.jsonl").exists(), process)
+    (trainer,) = children(process.pid)
+    os.kill(trainer, signal.SIGKILL)
+    output = process.communicate(timeout=60)[0]
+    assert (process.returncode, output.splitlines()[-1]) == (
+        1,
+        "error: runs/tiny-seed0: was killed by SIGKILL; the same command goes on",
+    )
+
+
+def test_a_run_that_is_stopped_before_it_began_is_interrupted(workplace: Path) -> None:
+    words = [sys.executable, "-P", "-m", "launch", "local", "jobs/tiny.yaml", "--ranks", "1"]
+    process = start(words, cwd=workplace)
+    wait_until(lambda: any(b"train" in arguments(pid) for pid in children(process.pid)), process)
+    process.terminate()
+    output = process.communicate(timeout=60)[0]
+    assert (process.returncode, output) == (
+        75,
+        "interrupted: runs/tiny-seed0: stopped before there was anything to save; the same command starts it\n",
+    )
+
+
+def arguments(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")

@@ -55,9 +55,9 @@ def go_on(job: Path, run: Path, ranks: int, *overrides: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
+def start(arguments: list[str], cwd: Path = ROOT) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        arguments, cwd=ROOT, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        arguments, cwd=cwd, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
