@@ -12,9 +12,11 @@ from interrupting import (
     go_on,
     kill_after,
     kill_group,
+    local,
     same_files,
     start,
     steps_done,
+    stopped,
     undisturbed_runs,
     wait_until,
     words,
@@ -96,6 +98,19 @@ def test_a_long_run_killed_at_a_random_byte_of_a_checkpoint_ends_in_the_same_byt
     assert not (run / "summary.json").exists()
     go_on(long_job, run, ranks)
     same_files(run, long_undisturbed(ranks))
+
+
+def test_sigterm_to_launch_saves_the_state_and_leaves_no_process(
+    job: Path, undisturbed: Callable[[int], Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = start(local(job, run))
+    wait_until(lambda: steps_done(run) >= 5, process)
+    output = stopped(process)
+    status = json.loads((run / "status.json").read_text())
+    assert (process.returncode, status["state"]) == (75, "interrupted"), output
+    go_on(job, run, 2)
+    same_files(run, undisturbed(2))
 
 
 def test_a_damaged_last_state_gives_way_to_the_one_before_it(

@@ -4,14 +4,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
-from interrupting import children, go_on, same_files, start, steps_done, undisturbed_runs, wait_until, words, write_job
+from interrupting import children, go_on, local, start, steps_done, stopped, wait_until, words, write_job
 from launching import command, torchrun
 
 from fer_ddp.data import FERDataset
@@ -19,18 +16,10 @@ from fer_ddp.run_files import saved_step
 from shards.packer import pack
 from shards.sources.synthetic_faces import Faces, scan_faces
 
-Undisturbed = Callable[[int], Path]
-
 
 @pytest.fixture(scope="module")
 def job(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_job(tmp_path_factory.mktemp("stopping") / "job.yaml", faces)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(job: Path) -> Undisturbed:
-    """The run of the job that nothing disturbed, by the number of ranks."""
-    return undisturbed_runs(job)
 
 
 @pytest.fixture(scope="module")
@@ -42,34 +31,8 @@ def long_evaluation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_job(folder / "job.yaml", folder / "data", model=model, epochs=1)
 
 
-def local(job: Path, run: Path) -> list[str]:
-    return [sys.executable, "-m", "launch", "local", "--ranks", "2", str(job), f"run={run}"]
-
-
-def stopped(process: subprocess.Popen[str]) -> str:
-    """Terminate it; what it said, once it and all that it started are gone."""
-    family = children(process.pid)
-    process.terminate()
-    output = process.communicate(timeout=60)[0]
-    assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
-    assert "Traceback" not in output
-    return output
-
-
 def state_of(run: Path) -> str:
     return str(json.loads((run / "status.json").read_text())["state"])
-
-
-def test_sigterm_to_launch_saves_the_state_and_leaves_no_process(
-    job: Path, undisturbed: Undisturbed, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    process = start(local(job, run))
-    wait_until(lambda: steps_done(run) >= 5, process)
-    output = stopped(process)
-    assert (process.returncode, state_of(run)) == (75, "interrupted"), output
-    go_on(job, run, 2)
-    same_files(run, undisturbed(2))
 
 
 def test_sigterm_to_bare_torchrun_saves_the_state_though_its_own_status_is_1(job: Path, tmp_path: Path) -> None:
@@ -97,7 +60,7 @@ def test_an_evaluation_that_sigterm_ends_is_made_again(long_evaluation: Path, tm
 
 def test_a_killed_rank_ends_the_others_with_a_sentence(job: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = start([sys.executable, "-m", "launch", "local", "--ranks", "2", str(job), f"run={run}"])
+    process = start(local(job, run))
     wait_until(lambda: steps_done(run) >= 3, process)
     ranks = [pid for pid in children(process.pid) if b"RANK=1" in environment(pid)]
     os.kill(ranks[0], signal.SIGKILL)
@@ -128,7 +91,7 @@ def test_a_shard_that_is_damaged_on_one_rank_ends_them_all_with_its_name(
 
 
 def test_a_rank_that_is_out_of_memory_says_what_to_set(faces: Path, tmp_path: Path) -> None:
-    model = {"name": "plain_cnn", "arguments": {"channels": [256, 256], "hidden": 16}}
+    model = {"name": "plain_cnn", "arguments": {"channels": [256, 4], "hidden": 16}}
     job = write_job(tmp_path / "job.yaml", faces, model=model, global_batch_size=240)
     ended = torchrun(2, "tests/support/little_memory_on_rank_one.py", str(job), f"run={tmp_path / 'run'}")
     assert "error: rank 1 is out of memory with 120 images at once; set micro_batch_size=60" in ended.stderr

@@ -55,26 +55,37 @@ def everything_job(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
+class _Runs(dict[int, Path]):
+    """Runs of a job on some numbers of ranks, each made when it is first asked for."""
+
+    def __init__(self, job: Path) -> None:
+        self._job = job
+
+    def __missing__(self, ranks: int) -> Path:
+        self[ranks] = self._job.parent / f"ranks{ranks}"
+        wandb = "wandb.mode=offline" if ranks == 2 else "wandb.mode=disabled"
+        done = torchrun(ranks, "-m", "fer_ddp", "train", str(self._job), f"run={self[ranks]}", wandb)
+        assert done.returncode == 0, done.stderr
+        return self[ranks]
+
+
 @pytest.fixture(scope="module")
 def finished(everything_job: Path) -> dict[int, Path]:
-    """Runs of the job with everything in it on one to four ranks, by the number of ranks."""
-    runs = {}
-    for ranks in (1, 2, 3, 4):
-        runs[ranks] = everything_job.parent / f"ranks{ranks}"
-        wandb = "wandb.mode=offline" if ranks == 2 else "wandb.mode=disabled"
-        done = torchrun(ranks, "-m", "fer_ddp", "train", str(everything_job), f"run={runs[ranks]}", wandb)
-        assert done.returncode == 0, done.stderr
-    return runs
+    """Runs of the job with everything in it, by the number of ranks."""
+    return _Runs(everything_job)
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4])
+RANKS = [2, pytest.param(3, marks=pytest.mark.long), 4]
+
+
+@pytest.mark.parametrize("ranks", RANKS)
 def test_every_step_has_the_loss_of_one_rank(finished: dict[int, Path], ranks: int) -> None:
     alone, together = (np.array([line["loss"] for line in lines(finished[n] / "steps.jsonl")]) for n in (1, ranks))
     assert len(alone) == 20
     np.testing.assert_allclose(together, alone, rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("ranks", RANKS)
 def test_the_final_predictions_are_those_of_one_rank(finished: dict[int, Path], ranks: int) -> None:
     alone, together = (read_predictions(finished[n] / "predictions" / "test.csv") for n in (1, ranks))
     assert together.keys == alone.keys

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -98,3 +99,18 @@ def same_files(run: Path, expected: Path) -> None:
     del found["config.yaml"], wanted["config.yaml"]  # each names its own folder
     assert sorted(found) == sorted(wanted)
     assert [name for name in wanted if found[name] != wanted[name]] == []
+
+
+def local(job: Path, run: Path) -> list[str]:
+    """The words of ``launch local`` with two ranks."""
+    return [sys.executable, "-m", "launch", "local", "--ranks", "2", str(job), f"run={run}"]
+
+
+def stopped(process: subprocess.Popen[str]) -> str:
+    """Terminate it; what it said, once it and all that it started are gone."""
+    family = children(process.pid)
+    process.terminate()
+    output = process.communicate(timeout=60)[0]
+    assert [pid for pid in family if Path(f"/proc/{pid}").exists()] == []
+    assert "Traceback" not in output
+    return output
