@@ -26,13 +26,13 @@ def start_ranks(
     alone, which passes it on once. It ignores SIGUSR1 and SIGUSR2, which SLURM sends to every process of a job and
     which would kill torchrun; the ranks take them.
     """
-    torchrun: list[str] = []
+    start = ["-u"]  # as torchrun starts its ranks, so that logs are up to date
     if ranks > 1 or rendezvous:
         options = [*(rendezvous or ["--standalone"]), f"--nproc-per-node={ranks}"]
-        torchrun = ["-m", "launch.quiet_torchrun", *options]
+        start = ["-m", "launch.quiet_torchrun", *options]
     threads = max(1, len(os.sched_getaffinity(0)) // ranks)
     return subprocess.Popen(
-        [sys.executable, *torchrun, *arguments],
+        [sys.executable, *start, *arguments],
         env={"OMP_NUM_THREADS": str(threads)} | os.environ | (environment or {}),
         stdout=output,
         stderr=None if output is None else subprocess.STDOUT,

@@ -261,7 +261,7 @@ def test_a_killed_trainer_is_started_again(place: Place, undisturbed: Callable[.
     place.finished("wide-seed0")
     place.idle()
     ends = [line for line in place.attempts("wide-seed0", "wide-seed0") if "ended" in line]
-    assert [end["exit_status"] for end in ends] == [1, 0]
+    assert [end["exit_status"] for end in ends] == [128 + signal.SIGKILL, 0]
     same_files(place.folder / "runs/wide-seed0", undisturbed())
 
 
