@@ -53,6 +53,8 @@ def chosen_model(run: RunFolder, job: Job, device: torch.device) -> ChosenModel:
     if "image_shape" not in chosen:
         raise RunError(f"{path}: doesn't say what images it takes: an earlier version wrote it; train it again")
     channels, height, width = chosen["image_shape"]
+    if not {len(job.data.mean), len(job.data.std)} <= {1, channels}:
+        raise RunError(f"{run.path}/config.yaml: data.mean and data.std must have {channels} or 1 numbers each")
     network = build_network(
         job.model,
         seed=job.seed,

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fer_ddp.errors import Interrupted, JobError, RunError
+from fer_ddp.errors import Interrupted, JobError, RunError, system_sentence
 from shards.errors import DataError
 
 T = TypeVar("T")
@@ -131,7 +131,7 @@ def on_main(function: Callable[[], T]) -> T:
         except (JobError, RunError, Interrupted, DataError) as error:
             outcome = (None, error)
         except OSError as error:
-            outcome = (None, RunError(f"{error.filename}: can't be written or read: {error.strerror}"))
+            outcome = (None, RunError(system_sentence(error)))
     result, failure = broadcast_object(outcome)
     if failure is not None:
         raise failure

@@ -17,3 +17,8 @@ class Interrupted(Exception):
     """A signal asked the run to stop; its state is saved and the same command goes on."""
 
     exit_status = 75
+
+
+def system_sentence(error: OSError) -> str:
+    """What the operating system refused: the file, where there is one (a closed terminal is none), and why."""
+    return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}"

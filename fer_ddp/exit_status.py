@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from fer_ddp.errors import Interrupted, JobError, RunError
+from fer_ddp.errors import Interrupted, JobError, RunError, system_sentence
 from fer_ddp.signals import StoppedEarly, stop_early
 from shards.errors import DataError
 
@@ -21,7 +21,7 @@ def exit_status_of(command: Callable[[], None]) -> int:
         _say(f"{'interrupted' if isinstance(error, Interrupted) else 'error'}: {error}")
         return error.exit_status
     except OSError as error:
-        _say(f"error: {f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
+        _say(f"error: {system_sentence(error)}")
         return RunError.exit_status
     except StoppedEarly as stopped:
         _say(f"interrupted: stopped by {stopped}; the same command does it again")

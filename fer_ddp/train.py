@@ -16,7 +16,7 @@ from fer_ddp.cuda_graph import GraphedGradients
 from fer_ddp.data import open_split, with_statistics
 from fer_ddp.dropout import CurrentPlaces
 from fer_ddp.ema import build_ema
-from fer_ddp.errors import Interrupted, JobError, RunError
+from fer_ddp.errors import Interrupted, JobError, RunError, system_sentence
 from fer_ddp.evaluate import Evaluator
 from fer_ddp.job_checks import check_run
 from fer_ddp.loss import balanced_class_weights
@@ -105,7 +105,7 @@ def train(job: Job, device: torch.device) -> None:
         raise
     except OSError as error:
         if distributed.is_main():
-            run.write_status("failed", message=f"{error.filename}: {error.strerror}")
+            run.write_status("failed", message=system_sentence(error))
         raise
     except RuntimeError as error:
         failure = _in_words(error, job)
@@ -173,9 +173,22 @@ def _train_and_evaluate(run: RunFolder, job: Job, device: torch.device, tracker:
     record = NoRecord()
     if distributed.is_main():
         record = Record(run, epochs=job.epochs, global_batch_size=job.global_batch_size)
+        print(_beginning(job, run, len(dataset), device), flush=True)
     evaluate = _evaluation(job, manifest, state, device, stop)
     run_epochs(job, run, steps, state, batches, train_step, evaluate, record, stop)
     distributed.on_main(lambda: _finish(run, job, device, stop))
+
+
+def _beginning(job: Job, run: RunFolder, images: int, device: torch.device) -> str:
+    """What is trained on what, said before a first epoch that may take long."""
+    ranks, threads = distributed.world_size(), torch.get_num_threads()
+    of_each = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{threads} CPU thread{'s'[: threads - 1]}"
+    )
+    return (
+        f"{run.path}: {job.name}, {job.epochs} epoch{'s'[: job.epochs - 1]} of {images:,} images in batches of "
+        f"{job.global_batch_size}, on {ranks} rank{'s'[: ranks - 1]} of {of_each}, {job.precision}, {job.memory_format}"
+    )
 
 
 def build_state(

@@ -132,6 +132,7 @@ class TrainingState:
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
+        _lay_out_as_parameters(self.optimizer)
         self.scaler.load_state_dict(state["scaler"])
         self.schedule.load_state_dict(state["schedule"])
         self.early_stopping.load_state_dict(state["early_stopping"])
@@ -154,3 +155,14 @@ class TrainingState:
 
     def _sums(self) -> dict[str, Tensor]:
         return {"loss": self._loss_sum, "right": self._right, "seen": self._seen}
+
+
+def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Give each parameter's moments its memory format, which a checkpoint loses.
+
+    Fused optimizers go through both as they lie in memory: in another order they would join wrong numbers.
+    """
+    for parameter, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

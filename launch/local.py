@@ -52,7 +52,7 @@ def _run_job(run: RunFolder, arguments: list[str], ranks: int) -> None:
     status = run.status()
     if status != before and status["state"] == "interrupted":
         raise Interrupted(f"{run.path}: the state is saved; the same command goes on")
-    if status == before and pass_on.asked_to_stop:
+    if status == before and (pass_on.asked_to_stop or exit_status == Interrupted.exit_status):
         raise Interrupted(f"{run.path}: stopped before there was anything to save; the same command starts it")
     signal_name = killed_by(exit_status)
     if signal_name is not None:

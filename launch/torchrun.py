@@ -9,6 +9,9 @@ from typing import IO
 
 from fer_ddp.signals import STOP_SIGNALS
 
+_RANKS_OWN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun tells each rank; left over in a shell, it would make one that starts alone wait for others."""
+
 
 def start_ranks(
     ranks: int,
@@ -30,10 +33,11 @@ def start_ranks(
     if ranks > 1 or rendezvous:
         options = [*(rendezvous or ["--standalone"]), f"--nproc-per-node={ranks}"]
         start = ["-m", "launch.quiet_torchrun", *options]
+    inherited = {name: value for name, value in os.environ.items() if name not in _RANKS_OWN}
     threads = max(1, len(os.sched_getaffinity(0)) // ranks)
     return subprocess.Popen(
         [sys.executable, *start, *arguments],
-        env={"OMP_NUM_THREADS": str(threads)} | os.environ | (environment or {}),
+        env={"OMP_NUM_THREADS": str(threads)} | inherited | (environment or {}),
         stdout=output,
         stderr=None if output is None else subprocess.STDOUT,
         start_new_session=True,
@@ -48,7 +52,10 @@ def _ignore_user_signals() -> None:
 
 def killed_by(exit_status: int) -> str | None:
     """The signal that ended a process of `subprocess`, such as SIGKILL; None if it ended by itself."""
-    return signal.Signals(-exit_status).name if exit_status < 0 else None
+    if exit_status >= 0:
+        return None
+    names = {number.value: number.name for number in signal.Signals}
+    return names.get(-exit_status, f"signal {-exit_status}")
 
 
 class PassOn:

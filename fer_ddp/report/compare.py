@@ -131,7 +131,9 @@ def _certainty(of_best: Sequence[Pair], ranked: Sequence[Recipe]) -> str:
         return "That is not certain."
     if doubtful:
         return f"That is certain, but its lead over {_named(doubtful)} is not."
-    return "That is certain for these runs, one seed each." if _one_seed_each(ranked) else "That is certain."
+    if _one_seed_each(ranked):
+        return "That is certain for these runs, one seed each."
+    return "That is certain for these runs, of few seeds." if _of_few_seeds(ranked) else "That is certain."
 
 
 def _details(of_best: Sequence[Pair], ranked: Sequence[Recipe], split: str, comparisons: int) -> list[str]:
@@ -152,7 +154,7 @@ def _details(of_best: Sequence[Pair], ranked: Sequence[Recipe], split: str, comp
         details.append(
             f"On test {listed(worse)} did better; the choice stays with val, since choosing by test would flatter."
         )
-    few = [recipe for recipe in ranked if len(recipe.runs) < 3]
+    few = _of_few_seeds(ranked)
     if _one_seed_each(ranked):
         details.append("Each recipe has one seed, so this is about these runs: another seed may turn it around.")
     elif few:
@@ -166,6 +168,10 @@ def _details(of_best: Sequence[Pair], ranked: Sequence[Recipe], split: str, comp
 def _named(names: Sequence[str]) -> str:
     """The names, or how many where nobody would read them all."""
     return listed(names) if len(names) <= _MOST_NAMES else f"{len(names)} other recipes"
+
+
+def _of_few_seeds(recipes: Sequence[Recipe]) -> list[Recipe]:
+    return [recipe for recipe in recipes if len(recipe.runs) < 3]
 
 
 def _one_seed_each(recipes: Sequence[Recipe]) -> bool:

@@ -13,7 +13,7 @@ import yaml
 from launching import ROOT, run_files, torchrun
 
 from fer_ddp.batches import Batches
-from fer_ddp.checkpoint import load_checkpoint
+from fer_ddp.checkpoint import load_checkpoint, save_checkpoint
 from fer_ddp.config import Job, load_job
 from fer_ddp.data import FERDataset
 from fer_ddp.dropout import CurrentPlaces
@@ -300,6 +300,26 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(tiny_job: Path) -> 
         step(batches.samples(0))
         weights.append(step.state.network.state_dict()["head.1.weight"])
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("optimizer", ["name=adamw", "name=sgd, momentum: 0.9"])
+@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
+def test_a_state_that_was_saved_and_loaded_goes_on_to_the_same_bytes(
+    tiny_job: Path, tmp_path: Path, memory_format: str, optimizer: str
+) -> None:
+    name, _, momentum = optimizer.removeprefix("name=").partition(", momentum: ")
+    overrides = [f"memory_format={memory_format}", f"optimizer.name={name}", f"optimizer.momentum={momentum or 0.0}"]
+    step, batches, _ = alone(load_job(tiny_job, overrides))
+    for number in range(3):
+        step(batches.samples(number))
+    save_checkpoint(tmp_path / "state.safetensors", step.state.state_dict())
+    again, _, _ = alone(load_job(tiny_job, overrides))
+    again.state.load_state_dict(load_checkpoint(tmp_path / "state.safetensors"))
+    for trained in (step, again):
+        for number in range(3, 6):
+            trained(batches.samples(number))
+    weights, same = step.state.network.state_dict(), again.state.network.state_dict()
+    assert [name for name in weights if not torch.equal(weights[name], same[name])] == []
 
 
 def test_the_average_of_the_weights_is_what_best_holds(tiny_job: Path) -> None:

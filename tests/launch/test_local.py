@@ -79,3 +79,10 @@ def test_a_run_that_is_stopped_before_it_began_is_interrupted(workplace: Path) -
 
 def arguments(pid: int) -> list[bytes]:
     return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+
+
+def test_one_rank_does_not_wait_for_the_ranks_of_a_variable_left_over(workplace: Path) -> None:
+    words = [sys.executable, "-P", "-m", "launch", "local", "jobs/tiny.yaml", "--ranks", "1", "epochs=1"]
+    left_over = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
+    done = subprocess.run(words, cwd=workplace, env=os.environ | left_over, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr

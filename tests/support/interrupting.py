@@ -26,7 +26,7 @@ def write_job(path: Path, data: Path, **changes: Any) -> Path:
         "epochs": 3,
         "global_batch_size": 24,
         "precision": "float32",
-        "memory_format": "contiguous",
+        "memory_format": "channels_last",
         "log": {"every_steps": 1},
         "checkpoint": {"every_steps": 3},
         "wandb": {"mode": "disabled"},
