@@ -20,12 +20,12 @@ from bench.data import Data, cpus, recipe
 from bench.sizes import Sizes
 from bench.table import Result, compare
 from bench.timing import in_turns, seconds_of
+from fer_ddp.assemble import assemble, decided
 from fer_ddp.config import Job
 from fer_ddp.data import FERDataset, normalization
 from fer_ddp.dropout import PlaceDropout
 from fer_ddp.memory import ask_for_huge_pages
 from fer_ddp.models import build_model
-from fer_ddp.plan import assemble, decided
 from fer_ddp.precision import autocast, to_memory_format
 
 Train = Callable[[int], None]

@@ -51,7 +51,7 @@ class Batches:
     """``batches[step]`` is this rank's `Batch` of ``step``; the data stay on the device, or are read ahead of it."""
 
     def __init__(self, job: Job, dataset: FERDataset | StreamedSplit, steps: Steps, device: torch.device) -> None:
-        self._job, self._steps, self._device = job, steps, device
+        self._job, self.steps, self._device = job, steps, device
         self._dtype = compute_dtype(job.precision)
         self._classes = len(dataset.class_names)
         self._mean, self._std = normalization(with_statistics(job.data, dataset.manifest), device, self._dtype)
@@ -76,7 +76,7 @@ class Batches:
 
     def samples(self, step: int) -> Samples:
         """This rank's part of ``step``, from which `augmented` makes its batch."""
-        places = self._steps.places(step, distributed.rank())
+        places = self.steps.places(step, distributed.rank())
         pixels, labels = self._read(step)
         return Samples(
             pixels=pixels, labels=labels, places=torch.arange(places.start, places.stop, device=self._device)

@@ -1,6 +1,7 @@
 """Whether a job fits its data, the number of ranks and the run folder; asked before anything starts."""
 
 from fer_ddp.config import Job
+from fer_ddp.counted import counted
 from fer_ddp.errors import JobError
 from fer_ddp.run_folder import RunFolder
 from fer_ddp.sequence import Steps
@@ -50,6 +51,5 @@ def check_job(job: Job, manifest: Manifest, world_size: int) -> None:
         if values is not None and len(values) not in (1, channels):
             right = "1" if channels == 1 else f"1 or {channels}"
             raise JobError(
-                f"{key}: has {len(values)} numbers; the images have {channels} channel{'s' * (channels > 1)}, "
-                f"so give {right}"
+                f"{key}: has {len(values)} numbers; the images have {counted(channels, 'channel')}, so give {right}"
             )

@@ -5,7 +5,6 @@ norms, which all wait for each other, plus what of the gradients' exchange the b
 docs/scaling.md explains the model and what it leaves out.
 """
 
-import dataclasses
 import os
 import statistics
 import tempfile
@@ -17,23 +16,19 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fer_ddp import precision
+from fer_ddp.assemble import assemble, decided
 from fer_ddp.atomic_write import write_whole
 from fer_ddp.batches import Batches
 from fer_ddp.config import Job
-from fer_ddp.data import FERDataset, with_statistics
-from fer_ddp.dropout import CurrentPlaces
+from fer_ddp.counted import counted
+from fer_ddp.data import FERDataset
 from fer_ddp.errors import JobError
 from fer_ddp.job_checks import check_job
 from fer_ddp.links import LINKS, Link
-from fer_ddp.network import build_network
 from fer_ddp.rank_processes import neighbours, run_ranks
-from fer_ddp.sequence import Steps
 from fer_ddp.sync_batch_norm import SyncBatchNorm
-from fer_ddp.train import build_state, build_train_step
 from fer_ddp.train_step import TrainStep
 from fer_ddp.yaml_text import to_yaml
-from shards.manifest import Manifest
 from shards.scan import manifest_of
 
 TIMED_STEPS = 5
@@ -162,29 +157,6 @@ def measure_share(job: Job, job_file: Path, dataset: FERDataset, ranks: int, dev
     return Share(seconds=seconds, messages=count_messages(train_step.state.network, job, ranks))
 
 
-def decided(job: Job, manifest: Manifest, device: torch.device) -> Job:
-    """``job`` with what it leaves open as `train` would decide it."""
-    network = build_network(
-        job.model,
-        seed=job.seed,
-        image_shape=manifest.image_shape,
-        num_classes=len(manifest.class_names),
-        current=CurrentPlaces(),
-    )
-    chosen, memory_format = precision.decide(network, device, manifest.image_shape, job.precision, job.memory_format)
-    data = with_statistics(job.data, manifest)
-    return dataclasses.replace(job, precision=chosen, memory_format=memory_format, data=data)
-
-
-def assemble(job: Job, dataset: FERDataset, ranks: int, device: torch.device) -> tuple[Batches, TrainStep]:
-    """What one of ``ranks`` ranks trains with, as `train` builds it; alone, its batch norms have nobody to wait for."""
-    steps = Steps(samples=len(dataset), global_batch_size=job.global_batch_size, world_size=ranks)
-    current = CurrentPlaces()
-    state = build_state(job, dataset.manifest, steps, current, device)
-    batches = Batches(job, dataset, steps, device)
-    return batches, build_train_step(job, dataset.manifest, steps, current, state, batches)
-
-
 def step_seconds(batches: Batches, train_step: TrainStep, device: torch.device) -> float:
     """The median of a few steps, the making of their batches included, after one that is not counted."""
     seconds = []
@@ -229,8 +201,7 @@ def _loopback(messages: Messages) -> Link:
 
 
 def _heading(job: Job, device: torch.device, link: Link) -> str:
-    threads = torch.get_num_threads()
-    where = f"{threads} CPU thread{'s' * (threads > 1)}"
+    where = counted(torch.get_num_threads(), "CPU thread")
     if device.type == "cuda":
         where = torch.cuda.get_device_name(device)
     return (
@@ -283,7 +254,7 @@ def _checked(job_file: Path, predictions: list[Prediction]) -> list[str]:
     for ranks in (1, 2):
         measured = run_ranks(ranks, ["step", str(job_file)], torch.get_num_threads())["step"]
         lines.append(
-            f"{ranks:>5} rank{'s' * (ranks > 1)}: {measured * 1e3:.2f} ms a step, predicted "
+            f"{counted(ranks, 'rank'):>11}: {measured * 1e3:.2f} ms a step, predicted "
             f"{predicted[ranks] * 1e3:.2f} ms ({predicted[ranks] / measured - 1:+.0%})"
         )
     return lines

@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 
 from fer_ddp import distributed
+from fer_ddp.assemble import assemble
 from fer_ddp.config import load_job
 from fer_ddp.data import FERDataset
 from fer_ddp.memory import ask_for_huge_pages
-from fer_ddp.plan import assemble, step_seconds
+from fer_ddp.plan import step_seconds
 
 
 def measure_link(numbers: int, large: int) -> dict[str, float]:

@@ -9,29 +9,22 @@ from typing import Any
 import torch
 
 from fer_ddp import distributed
+from fer_ddp.assemble import assemble, decided
 from fer_ddp.batches import Batches
 from fer_ddp.checkpoint import save_checkpoint
 from fer_ddp.config import Job
-from fer_ddp.cuda_graph import GraphedGradients
+from fer_ddp.counted import counted
 from fer_ddp.data import open_split, with_statistics
-from fer_ddp.dropout import CurrentPlaces
-from fer_ddp.ema import build_ema
 from fer_ddp.errors import Interrupted, JobError, RunError, system_sentence
 from fer_ddp.evaluate import Evaluator
 from fer_ddp.job_checks import check_run
-from fer_ddp.loss import balanced_class_weights
-from fer_ddp.network import build_network, place_network
-from fer_ddp.optim import build_optimizer
-from fer_ddp.precision import compute_dtype, decide, grad_scaler
 from fer_ddp.record import NoRecord, Record
 from fer_ddp.results import evaluate_run
 from fer_ddp.run_files import BEST
 from fer_ddp.run_folder import RunFolder
-from fer_ddp.schedule import EarlyStopping, Schedule
-from fer_ddp.sequence import Steps
 from fer_ddp.signals import StopFlag
 from fer_ddp.tracking import Tracker
-from fer_ddp.train_step import Gradients, TrainStep
+from fer_ddp.train_step import TrainStep
 from fer_ddp.training_state import TrainingState
 from shards.errors import DataError
 from shards.manifest import Manifest
@@ -41,15 +34,17 @@ from shards.scan import manifest_of
 def run_epochs(
     job: Job,
     run: RunFolder,
-    steps: Steps,
-    state: TrainingState,
     batches: Batches,
     train_step: TrainStep,
     evaluate: Callable[[], dict[str, Any] | None],
     record: NoRecord,
     stop: StopFlag,
 ) -> None:
-    """The training loop, from ``state.step`` to the last epoch's end. Raises Interrupted once the state is saved."""
+    """The training loop, from ``train_step.state`` on to the last epoch's end.
+
+    Raises Interrupted once a signal came and the state is saved.
+    """
+    state, steps = train_step.state, batches.steps
     agreement = distributed.Agreement()
 
     def save() -> None:
@@ -137,19 +132,11 @@ def _open_run(run: RunFolder, job: Job, device: torch.device) -> tuple[Job, bool
     """On rank zero: check the job, decide what it leaves open, write what the run is. Gives (job, already finished)."""
     manifest = manifest_of(Path(job.data.path))
     saved = check_run(run, job, manifest, distributed.world_size())
-    network = build_network(
-        job.model,
-        seed=job.seed,
-        image_shape=manifest.image_shape,
-        num_classes=len(manifest.class_names),
-        current=CurrentPlaces(),
-    )
     if saved is None:
-        precision, memory_format = decide(network, device, manifest.image_shape, job.precision, job.memory_format)
+        job = decided(job, manifest, device)
     else:
-        precision, memory_format = saved.precision, saved.memory_format
-    data = with_statistics(job.data, manifest)
-    job = dataclasses.replace(job, precision=precision, memory_format=memory_format, data=data)
+        data = with_statistics(job.data, manifest)
+        job = dataclasses.replace(job, precision=saved.precision, memory_format=saved.memory_format, data=data)
     if run.status().get("state") == "finished":
         print(f"{run.path}: this run is finished; choose another run= to train again", flush=True)
         return job, True
@@ -162,88 +149,26 @@ def _open_run(run: RunFolder, job: Job, device: torch.device) -> tuple[Job, bool
 
 def _train_and_evaluate(run: RunFolder, job: Job, device: torch.device, tracker: Tracker, stop: StopFlag) -> None:
     dataset = distributed.on_every_rank(lambda: open_split(job.data, "train", device))
-    manifest, world_size = dataset.manifest, distributed.world_size()
-    steps = Steps(samples=len(dataset), global_batch_size=job.global_batch_size, world_size=world_size)
-    current = CurrentPlaces()
-    state = build_state(job, manifest, steps, current, device)
-    _go_on(run, state)
+    batches, train_step = assemble(job, dataset, distributed.world_size(), device)
+    _go_on(run, train_step.state)
     tracker.start()
-    batches = Batches(job, dataset, steps, device)
-    train_step = build_train_step(job, manifest, steps, current, state, batches)
     record = NoRecord()
     if distributed.is_main():
         record = Record(run, epochs=job.epochs, global_batch_size=job.global_batch_size)
         print(_beginning(job, run, len(dataset), device), flush=True)
-    evaluate = _evaluation(job, manifest, state, device, stop)
-    run_epochs(job, run, steps, state, batches, train_step, evaluate, record, stop)
+    evaluate = _evaluation(job, dataset.manifest, train_step.state, device, stop)
+    run_epochs(job, run, batches, train_step, evaluate, record, stop)
     distributed.on_main(lambda: _finish(run, job, device, stop))
 
 
 def _beginning(job: Job, run: RunFolder, images: int, device: torch.device) -> str:
     """What is trained on what, said before a first epoch that may take long."""
-    ranks, threads = distributed.world_size(), torch.get_num_threads()
-    of_each = (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{threads} CPU thread{'s'[: threads - 1]}"
-    )
+    on_gpu, threads = device.type == "cuda", torch.get_num_threads()
+    each = torch.cuda.get_device_name(device) if on_gpu else counted(threads, "CPU thread")
     return (
-        f"{run.path}: {job.name}, {job.epochs} epoch{'s'[: job.epochs - 1]} of {images:,} images in batches of "
-        f"{job.global_batch_size}, on {ranks} rank{'s'[: ranks - 1]} of {of_each}, {job.precision}, {job.memory_format}"
-    )
-
-
-def build_state(
-    job: Job, manifest: Manifest, steps: Steps, current: CurrentPlaces, device: torch.device
-) -> TrainingState:
-    """The state at step 0, on ``device``; the network's dropout follows ``current``."""
-    network = place_network(
-        build_network(
-            job.model,
-            seed=job.seed,
-            image_shape=manifest.image_shape,
-            num_classes=len(manifest.class_names),
-            current=current,
-        ),
-        device=device,
-        precision=job.precision,
-        memory_format=job.memory_format,
-        world_size=steps.world_size,
-    )
-    optimizer = build_optimizer(network, job.optimizer)
-    return TrainingState(
-        network=network,
-        ema=build_ema(network, job.ema),
-        optimizer=optimizer,
-        scaler=grad_scaler(device, job.precision),
-        schedule=Schedule(
-            optimizer,
-            job.schedule,
-            total_steps=steps.end_of_epoch(job.epochs),
-            warmup_steps=steps.end_of_epoch(job.schedule.warmup_epochs),
-        ),
-        early_stopping=EarlyStopping(job.early_stopping),
-        image_shape=manifest.image_shape,
-        class_names=manifest.class_names,
-    )
-
-
-def build_train_step(
-    job: Job, manifest: Manifest, steps: Steps, current: CurrentPlaces, state: TrainingState, batches: Batches
-) -> TrainStep:
-    """What trains ``state`` on ``batches``: on one GPU alone by a CUDA graph."""
-    example = batches[state.step].images[:2]
-    weights = balanced_class_weights(manifest.splits["train"].class_counts)
-    balanced = job.loss.class_weights == "balanced"
-    gradients = Gradients(
-        job=job,
-        state=state,
-        augmented=batches.augmented,
-        wrapped=distributed.data_parallel(state.network, example),
-        current=current,
-        class_weights=weights.to(example.device, compute_dtype(job.precision)) if balanced else None,
-    )
-    alone_on_a_gpu = example.device.type == "cuda" and steps.world_size == 1
-    return TrainStep(
-        job=job, state=state, gradients=GraphedGradients(gradients, state) if alone_on_a_gpu else gradients
+        f"{run.path}: {job.name}, {counted(job.epochs, 'epoch')} of {images:,} images in batches of "
+        f"{job.global_batch_size}, on {counted(distributed.world_size(), 'rank')} of {each}, {job.precision}, "
+        f"{job.memory_format}"
     )
 
 

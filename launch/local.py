@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from fer_ddp.counted import counted
 from fer_ddp.errors import Interrupted, JobError, RunError
 from fer_ddp.run_folder import RunFolder
 from launch.array_folder import ArrayFolder, folder_of
@@ -30,7 +31,7 @@ def run_local(path: Path, overrides: list[str], ranks: int | None) -> None:
     if ranks < 1:
         raise JobError(f"--ranks {ranks}: there must be 1 or more")
     if gpus and ranks > gpus:
-        raise JobError(f"--ranks {ranks}: this machine has {gpus} GPU{'s' if gpus > 1 else ''}; start one rank a GPU")
+        raise JobError(f"--ranks {ranks}: this machine has {counted(gpus, 'GPU')}; start one rank a GPU")
     check_members(array.members, ranks)
     if is_array(path):
         _run_array(array, ranks, gpus)

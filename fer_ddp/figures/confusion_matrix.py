@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_ddp.counted import counted
 from fer_ddp.figures.style import (
     INK,
     MOST_ANNOTATED_CLASSES,
     QUIET,
-    counted,
     in_our_style,
     new_figure,
     percent,

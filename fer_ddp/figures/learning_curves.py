@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_ddp.counted import counted
 from fer_ddp.figures.style import (
     BLUE,
     FAINT,
     QUIET,
     VERMILION,
     about,
-    counted,
     figure_without_data,
     in_our_style,
     new_figure,

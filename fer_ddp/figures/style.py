@@ -148,11 +148,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def counted(count: int, thing: str) -> str:
-    """``1 epoch``, ``1,200 epochs``."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
-
-
 def shortened(name: str, longest: int = 24) -> str:
     """A class name that fits; an ellipsis says that it was cut."""
     return name if len(name) <= longest else name[: longest - 1] + "…"

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_ddp.counted import counted
 from fer_ddp.report.gather import Recipe
-from fer_ddp.report.words import counted, listed, p_value, percent, percent_interval, points, points_interval
+from fer_ddp.report.words import listed, p_value, percent, percent_interval, points, points_interval
 from fer_ddp.statistics import Comparison, compare_recipes, holm, summarize_seeds
 
 LEVEL = 0.05

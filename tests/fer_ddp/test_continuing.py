@@ -56,6 +56,7 @@ def undisturbed(job: Path) -> Callable[[int], Path]:
 def test_a_run_killed_at_a_random_step_ends_in_the_same_bytes(
     job: Path, undisturbed: Callable[[int], Path], tmp_path: Path
 ) -> None:
+    # On three ranks, whose sums depend on their order; the long form kills two ranks as well.
     run = tmp_path / "run"
     kill_after(random.Random(3).randrange(1, STEPS), job, run, 3)
     go_on(job, run, 3)
@@ -109,6 +110,20 @@ def test_sigterm_to_launch_saves_the_state_and_leaves_no_process(
     output = stopped(process)
     status = json.loads((run / "status.json").read_text())
     assert (process.returncode, status["state"]) == (75, "interrupted"), output
+    go_on(job, run, 2)
+    same_files(run, undisturbed(2))
+
+
+def test_sigterm_to_bare_torchrun_saves_the_state_though_its_own_status_is_1(
+    job: Path, undisturbed: Callable[[int], Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = start(command(2, *words(job, run)))
+    wait_until(lambda: steps_done(run) >= 5, process)
+    process.terminate()
+    process.communicate(timeout=60)
+    status = json.loads((run / "status.json").read_text())
+    assert (process.returncode, status["state"]) == (1, "interrupted")
     go_on(job, run, 2)
     same_files(run, undisturbed(2))
 

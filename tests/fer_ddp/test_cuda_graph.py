@@ -7,13 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from fer_ddp.assemble import assemble
 from fer_ddp.batches import Batches
 from fer_ddp.config import load_job
 from fer_ddp.cuda_graph import GraphedGradients
 from fer_ddp.data import FERDataset
-from fer_ddp.dropout import CurrentPlaces
-from fer_ddp.sequence import Steps
-from fer_ddp.train import build_state, build_train_step
 from fer_ddp.train_step import Gradients, TrainStep
 
 # Everything a step can hold: batch norm, dropout, each transform, mixing, pieces, clipping, an average.
@@ -30,24 +28,19 @@ EVERYTHING = [
 ]
 
 
-def build(job_file: Path, device: str, *overrides: str) -> tuple[TrainStep, Batches]:
+def build(job_file: Path, device: str, *overrides: str) -> tuple[Batches, TrainStep]:
     job = load_job(job_file, [*EVERYTHING, *overrides])
-    dataset = FERDataset(job.data.path, "train")
-    steps = Steps(samples=len(dataset), global_batch_size=job.global_batch_size)
-    current = CurrentPlaces()
-    state = build_state(job, dataset.manifest, steps, current, torch.device(device))
-    batches = Batches(job, dataset, steps, torch.device(device))
-    return build_train_step(job, dataset.manifest, steps, current, state, batches), batches
+    return assemble(job, FERDataset(job.data.path, "train"), 1, torch.device(device))
 
 
-def trained(step: TrainStep, batches: Batches, steps: int) -> list[Tensor]:
+def trained(batches: Batches, step: TrainStep, steps: int) -> list[Tensor]:
     """The losses of some steps, and the weights after them."""
     losses = [step(batches.samples(number)).clone() for number in range(steps)]
     return [*losses, *(tensor.clone() for tensor in step.state.network.state_dict().values())]
 
 
 def test_trying_a_step_leaves_nothing_behind_but_gradients(tiny_job: Path) -> None:
-    step, batches = build(tiny_job, "cpu")
+    batches, step = build(tiny_job, "cpu")
     before = copy.deepcopy(step.state.state_dict())
     with step.state.kept():
         step.gradients(batches.samples(0))
@@ -57,16 +50,16 @@ def test_trying_a_step_leaves_nothing_behind_but_gradients(tiny_job: Path) -> No
     assert all(torch.equal(before["sums"][name], after["sums"][name]) for name in before["sums"])
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs no GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine with a GPU makes the graph")
 def test_where_no_graph_can_be_made_the_step_is_as_without_one(
     tiny_job: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    step, batches = build(tiny_job, "cpu")
-    graphed, same_batches = build(tiny_job, "cpu")
+    batches, step = build(tiny_job, "cpu")
+    same_batches, graphed = build(tiny_job, "cpu")
     graphed = TrainStep(
         job=graphed.job, state=graphed.state, gradients=GraphedGradients(graphed.gradients, graphed.state)
     )
-    for one, other in zip(trained(step, batches, 3), trained(graphed, same_batches, 3), strict=True):
+    for one, other in zip(trained(batches, step, 3), trained(same_batches, graphed, 3), strict=True):
         assert torch.equal(one, other)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("a step can't be made one CUDA graph (")
@@ -78,21 +71,21 @@ def test_where_no_graph_can_be_made_the_step_is_as_without_one(
 def test_on_a_gpu_the_graph_trains_like_the_kernels_one_by_one(
     tiny_job: Path, capsys: pytest.CaptureFixture[str], precision: str
 ) -> None:
-    graphed, batches = build(tiny_job, "cuda", f"precision={precision}")
+    batches, graphed = build(tiny_job, "cuda", f"precision={precision}")
     assert isinstance(graphed.gradients, GraphedGradients)
-    single, same_batches = build(tiny_job, "cuda", f"precision={precision}")
+    same_batches, single = build(tiny_job, "cuda", f"precision={precision}")
     assert isinstance(single.gradients, GraphedGradients)
     single = TrainStep(job=single.job, state=single.state, gradients=single.gradients._gradients)
     assert isinstance(single.gradients, Gradients)
     tolerance = 1e-4 if precision == "float32" else 0.05
-    for one, other in zip(trained(graphed, batches, 4), trained(single, same_batches, 4), strict=True):
+    for one, other in zip(trained(batches, graphed, 4), trained(same_batches, single, 4), strict=True):
         torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.gpu
 def test_on_a_gpu_no_step_waits_for_it(tiny_job: Path) -> None:
-    step, batches = build(tiny_job, "cuda")
+    batches, step = build(tiny_job, "cuda")
     step(batches.samples(0))
     torch.cuda.set_sync_debug_mode("error")
     try:

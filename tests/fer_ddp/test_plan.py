@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from fer_ddp.__main__ import main
+from fer_ddp.assemble import assemble
 from fer_ddp.config import load_job
 from fer_ddp.data import FERDataset
 from fer_ddp.errors import RunError
 from fer_ddp.links import Link
-from fer_ddp.plan import FIRST_BUCKET, Messages, Prediction, Share, assemble, count_messages, limit, predict
+from fer_ddp.plan import FIRST_BUCKET, Messages, Prediction, Share, count_messages, limit, predict
 from fer_ddp.rank_processes import neighbours
 from fer_ddp.signals import STOP_SIGNALS
 

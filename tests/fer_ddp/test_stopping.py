@@ -8,8 +8,19 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from interrupting import children, go_on, local, start, steps_done, stopped, wait_until, words, write_job
-from launching import command, torchrun
+from interrupting import (
+    children,
+    go_on,
+    local,
+    same_files,
+    start,
+    steps_done,
+    stopped,
+    undisturbed_runs,
+    wait_until,
+    write_job,
+)
+from launching import torchrun
 
 from fer_ddp.data import FERDataset
 from fer_ddp.run_files import saved_step
@@ -35,27 +46,15 @@ def state_of(run: Path) -> str:
     return str(json.loads((run / "status.json").read_text())["state"])
 
 
-def test_sigterm_to_bare_torchrun_saves_the_state_though_its_own_status_is_1(job: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    process = start(command(2, *words(job, run)))
-    wait_until(lambda: steps_done(run) >= 5, process)
-    process.terminate()
-    process.communicate(timeout=60)
-    assert (process.returncode, state_of(run)) == (1, "interrupted")
-    assert saved_step(run) == steps_done(run)
-
-
 def test_an_evaluation_that_sigterm_ends_is_made_again(long_evaluation: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+    run, undisturbed = tmp_path / "run", undisturbed_runs(long_evaluation)
     process = start(local(long_evaluation, run))
     wait_until(lambda: saved_step(run) == 2, process)
     output = stopped(process)
     assert (process.returncode, (run / "metrics.jsonl").exists()) == (75, False), output
     assert "stopped by SIGTERM during an evaluation, which is made again" in output
     go_on(long_evaluation, run, 2)
-    (line,) = (run / "metrics.jsonl").read_text().splitlines()
-    summary = json.loads((run / "summary.json").read_text())  # of a second evaluation of the same weights
-    assert (summary["steps"], summary["val"]["accuracy"]) == (2, json.loads(line)["val"]["accuracy"])
+    same_files(run, undisturbed(2))
 
 
 def test_a_killed_rank_ends_the_others_with_a_sentence(job: Path, tmp_path: Path) -> None:

@@ -10,13 +10,10 @@ from unittest.mock import patch
 import torch
 
 from fer_ddp import distributed
-from fer_ddp.batches import Batches
+from fer_ddp.assemble import assemble
 from fer_ddp.config import load_job
 from fer_ddp.data import FERDataset
-from fer_ddp.dropout import CurrentPlaces
 from fer_ddp.errors import RunError
-from fer_ddp.sequence import Steps
-from fer_ddp.train import build_state, build_train_step
 
 job_file, out = Path(sys.argv[1]), Path(sys.argv[2])
 
@@ -32,17 +29,13 @@ def train_three_steps(*overrides: str, exchange: bool) -> tuple[list[str], float
     """(each rank's weights after three steps, the global batch's loss at the first step)."""
     job = load_job(job_file, list(overrides))
     dataset = FERDataset(job.data.path, "train")
-    steps = Steps(samples=len(dataset), global_batch_size=job.global_batch_size, world_size=distributed.world_size())
-    current = CurrentPlaces()
-    state = build_state(job, dataset.manifest, steps, current, device)
-    batches = Batches(job, dataset, steps, device)
     alone = nullcontext() if exchange else patch.object(distributed, "data_parallel", lambda network, example: network)
     with alone:
-        step = build_train_step(job, dataset.manifest, steps, current, state, batches)
+        batches, step = assemble(job, dataset, distributed.world_size(), device)
     first_loss = distributed.all_reduce_sum(step(batches.samples(0))).item()
     step(batches.samples(1))
     step(batches.samples(2))
-    mine = torch.tensor(list(bytes.fromhex(weights_digest(state.network))))
+    mine = torch.tensor(list(bytes.fromhex(weights_digest(step.state.network))))
     return [bytes(row.tolist()).hex() for row in distributed.all_gather(mine)], first_loss
 
 
