@@ -72,6 +72,7 @@ def _run_array(array: JobArray, ranks: int, gpus: int) -> None:
         print(f"{array.name}: {len(array.members) - len(waiting)} of {len(array.members)} were finished before")
     running: dict[subprocess.Popen[bytes], tuple[Member, str | None]] = {}
     failed: list[str] = []
+    stopped: list[str] = []
     with PassOn() as pass_on:
         while running or (waiting and not pass_on.asked_to_stop):
             while waiting and slots and not pass_on.asked_to_stop:
@@ -86,17 +87,22 @@ def _run_array(array: JobArray, ranks: int, gpus: int) -> None:
                 state = RunFolder(member.job.run).status().get("state")
                 if process.returncode == 0:
                     print(f"{member.name}: finished", flush=True)
-                elif not (pass_on.asked_to_stop or state == "interrupted"):
+                elif state == "interrupted" and not pass_on.asked_to_stop:
+                    stopped.append(member.name)
+                    print(f"{member.name}: stopped, its state is saved", flush=True)
+                elif not pass_on.asked_to_stop:
                     failed.append(member.name)
                     _log_death(folder, member, process.returncode)
                     print(f"{member.name}: failed; {_log(folder, member)} tells how", flush=True)
             time.sleep(0.05)
     if pass_on.asked_to_stop:
         raise Interrupted(f"{array.name}: the states are saved; the same command goes on")
-    if len(failed) < len(array.members):
+    if len(failed) + len(stopped) < len(array.members):
         print(f"look at {write_summary(folder.path)}", flush=True)
     if failed:
         raise RunError(f"{array.name}: {len(failed)} of {len(array.members)} failed ({', '.join(failed)})")
+    if stopped:
+        raise Interrupted(f"{array.name}: {', '.join(stopped)} stopped early; the same command goes on")
 
 
 def _slots(ranks: int, gpus: int) -> list[str | None]:

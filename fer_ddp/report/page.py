@@ -9,6 +9,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
+from fer_ddp.counted import counted
 from fer_ddp.report import charts, words
 from fer_ddp.report.compare import Pair
 from fer_ddp.report.costs import NetworkCost, time_cost
@@ -42,7 +43,7 @@ def page(
         lstrip_blocks=True,
     )
     environment.filters |= {"tight": _tight, "breakable": _breakable}
-    environment.globals |= {name: getattr(words, name) for name in _WORDS}
+    environment.globals |= {name: getattr(words, name) for name in _WORDS} | {"counted": counted}
     recipes = (*views[0].recipes, *views[0].ensembles)
     return environment.get_template("page.html.jinja").render(
         gathered=gathered,
@@ -73,7 +74,7 @@ def page(
 
 _WORDS = (
     *("percent", "percent_interval", "points", "points_interval", "p_value"),
-    *("large", "duration", "listed", "counted"),
+    *("large", "duration", "listed"),
 )
 
 

@@ -86,3 +86,19 @@ def test_one_rank_does_not_wait_for_the_ranks_of_a_variable_left_over(workplace:
     left_over = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
     done = subprocess.run(words, cwd=workplace, env=os.environ | left_over, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_member_that_is_stopped_alone_leaves_the_array_unfinished(workplace: Path) -> None:
+    array = {"jobs": ["../tiny.yaml"], "seeds": [0], "overrides": {"epochs": 400}}
+    (workplace / "jobs/arrays/one.yaml").write_text(yaml.safe_dump(array))
+    words = [sys.executable, "-P", "-m", "launch", "local", "jobs/arrays/one.yaml", "--ranks", "1"]
+    process = start(words, cwd=workplace)
+    wait_until(lambda: (workplace / "runs/one/tiny-seed0/metrics.jsonl").exists(), process)
+    (trainer,) = children(process.pid)
+    os.kill(trainer, signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert (process.returncode, output.splitlines()[1], output.splitlines()[-1]) == (
+        75,
+        "tiny-seed0: stopped, its state is saved",
+        "interrupted: one: tiny-seed0 stopped early; the same command goes on",
+    )

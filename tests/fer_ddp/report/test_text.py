@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from made_up_runs import answers, labels_of, right, write_run
 
+from fer_ddp.counted import counted
 from fer_ddp.report import words, write_report
 from fer_ddp.report.environment import repeat_command
 from fer_ddp.report.gather import gather
@@ -98,8 +99,8 @@ def test_a_run_is_made_again_from_its_own_configuration(tmp_path: Path) -> None:
         (words.duration(9060), "2 h 31 min"),
         (words.listed(["a"]), "a"),
         (words.listed(["a", "b", "c"]), "a, b and c"),
-        (words.counted(1, "run"), "1 run"),
-        (words.counted(1200, "run"), "1,200 runs"),
+        (counted(1, "run"), "1 run"),
+        (counted(1200, "run"), "1,200 runs"),
     ],
 )
 def test_numbers_read_as_people_write_them(written: str, expected: str) -> None:
