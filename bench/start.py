@@ -113,7 +113,7 @@ def _memory(data: Data, sizes: Sizes) -> list[Result]:
             ours=peak,
             peer=size,
             ratio=peak / size,
-            note=f"the highest resident memory of a run of smoke, figures included; {_imported_megabytes():.0f} MB of "
+            note=f"the highest resident memory of a run of smoke, figures included; {imported_megabytes():.0f} MB of "
             f"it are there once the modules are imported",
         ),
         Row(
@@ -133,20 +133,26 @@ def _epochs_done(run: Path) -> int:
         return 0
 
 
-def _imported_megabytes() -> float:
-    code = "import fer_ddp.train, resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+def imported_megabytes() -> float:
+    # Not ru_maxrss: a process begins with that of the one that started it.
+    code = "import fer_ddp.train, pathlib; print(pathlib.Path('/proc/self/status').read_text(), end='')"
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    return int(said) * 1024 / 1e6
+    return _resident_megabytes(said)[1]
 
 
 def _megabytes(process: int) -> tuple[float, float]:
     """(resident memory now, its highest so far) of a process; zeros once it has ended."""
     try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        return _resident_megabytes(Path(f"/proc/{process}/status").read_text())
     except FileNotFoundError:
         return 0.0, 0.0
-    values = dict(line.split(":", 1) for line in lines)
-    return tuple(int(values.get(name, "0 kB").split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM"))  # type: ignore[return-value]
+
+
+def _resident_megabytes(status: str) -> tuple[float, float]:
+    """(resident memory then, its highest until then) as a /proc/PID/status says."""
+    values = dict(line.split(":", 1) for line in status.splitlines())
+    now, highest = (int(values.get(name, "0 kB").split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM"))
+    return now, highest
 
 
 def _train(recipe: str, data: Data, run: Path, overrides: list[str]) -> "subprocess.Popen[str]":

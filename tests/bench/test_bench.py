@@ -10,6 +10,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.sizes import QUICK
+from bench.start import imported_megabytes
 from bench.table import BEGIN, END, Row, compare, markdown, put_into, to_json
 
 TINY = dataclasses.replace(
@@ -97,3 +98,10 @@ def test_an_earlier_run_is_shown_again(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "earlier.json").write_text(json.dumps(results))
     assert main(["--results", str(tmp_path / "earlier.json")]) == 0
     assert capsys.readouterr().out == markdown(results) + "\n"
+
+
+def test_the_memory_of_the_imported_modules_is_not_the_benchmarks_own() -> None:
+    alone = imported_megabytes()
+    held = bytearray(b"a") * 1_000_000_000
+    assert imported_megabytes() < alone + 100
+    del held
