@@ -50,6 +50,22 @@ def test_what_was_the_quickest_is_measured_once_for_each_network_and_size(
     assert measured == [(1, 8, 8), (1, 8, 8), (1, 8, 9)]
 
 
+def test_the_quickest_is_the_quickest_also_when_its_first_steps_are_slow(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FER_DDP_CACHE", str(tmp_path))
+    taken: dict[bool, int] = {}
+
+    def seconds(trial: Any) -> float:
+        channels_last = not trial._images.is_contiguous()
+        taken[channels_last] = taken.get(channels_last, 0) + 1
+        return 0.001 if channels_last and taken[channels_last] > 10 else 0.002
+
+    monkeypatch.setattr(precision._Trial, "seconds", seconds)
+    several_channels = nn.Conv2d(3, 4, 3)
+    assert decide(several_channels, CPU, (3, 8, 8), "float32", "auto") == ("float32", "channels_last")
+
+
 def test_a_cache_that_cannot_be_written_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FER_DDP_CACHE", "/proc/cache")
     with pytest.raises(RunError, match="^/proc/cache/quickest/.*; set FER_DDP_CACHE to a folder with room"):
