@@ -5,7 +5,9 @@ from types import FrameType
 
 from fer_ddp.errors import Interrupted
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+STOP_SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2]
+if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # a terminal that closes sends it; `nohup` has it ignored
+    STOP_SIGNALS.append(signal.SIGHUP)
 
 
 class StoppedEarly(BaseException):
