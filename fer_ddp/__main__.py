@@ -146,6 +146,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     run = RunFolder(options.run)
     check_run_folder(run.path)
     job = load_job(run.path / "config.yaml", options.overrides)
+    if not options.overrides and not Path(job.data.path).exists():
+        raise JobError(f"{job.data.path}: the run's data are not there; say where they are now: data.path=FOLDER")
     with distributed.world() as device:
         results = distributed.on_main(lambda: evaluate_run(run, job, device, run.world_size()))
     if distributed.is_main():
@@ -185,8 +187,7 @@ def _sync(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     from fer_ddp.report import write_report
 
-    written = write_report(options.runs, options.out, images=options.images)
-    print(f"look at {', '.join(map(str, written))}")
+    print(write_report(options.runs, options.out, images=options.images).text())
 
 
 def _ensemble(options: argparse.Namespace) -> None:

@@ -13,4 +13,4 @@ def write_summary(folder: Path) -> Path:
     from fer_ddp.report import write_report  # torch takes seconds
 
     runs = [run for run in ArrayFolder(folder).runs.values() if run.is_dir()]
-    return write_report(runs, folder / "report.html")[0]
+    return write_report(runs, folder / "report.html").page

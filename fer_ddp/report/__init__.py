@@ -1,6 +1,7 @@
 """The report of runs: one page that opens from disk, and the same as Markdown and CSV."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fer_ddp.atomic_write import write_whole
@@ -10,16 +11,33 @@ from fer_ddp.report.data_folder import DataFolder, find_data
 from fer_ddp.report.gather import Gathered, gather
 from fer_ddp.report.page import page
 from fer_ddp.report.pictures import worst_mistakes
+from fer_ddp.report.runs import LeftOut
 from fer_ddp.report.text import markdown, table
 from fer_ddp.report.views import Leaking, make_views
 from shards.in_order import usable_cpus
 from shards.leakage import COMPARED_AT_ONCE, leaking_keys
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WrittenReport:
+    """What `write_report` did."""
+
+    page: Path
+    markdown: Path
+    table: Path
+    left_out: tuple[LeftOut, ...]
+    """The run folders that the report is not about; it says so too."""
+
+    def text(self) -> str:
+        """For a terminal."""
+        lines = [f"left out: {out.path} {out.reason}" for out in self.left_out]
+        return "\n".join([*lines, f"look at {self.page}, {self.markdown}, {self.table}"])
+
+
 def write_report(
     runs: Sequence[Path], out: Path, *, images: bool = False, leaking: Leaking | None = None
-) -> list[Path]:
-    """Write the report of ``runs`` to ``out`` (.html), with ``.md`` and ``.csv`` beside it; returns the three paths.
+) -> WrittenReport:
+    """Write the report of ``runs`` to ``out`` (.html), with ``.md`` and ``.csv`` beside it.
 
     runs: run folders, ensembles' folders, or folders that hold some. images: also show the worst errors, which puts
     images of the data set into the page. leaking: by split, the keys of the samples whose image stands in train as
@@ -40,10 +58,15 @@ def write_report(
     costs = _costs(gathered, data)
     shown = (*views[0].recipes, *views[0].ensembles)
     mistakes = worst_mistakes(data, shown[0], views[0].reporting_split) if images and data else []
+    written = WrittenReport(
+        page=out, markdown=out.with_suffix(".md"), table=out.with_suffix(".csv"), left_out=gathered.left_out
+    )
     files = {
-        out: page(gathered, views, costs=costs, data=data, no_data=no_data, leaking=leaking, mistakes=mistakes),
-        out.with_suffix(".md"): markdown(gathered, views, costs),
-        out.with_suffix(".csv"): table(gathered, views, costs),
+        written.page: page(
+            gathered, views, costs=costs, data=data, no_data=no_data, leaking=leaking, mistakes=mistakes
+        ),
+        written.markdown: markdown(gathered, views, costs),
+        written.table: table(gathered, views, costs),
     }
     for path, text in files.items():
         try:
@@ -51,7 +74,7 @@ def write_report(
             write_whole(path, text.encode())
         except OSError as error:
             raise RunError(f"{path}: cannot be written: {error.strerror}") from error
-    return list(files)
+    return written
 
 
 def _costs(gathered: Gathered, data: DataFolder | None) -> dict[str, NetworkCost | None]:

@@ -245,6 +245,17 @@ def untrained(tiny_job: Path, run_path: Path) -> Path:
     return run_path
 
 
+def test_an_evaluation_without_the_runs_data_asks_where_they_are(
+    command: Command, untrained: Path, faces: Path
+) -> None:
+    config = untrained / "config.yaml"
+    config.write_text(config.read_text().replace(str(faces), "moved/faces"))
+    assert command("evaluate", untrained) == (
+        2,
+        "error: moved/faces: the run's data are not there; say where they are now: data.path=FOLDER",
+    )
+
+
 def test_a_run_whose_network_was_edited_is_not_evaluated(command: Command, untrained: Path) -> None:
     config = untrained / "config.yaml"
     config.write_text(config.read_text().replace("hidden: 16", "hidden: 17"))

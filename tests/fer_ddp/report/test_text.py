@@ -23,11 +23,9 @@ def written(tmp_path: Path) -> tuple[str, list[dict[str, str]]]:
     """(Markdown, rows of the CSV) of two finished runs and one that is not."""
     for name, count, state in (("b", 100, "finished"), ("a", 160, "finished"), ("c", 1, "running")):
         write_run(tmp_path / "runs" / name, run_of(count), name=name, state=state)  # type: ignore[arg-type]
-    _, markdown, table = write_report(
-        [tmp_path / "runs"], tmp_path / "report.html", leaking={"val": ["val-0", "val-1"]}
-    )
-    with open(table, newline="") as file:
-        return markdown.read_text(), list(csv.DictReader(file))
+    report = write_report([tmp_path / "runs"], tmp_path / "report.html", leaking={"val": ["val-0", "val-1"]})
+    with open(report.table, newline="") as file:
+        return report.markdown.read_text(), list(csv.DictReader(file))
 
 
 def test_the_markdown_says_what_the_page_says(written: tuple[str, list[dict[str, str]]], tmp_path: Path) -> None:
