@@ -287,7 +287,9 @@ def test_what_is_edited_after_a_submission_changes_nothing_that_waits(place: Pla
     code = place.folder / "code"
     for package in ("launch", "fer_ddp", "shards"):
         shutil.copytree(ROOT / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))
-    blocker = place.cluster.run("sbatch", "--parsable", "--nodes=2", "--exclusive", "--wrap", "sleep 600").strip()
+    blocker = place.cluster.run(
+        "sbatch", "--parsable", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 600"
+    ).strip()
     place.write("jobs/short.yaml", extends="narrow.yaml", epochs=1)
     place.submit("short", code=code)
     (code / "fer_ddp" / "train.py").write_text("raise SystemExit('this was edited after the submission')")
@@ -318,7 +320,9 @@ def test_a_failed_member_does_not_hide_the_others(place: Place) -> None:
 def test_data_that_the_node_does_not_see_end_in_a_sentence(place: Place, faces: Path) -> None:
     copy = place.folder / "copied"
     shutil.copytree(faces, copy)
-    blocker = place.cluster.run("sbatch", "--parsable", "--nodes=2", "--exclusive", "--wrap", "sleep 600").strip()
+    blocker = place.cluster.run(
+        "sbatch", "--parsable", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 600"
+    ).strip()
     place.write("jobs/moved.yaml", extends="narrow.yaml", data={"path": str(copy)})
     place.submit("moved")
     shutil.rmtree(copy)
