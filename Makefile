@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup run test test-slurm test-long bench lint format clean
+.PHONY: help setup run test test-slurm test-long test-gpu bench lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ test-slurm: setup ## run the tests on private SLURM clusters (installs Debian pa
 
 test-long: setup ## run the tests that kill long runs many times (half an hour)
 	$(BIN)/python -m pytest -q -n 2 --long -m long
+
+test-gpu: setup ## run the tests that need an NVIDIA GPU
+	$(BIN)/python -m pytest -q --gpu -m gpu
 
 bench: setup ## time every stage against what a user would pick instead (about half an hour)
 	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --group bench

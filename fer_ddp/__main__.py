@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fer_ddp.command_words import parse
 from fer_ddp.errors import JobError
-from fer_ddp.exit_status import exit_status_of
+from fer_ddp.exit_status import end_process, exit_status_of
 from fer_ddp.memory import ask_for_huge_pages
 
 
@@ -212,4 +212,4 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_process(main(sys.argv[1:]))

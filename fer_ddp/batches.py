@@ -112,6 +112,7 @@ def _streamed(
         except DataError as error:
             distributed.say_alone(f"rank {distributed.rank()}: {error}")
             raise
-        return pixels.to(device, non_blocking=True), labels[numbers].to(device, non_blocking=True)
+        answers = labels[numbers].pin_memory() if device.type == "cuda" else labels[numbers]
+        return pixels.to(device, non_blocking=True), answers.to(device, non_blocking=True)
 
     return read

@@ -25,6 +25,8 @@ T = TypeVar("T")
 def world() -> Iterator[torch.device]:
     """Join the ranks that torchrun started (or be alone), and yield this rank's device.
 
+    A rank that fails doesn't leave the group, since NCCL then waits for the others, which wait for it:
+    `fer_ddp.exit_status.end_process` ends it.
     Raises JobError if this machine has GPUs, but fewer than ranks.
     """
     device = _device()
@@ -33,10 +35,8 @@ def world() -> Iterator[torch.device]:
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=timedelta(minutes=30))
-    try:
-        yield device
-    finally:
-        dist.destroy_process_group()
+    yield device
+    dist.destroy_process_group()
 
 
 def launched() -> bool:
@@ -87,6 +87,8 @@ def _device() -> torch.device:
         )
     device = torch.device("cuda", index)
     torch.cuda.set_device(device)
+    torch.backends.cudnn.allow_tf32 = False  # float32 is what a CPU computes, and bf16 is what is fast
+    torch.backends.cudnn.deterministic = True  # else a continued run would not have the same bytes
     return device
 
 

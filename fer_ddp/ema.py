@@ -1,9 +1,10 @@
-"""An exponential moving average of the weights and buffers, on torch's AveragedModel."""
+"""An exponential moving average of the weights and buffers, kept in torch's AveragedModel."""
 
 from dataclasses import dataclass
 
+import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from fer_ddp.fields import OpenFraction
 
@@ -18,6 +19,26 @@ class EmaConfig:
 
 def build_ema(network: nn.Module, config: EmaConfig) -> AveragedModel | None:
     """The average of ``network`` (after its first update a copy of it), or None where it is off."""
-    if config.decay is None:
-        return None
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.decay), use_buffers=True)
+    return None if config.decay is None else AveragedModel(network)
+
+
+@torch.no_grad()
+def update_ema(ema: AveragedModel, network: nn.Module, config: EmaConfig) -> None:
+    """Move the average on to ``network``; counters in it become the network's.
+
+    AveragedModel's own update waits for a GPU at each step, to which it brings the number of updates.
+    """
+    assert config.decay is not None
+    averaged = [*ema.module.parameters(), *ema.module.buffers()]
+    current = [*network.parameters(), *network.buffers()]
+    is_first = bool(ema.n_averaged == 0)
+    moving, towards = [], []
+    for average, tensor in zip(averaged, current, strict=True):
+        if is_first or not average.is_floating_point():
+            average.copy_(tensor)
+        else:
+            moving.append(average)
+            towards.append(tensor)
+    if moving:
+        torch._foreach_lerp_(moving, towards, 1 - config.decay)
+    ema.n_averaged += 1

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from fer_ddp.errors import Interrupted, JobError, RunError, system_sentence
 from fer_ddp.signals import StoppedEarly, stop_early
@@ -27,6 +28,18 @@ def exit_status_of(command: Callable[[], None]) -> int:
         _say(f"interrupted: stopped by {stopped}; the same command does it again")
         return Interrupted.exit_status
     return 0
+
+
+def end_process(exit_status: int) -> NoReturn:
+    """End this process; at once if it failed among other ranks, which its process group's end would wait for."""
+    dist = sys.modules.get("torch.distributed")
+    if exit_status and dist is not None and dist.is_available() and dist.is_initialized():
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(exit_status)
+    sys.exit(exit_status)
 
 
 def _say(sentence: str) -> None:

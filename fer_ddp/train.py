@@ -64,6 +64,7 @@ def run_epochs(
                 raise Interrupted(f"stopped by {stop.signal_name or 'a signal'} after step {state.step}")
             if job.checkpoint.every_steps and state.step % job.checkpoint.every_steps == 0:
                 save()
+        state.check_finite()  # a GPU has done the epoch's steps only now
         record.steps_done()
         save()  # before the evaluation, which is made again if it is interrupted
         train = state.train_metrics(steps.end_of_epoch(epoch) - steps.end_of_epoch(epoch - 1))

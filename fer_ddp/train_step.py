@@ -11,6 +11,7 @@ from fer_ddp import distributed
 from fer_ddp.batches import Batch, Samples
 from fer_ddp.config import Job
 from fer_ddp.dropout import CurrentPlaces
+from fer_ddp.ema import update_ema
 from fer_ddp.loss import summed_loss
 from fer_ddp.precision import autocast
 from fer_ddp.training_state import TrainingState
@@ -35,7 +36,7 @@ class TrainStep:
         scaler.step(state.optimizer)
         scaler.update()
         if state.ema is not None:
-            state.ema.update_parameters(state.network)
+            update_ema(state.ema, state.network, job.ema)
         state.step_done(loss)
         return loss
 

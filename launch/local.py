@@ -1,5 +1,6 @@
 """Runs a job, or an array of jobs, on this machine."""
 
+import os
 import subprocess
 import time
 from collections import deque
@@ -109,7 +110,9 @@ def _slots(ranks: int, gpus: int) -> list[str | None]:
     """The GPUs of each member that runs at once; one slot without any where the machine has none."""
     if not gpus:
         return [None]
-    return [",".join(str(first + i) for i in range(ranks)) for first in range(0, gpus - ranks + 1, ranks)]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",")[:gpus] if visible else [str(number) for number in range(gpus)]
+    return [",".join(names[first : first + ranks]) for first in range(0, gpus - ranks + 1, ranks)]
 
 
 def _log(folder: ArrayFolder, member: Member) -> Path:

@@ -10,7 +10,7 @@ from torch import Tensor
 from fer_ddp.assemble import assemble
 from fer_ddp.batches import Batches
 from fer_ddp.config import load_job
-from fer_ddp.cuda_graph import GraphedGradients
+from fer_ddp.cuda_graph import GraphedGradients, _alike
 from fer_ddp.data import FERDataset
 from fer_ddp.train_step import Gradients, TrainStep
 
@@ -61,7 +61,7 @@ def test_where_no_graph_can_be_made_the_step_is_as_without_one(
     )
     for one, other in zip(trained(batches, step, 3), trained(same_batches, graphed, 3), strict=True):
         assert torch.equal(one, other)
-    (line,) = capsys.readouterr().out.splitlines()
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("a step can't be made one CUDA graph (")
     assert line.endswith("); it takes longer without")
 
@@ -93,3 +93,12 @@ def test_on_a_gpu_no_step_waits_for_it(tiny_job: Path) -> None:
             step(batches.samples(number))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_graph_s_gradients_may_differ_by_rounding_and_by_no_more() -> None:
+    loss, weight, noise = torch.tensor(1.5), torch.randn(100, generator=torch.manual_seed(0)), torch.tensor([1e-6])
+    assert _alike([loss, weight, noise], [loss, weight * 1.01, -noise])
+    assert not _alike([loss, weight, noise], [loss, weight.flip(0), noise])
+    assert not _alike([loss, weight, noise], [loss * 1.1, weight, noise])
+    assert _alike([loss, weight * torch.inf], [loss, weight * torch.inf])
+    assert not _alike([loss, weight], [loss, weight * torch.nan])

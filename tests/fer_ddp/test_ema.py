@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from fer_ddp.ema import EmaConfig, build_ema
+from fer_ddp.ema import EmaConfig, build_ema, update_ema
 
 
 def network() -> nn.Module:
@@ -20,17 +20,19 @@ def move(model: nn.Module, step: int) -> None:
 
 def test_the_first_update_copies_and_the_next_ones_average_weights_and_statistics() -> None:
     model = network().train()
-    ema = build_ema(model, EmaConfig(decay=0.9))
+    config = EmaConfig(decay=0.9)
+    ema = build_ema(model, config)
     assert ema is not None
     expected: dict[str, torch.Tensor] = {}
     for step in range(1, 4):
         move(model, step)
-        ema.update_parameters(model)
+        update_ema(ema, model, config)
         now = {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
         expected = {name: 0.9 * expected[name] + 0.1 * now[name] for name in now} if expected else now
     averaged = {name: ema.module.state_dict()[name] for name in expected}
     torch.testing.assert_close(averaged, expected, rtol=1e-14, atol=0)
     assert "1.running_mean" in averaged
+    assert ema.module.state_dict()["1.num_batches_tracked"] == 3
 
 
 def test_without_a_decay_there_is_no_average() -> None:

@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from interrupting import children, start, wait_until
+
+from launch.local import _slots
 
 
 def local(workplace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -102,3 +105,21 @@ def test_a_member_that_is_stopped_alone_leaves_the_array_unfinished(workplace: P
         "tiny-seed0: stopped, its state is saved",
         "interrupted: one: tiny-seed0 stopped early; the same command goes on",
     )
+
+
+@pytest.mark.parametrize(
+    ("visible", "ranks", "slots"),
+    [
+        (None, 1, ["0", "1", "2"]),
+        (None, 2, ["0,1"]),
+        ("4,5,7", 1, ["4", "5", "7"]),
+        ("GPU-a,GPU-b,GPU-c", 2, ["GPU-a,GPU-b"]),
+    ],
+)
+def test_members_get_the_gpus_that_this_process_may_use(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, ranks: int, slots: list[str]
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert _slots(ranks, 3) == slots

@@ -1,6 +1,5 @@
 """Starts real commands of the project, and torchrun, as a user would."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +31,3 @@ def run_files(run: Path) -> dict[str, bytes]:
         and path.name not in ("environment.json", "timing.jsonl", "status.json", ".lock")
         and "wandb" not in path.relative_to(run).parts
     }
-
-
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # two ranks on one GPU are refused; the tests count ranks
