@@ -55,7 +55,7 @@ class Gradients:
     class_weights: Tensor | None
 
     def __call__(self, samples: Samples) -> Tensor:
-        """As `TrainStep`. Nothing in it waits for the device."""
+        """As `TrainStep`. Nothing in it waits for the device, but torch's synchronized batch norm on several GPUs."""
         self.state.optimizer.zero_grad()
         batch = self.augmented(samples)
         loss = torch.zeros((), dtype=torch.float64, device=batch.labels.device)
