@@ -18,6 +18,7 @@ from fer_ddp.run_files import read_json
 Precision = Literal["auto", "bf16", "fp16", "float32", "float64"]
 MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 
+_TRIAL_IMAGES, _TRIAL_SECONDS = 16, 1.0
 _AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -53,9 +54,9 @@ def decide(
     """Settle what is ``auto``: (precision, memory_format).
 
     A GPU computes in bf16 where it can (else fp16) and in channels_last. On a CPU it depends on the processor and the
-    network, so steps of 16 images are timed for each candidate; bf16 is one where the processor has it, since emulated
-    it is ten times slower. What was the quickest is kept in the cache folder, so that runs of one recipe on one kind of
-    machine compute alike.
+    network, so steps of a few images are timed for each candidate; bf16 is one where the processor has it, since
+    emulated it is ten times slower. What was the quickest is kept in the cache folder, so that runs of one recipe on
+    one kind of machine compute alike.
     """
     precisions: list[Precision] = [precision]
     formats: list[MemoryFormat] = [memory_format]
@@ -72,7 +73,8 @@ def decide(
     candidates = [(p, f) for p in precisions for f in formats]
     if len(candidates) == 1:
         return candidates[0]
-    asked = [processor_name(), torch.__version__, torch.get_num_threads(), repr(network), image_shape, candidates]
+    machine = [processor_name(), torch.__version__, torch.get_num_threads()]
+    asked = [*machine, repr(network), image_shape, candidates, _TRIAL_IMAGES, _TRIAL_SECONDS]
     digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
     kept = cache_folder() / "quickest" / f"{digest}.json"
     try:
@@ -103,14 +105,14 @@ def _quickest(
     """
     trials = {candidate: _Trial(network, image_shape, *candidate) for candidate in candidates}
     rounds: list[dict[tuple[Precision, MemoryFormat], float]] = []
-    until = time.perf_counter() + 1
+    until = time.perf_counter() + _TRIAL_SECONDS
     while len(rounds) < 4 or time.perf_counter() < until:
         rounds.append({candidate: trial.seconds() for candidate, trial in trials.items()})
     return min(candidates, key=lambda candidate: min(each[candidate] for each in rounds[1:]))
 
 
 class _Trial:
-    """A copy of a network on the CPU that takes steps, forward and backward, on 16 images."""
+    """A copy of a network on the CPU that takes steps, forward and backward, on a few images."""
 
     def __init__(
         self, network: nn.Module, image_shape: tuple[int, int, int], precision: str, memory_format: str
@@ -122,7 +124,7 @@ class _Trial:
         for module in self._network.modules():
             if hasattr(module, "current"):  # dropout needs places; its cost is the same in all candidates
                 module.eval()
-        self._images = to_memory_format(torch.zeros(16, *image_shape, dtype=dtype), memory_format)
+        self._images = to_memory_format(torch.zeros(_TRIAL_IMAGES, *image_shape, dtype=dtype), memory_format)
 
     def seconds(self) -> float:
         """How long a step takes."""
