@@ -34,7 +34,7 @@ test-long: setup ## run the tests that kill long runs many times (half an hour)
 test-gpu: setup ## run the tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest -q --gpu -m gpu
 
-bench: setup ## time every stage against what a user would pick instead (about half an hour)
+bench: setup ## time every stage against what a user would pick instead (9 minutes to half an hour)
 	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --group bench
 	$(BIN)/python -m bench
 

@@ -134,6 +134,7 @@ def _epochs_done(run: Path) -> int:
 
 
 def imported_megabytes() -> float:
+    """The resident memory of a process that has imported the trainer and done nothing else."""
     # Not ru_maxrss: a process begins with that of the one that started it.
     code = "import fer_ddp.train, pathlib; print(pathlib.Path('/proc/self/status').read_text(), end='')"
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout

@@ -79,8 +79,8 @@ class GraphedGradients:
 
 
 def _alike(one_by_one: list[Tensor], at_once: list[Tensor]) -> bool:
-    """Whether the same step gave both: the loss, then the gradients."""
-    expected, found = ([tensor.double().nan_to_num() for tensor in each] for each in (one_by_one, at_once))  # fp16
+    """Whether the same step gave both: the loss, then the gradients. Those of fp16 may overflow at first."""
+    expected, found = ([tensor.double().nan_to_num() for tensor in each] for each in (one_by_one, at_once))
     noise = _NOISE * float(torch.stack([gradient.norm() for gradient in expected[1:]]).norm())
     return all(
         float((one - other).norm()) <= _TOLERANCE * float(one.norm()) + noise
