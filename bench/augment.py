@@ -13,11 +13,12 @@ from bench.read import SHUFFLE_BUFFER, WORKERS, exhaust, peer_loader, read_cold
 from bench.sizes import Sizes
 from bench.table import Result, compare
 from bench.timing import in_turns, seconds_of
-from fer_ddp.augment import AugmentConfig, augment
-from fer_ddp.batches import Batches
-from fer_ddp.config import Job
-from fer_ddp.data import FERDataset, normalization
-from fer_ddp.sequence import Steps
+from fer_ddp.augment.parameters import AugmentConfig
+from fer_ddp.augment.pipeline import augment
+from fer_ddp.config.job import Job
+from fer_ddp.data.dataset import FERDataset, normalization
+from fer_ddp.data.sampler import StepPlan
+from fer_ddp.training.setup import build_loader
 
 CPU = torch.device("cpu")
 
@@ -45,8 +46,8 @@ def _from_shards(data: Data, sizes: Sizes, job: Job) -> list[Result]:
 
 def all_batches(job: Job, dataset: FERDataset) -> None:
     """An epoch's batches, the last one partly of the next epoch."""
-    steps = Steps(samples=len(dataset), global_batch_size=job.global_batch_size)
-    batches = Batches(job, dataset, steps, CPU)
+    steps = StepPlan(samples=len(dataset), global_batch_size=job.global_batch_size)
+    batches = build_loader(job, dataset, steps, CPU)
     for step in range(-(-len(dataset) // job.global_batch_size)):
         _ = batches[step]
 
@@ -87,14 +88,14 @@ def _alone(data: Data, sizes: Sizes, job: Job) -> list[Result]:
     dataset = FERDataset(data.folder, "train")
     mean, std = normalization(job.data, CPU, torch.float32)
     transforms = _kornia_transforms(job, mean.flatten(), std.flatten())
-    places = [
+    positions = [
         torch.arange(start, start + job.global_batch_size)
         for start in range(0, sizes.augmented_batches * job.global_batch_size, job.global_batch_size)
     ]
-    batches = [dataset.images[place % len(dataset)] for place in places]
+    batches = [dataset.images[place % len(dataset)] for place in positions]
 
     def ours() -> None:
-        for place, batch in zip(places, batches, strict=True):
+        for place, batch in zip(positions, batches, strict=True):
             augment(batch, place, job.augment, job.seed, mean, std, torch.float32)
 
     @torch.no_grad()

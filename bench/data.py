@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from bench.sizes import Sizes
-from fer_ddp.config import Job, load_job
-from shards.packer import pack
-from shards.sources.detect import source_of
+from fer_ddp.config.job import Job
+from fer_ddp.config.load import load_job
+from shards.packing.packer import pack
+from shards.sources.registry import source_of
 from shards.sources.synthetic_faces import draw_faces
 
 RECIPES = Path(__file__).parents[1] / "jobs"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 
 def ours(csv: Path, out: Path, workers: int) -> float:
-    from shards.packer import pack
-    from shards.sources.detect import source_of
+    from shards.packing.packer import pack
+    from shards.sources.registry import source_of
 
     started = time.perf_counter()
     pack(source_of(csv), out, workers=workers)

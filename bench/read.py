@@ -10,13 +10,13 @@ import webdataset
 from torch import Tensor
 from torchvision.transforms import v2
 
-import fer_ddp.data
+import fer_ddp.data.dataset
 from bench.data import Data, recipe
 from bench.sizes import Sizes
 from bench.table import Result, compare
 from bench.timing import in_turns, seconds_of
-from fer_ddp.data import FERDataset
-from fer_ddp.sequence import shuffled_order
+from fer_ddp.data.dataset import FERDataset
+from fer_ddp.data.sampler import shuffled_sampler
 
 WORKERS = 2
 BATCH_SIZE = 64
@@ -46,12 +46,12 @@ def read_results(data: Data, sizes: Sizes) -> list[Result]:
 
 
 def stream_results(data: Data, sizes: Sizes) -> list[Result]:
-    open_split = getattr(fer_ddp.data, "open_split", None)
+    open_split = getattr(fer_ddp.data.dataset, "open_split", None)
     if open_split is None:
         return ["stream, shuffled: left out, this version of the trainer has no data.mode=stream"]
     cpu = torch.device("cpu")
     split = open_split(recipe(data, sizes, "data.mode=stream", f"data.workers={WORKERS}").data, "train", cpu)
-    order, steps = shuffled_order(data.images, 0, cpu), -(-data.images // BATCH_SIZE)
+    order, steps = shuffled_sampler(data.images, 0, cpu), -(-data.images // BATCH_SIZE)
     numbers = (order(range(start, start + BATCH_SIZE)) for start in count(0, BATCH_SIZE))
     batches = split.images.batches(numbers, BATCH_SIZE)  # without end, as in training
     loader = peer_loader(data, v2.PILToTensor(), BATCH_SIZE, shuffle=SHUFFLE_BUFFER)
@@ -73,7 +73,7 @@ def read_cold(data: Data) -> FERDataset:
 
 def read_batches(dataset: FERDataset) -> None:
     """Every image once, in a random order."""
-    order = shuffled_order(len(dataset), 0, dataset.labels.device)
+    order = shuffled_sampler(len(dataset), 0, dataset.labels.device)
     for start in range(0, len(dataset), BATCH_SIZE):
         index = order(range(start, min(start + BATCH_SIZE, len(dataset))))
         _ = dataset.images[index], dataset.labels[index]

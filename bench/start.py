@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.data import RECIPES, Data
 from bench.sizes import Sizes
 from bench.table import Result, Row
-from fer_ddp.data import FERDataset
+from fer_ddp.data.dataset import FERDataset
 
 
 def start_results(data: Data, sizes: Sizes) -> list[Result]:
@@ -31,7 +31,7 @@ def _to_first_step(data: Data, sizes: Sizes) -> Row:
     if sizes.starts > 1:
         no_wandb = [*size, "wandb.mode=disabled"]
         settled = [*no_wandb, "precision=float32", "memory_format=contiguous"]
-        starts["modules"] = lambda run: _seconds_to_import("fer_ddp.train")
+        starts["modules"] = lambda run: _seconds_to_import("fer_ddp.training.run")
         starts["settled"] = lambda run: _seconds_to_first_step(data, run, settled)
         starts["no wandb"] = lambda run: _seconds_to_first_step(data, run, no_wandb)
     uncounted = 1 if sizes.starts > 1 else 0
@@ -136,7 +136,7 @@ def _epochs_done(run: Path) -> int:
 def imported_megabytes() -> float:
     """The resident memory of a process that has imported the trainer and done nothing else."""
     # Not ru_maxrss: a process begins with that of the one that started it.
-    code = "import fer_ddp.train, pathlib; print(pathlib.Path('/proc/self/status').read_text(), end='')"
+    code = "import fer_ddp.training.run, pathlib; print(pathlib.Path('/proc/self/status').read_text(), end='')"
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     return _resident_megabytes(said)[1]
 

@@ -14,26 +14,27 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-import fer_ddp.augment
+import fer_ddp.augment.parameters
+import fer_ddp.augment.pipeline
 from bench.augment import per_sample_transforms
 from bench.data import Data, cpus, recipe
 from bench.sizes import Sizes
 from bench.table import Result, compare
 from bench.timing import in_turns, seconds_of
-from fer_ddp.assemble import assemble, decided
-from fer_ddp.config import Job
-from fer_ddp.data import FERDataset, normalization
-from fer_ddp.dropout import PlaceDropout
-from fer_ddp.memory import ask_for_huge_pages
-from fer_ddp.models import build_model
+from fer_ddp.config.job import Job
+from fer_ddp.data.dataset import FERDataset, normalization
+from fer_ddp.hardware import request_huge_pages
+from fer_ddp.layers.dropout import PositionDropout
+from fer_ddp.models.registry import create_model
 from fer_ddp.precision import autocast, to_memory_format
+from fer_ddp.training.setup import build_trainer, resolve_auto
 
 Train = Callable[[int], None]
 """Trains so many steps."""
 
 
 def step_results(data: Data, sizes: Sizes, device: torch.device) -> list[Result]:
-    job = decided(recipe(data, sizes), FERDataset(data.folder, "train").manifest, device)
+    job = resolve_auto(recipe(data, sizes), FERDataset(data.folder, "train").manifest, device)
     on_gpu = device.type == "cuda"
     chosen = f"{job.precision}, {job.memory_format}, batches of {job.global_batch_size}"
     steps = sizes.steps * (50 if on_gpu else 1)  # a GPU empties in a moment what the notebook's workers have ready
@@ -80,7 +81,7 @@ class Side:
 
 def _serve(connection: Connection, name: str, job: Job, device: torch.device) -> None:
     if name in ("ours", "torch's randomness"):
-        ask_for_huge_pages()
+        request_huge_pages()
     train = TRAINERS[name](job, FERDataset(job.data.path, "train"), device)
     while True:
         try:
@@ -91,35 +92,37 @@ def _serve(connection: Connection, name: str, job: Job, device: torch.device) ->
 
 
 def ours(job: Job, dataset: FERDataset, device: torch.device) -> Train:
-    batches, train_step = assemble(job, dataset, 1, device)
+    trainer = build_trainer(job, dataset, 1, device)
 
     def train(steps: int) -> None:
         for _ in range(steps):
-            train_step(batches.samples(train_step.state.step))
+            trainer.step(trainer.loader.raw_batch(trainer.state.step))
 
     return train
 
 
 def ours_with_torch_randomness(job: Job, dataset: FERDataset, device: torch.device) -> Train:
     """The same step, with dropout masks by nn.Dropout, and the transforms' parameters by torch.rand."""
-    batches, train_step = assemble(job, dataset, 1, device)
-    network = train_step.state.network
+    trainer = build_trainer(job, dataset, 1, device)
+    network = trainer.state.model
     for path, module in list(network.named_modules()):
-        if isinstance(module, PlaceDropout):
+        if isinstance(module, PositionDropout):
             parent, _, name = path.rpartition(".")
             setattr(network.get_submodule(parent), name, nn.Dropout(module.p))
 
     def train(steps: int) -> None:
-        with mock.patch.object(fer_ddp.augment, "_Draw", _TorchDraw):
+        with mock.patch.object(fer_ddp.augment.pipeline, "UniformDraws", _TorchDraw):
             for _ in range(steps):
-                train_step(batches.samples(train_step.state.step))
+                trainer.step(trainer.loader.raw_batch(trainer.state.step))
 
     return train
 
 
-class _TorchDraw(fer_ddp.augment._Draw):
-    def __init__(self, seed: int, places: Tensor, dtype: torch.dtype) -> None:
-        self._units = torch.rand(len(fer_ddp.augment._ROWS), len(places), dtype=dtype, device=places.device)
+class _TorchDraw(fer_ddp.augment.parameters.UniformDraws):
+    def __init__(self, seed: int, positions: Tensor, dtype: torch.dtype) -> None:
+        self._units = torch.rand(
+            len(fer_ddp.augment.parameters._ROWS), len(positions), dtype=dtype, device=positions.device
+        )
 
 
 class _NotebookDataset(Dataset[tuple[Any, int]]):
@@ -200,7 +203,7 @@ def plain_network(job: Job, dataset: FERDataset) -> nn.Module:
     """The job's network with torch's own dropout, initialized by torch."""
     channels, side, _ = dataset.manifest.image_shape
     classes = len(dataset.class_names)
-    return build_model(
+    return create_model(
         job.model.name, job.model.arguments, in_channels=channels, image_size=side, num_classes=classes
     ).train()
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from fer_ddp.code_version import code_version
-from fer_ddp.processor import processor_flags, processor_name
+from fer_ddp.hardware import processor_flags, processor_name
+from fer_ddp.runs.environment import code_version
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pillow", "webdataset", "kornia")
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"

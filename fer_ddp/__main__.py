@@ -4,16 +4,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from fer_ddp.command_words import parse
+from fer_ddp.cli import end_process, exit_status_of, parse
 from fer_ddp.errors import JobError
-from fer_ddp.exit_status import end_process, exit_status_of
-from fer_ddp.memory import ask_for_huge_pages
+from fer_ddp.hardware import request_huge_pages
 
 
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong command or job, 75 interrupted."""
     options = parse(_parser(), arguments)
-    ask_for_huge_pages()
+    request_huge_pages()
     return exit_status_of(lambda: options.function(options))
 
 
@@ -93,23 +92,6 @@ def _parser() -> argparse.ArgumentParser:
     sync.set_defaults(function=_sync)
     keys = commands.add_parser("keys", help="list the keys that a job may have, what they are unless given and mean")
     keys.set_defaults(function=_keys)
-    plan = commands.add_parser(
-        "plan",
-        help="predict how a job scales to more GPUs",
-        description="Measures a job's training step on this device, and predicts from it, the messages between the "
-        "ranks and the link's rates how long a step of several ranks takes, and what limits it. Trains nothing.",
-    )
-    plan.add_argument("job", type=Path, metavar="JOB.yaml", help="a recipe, such as jobs/model4.yaml")
-    plan.add_argument("overrides", nargs="*", metavar="key.sub=value", help="last words, such as global_batch_size=256")
-    plan.add_argument("--gpus", default="1,2,4,8", metavar="N,N", help="numbers of ranks, one a GPU (1,2,4,8)")
-    plan.add_argument(
-        "--link",
-        choices=["nvlink", "infiniband", "ethernet", "loopback"],
-        help="what joins the ranks; loopback is measured between two ranks of this CPU (default: nvlink on a GPU, "
-        "loopback on a CPU)",
-    )
-    plan.add_argument("--check", action="store_true", help="train a few steps on 1 and 2 ranks of this machine too")
-    plan.set_defaults(function=_plan)
     return parser
 
 
@@ -125,8 +107,8 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from fer_ddp import distributed
-    from fer_ddp.config import load_job
-    from fer_ddp.train import train
+    from fer_ddp.config.load import load_job
+    from fer_ddp.training.run import train
 
     job = load_job(options.job, options.overrides)
     with distributed.world() as device:
@@ -135,10 +117,10 @@ def _train(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from fer_ddp import distributed
-    from fer_ddp.config import load_job
-    from fer_ddp.results import evaluate_run
-    from fer_ddp.run_files import check_run_folder
-    from fer_ddp.run_folder import RunFolder
+    from fer_ddp.config.load import load_job
+    from fer_ddp.evaluation.evaluate import evaluate_run
+    from fer_ddp.runs.files import check_run_folder
+    from fer_ddp.runs.folder import RunFolder
 
     other = [override for override in options.overrides if not override.startswith("data.path=")]
     if other:
@@ -149,7 +131,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if not options.overrides and not Path(job.data.path).exists():
         raise JobError(f"{job.data.path}: the run's data are not there; say where they are now: data.path=FOLDER")
     with distributed.world() as device:
-        results = distributed.on_main(lambda: evaluate_run(run, job, device, run.world_size()))
+        results = distributed.rank_zero_call(lambda: evaluate_run(run, job, device, run.world_size()))
     if distributed.is_main():
         print(results.text())
 
@@ -158,7 +140,7 @@ def _predict(options: argparse.Namespace) -> None:
     import json
 
     from fer_ddp import distributed
-    from fer_ddp.predict import predict
+    from fer_ddp.deploy.predict import predict
 
     with distributed.world() as device:
         answers = predict(options.run, options.images, device)
@@ -166,49 +148,34 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
-    from fer_ddp.export import export
+    from fer_ddp.deploy.export import export
 
     print(f"look at {', '.join(map(str, export(options.run, options.out)))}")
 
 
 def _keys(options: argparse.Namespace) -> None:
-    from fer_ddp.job_keys import key_table
+    from fer_ddp.config.reference import key_table
 
     print(key_table())
 
 
 def _sync(options: argparse.Namespace) -> None:
-    from fer_ddp.tracking import send_run
+    from fer_ddp.runs.tracking import send_run
 
     for run in options.runs:
         print(send_run(run), flush=True)
 
 
 def _report(options: argparse.Namespace) -> None:
-    from fer_ddp.report import write_report
+    from fer_ddp.report.write import write_report
 
     print(write_report(options.runs, options.out, images=options.images).text())
 
 
 def _ensemble(options: argparse.Namespace) -> None:
-    from fer_ddp.ensemble_folder import write_ensemble
+    from fer_ddp.evaluation.ensemble import write_ensemble
 
     print(write_ensemble(options.runs, options.out, weighting=options.weights, temperature=options.temperature).text())
-
-
-def _plan(options: argparse.Namespace) -> None:
-    from fer_ddp import distributed
-    from fer_ddp.config import load_job
-    from fer_ddp.plan import plan
-
-    words = options.gpus.split(",")
-    if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise JobError(f"--gpus {options.gpus}: must be whole numbers above 0, such as 1,2,4,8")
-    if distributed.launched():
-        raise JobError("plan: starts its own ranks; start it without torchrun")
-    job = load_job(options.job, options.overrides)
-    with distributed.world() as device:
-        print(plan(job, [int(word) for word in words], options.link, options.check, device))
 
 
 if __name__ == "__main__":

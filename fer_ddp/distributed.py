@@ -1,9 +1,7 @@
 """The only module that talks to torch.distributed. Unlaunched, the world has one rank and every call is a no-op."""
 
 import inspect
-import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -26,7 +24,7 @@ def world() -> Iterator[torch.device]:
     """Join the ranks that torchrun started (or be alone), and yield this rank's device.
 
     A rank that fails doesn't leave the group, since NCCL then waits for the others, which wait for it:
-    `fer_ddp.exit_status.end_process` ends it.
+    `fer_ddp.cli.end_process` ends it.
     Raises JobError if this machine has GPUs, but fewer than ranks.
     """
     device = _device()
@@ -92,7 +90,7 @@ def _device() -> torch.device:
     return device
 
 
-def say_alone(sentence: str) -> None:
+def print_from_rank(sentence: str) -> None:
     """Print why this rank ends: rank zero, which speaks for all else, only sees that it is gone."""
     if not is_main():
         print(f"error: {sentence}", file=sys.stderr, flush=True)
@@ -105,7 +103,7 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def all_gather(tensor: Tensor) -> Tensor:
+def gather_tensors(tensor: Tensor) -> Tensor:
     """Every rank's ``tensor``, in the order of the ranks: shape to (world_size, *shape)."""
     if world_size() == 1:
         return tensor[None]
@@ -124,7 +122,7 @@ def broadcast_object(value: T) -> T:
     return received
 
 
-def on_main(function: Callable[[], T]) -> T:
+def rank_zero_call(function: Callable[[], T]) -> T:
     """Call ``function`` on rank zero alone; its result, or the error it ended with, comes out on every rank."""
     outcome: tuple[T | None, Exception | None] = (None, None)
     if is_main():
@@ -160,7 +158,7 @@ def on_every_rank(function: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]
 
 
-def lost_a_rank(error: RuntimeError) -> bool:
+def is_peer_failure(error: RuntimeError) -> bool:
     """Whether a collective failed because another rank is gone."""
     return world_size() > 1 and (
         isinstance(error, dist.DistBackendError | dist.DistNetworkError | dist.DistStoreError)
@@ -169,35 +167,35 @@ def lost_a_rank(error: RuntimeError) -> bool:
     )
 
 
-def data_parallel(network: nn.Module, example: Tensor) -> nn.Module:
-    """Wrap ``network`` so that its gradients are the mean over ranks; a world of one is left as it is.
+def data_parallel(model: nn.Module, example: Tensor) -> nn.Module:
+    """Wrap ``model`` so that its gradients are the mean over ranks; a world of one is left as it is.
 
     Buffers are not broadcast: synchronized batch norm keeps them equal. DDP sorts its buckets anew after the first
-    step, which changes the order of its sums; two passes of ``example`` (images the network takes) put that before
+    step, which changes the order of its sums; two passes of ``example`` (images the model takes) put that before
     the first real step, so a continued run adds up in the same order as an uninterrupted one.
     """
     if world_size() == 1:
-        return network
+        return model
     device = example.device
     # torch 2.14 gave broadcast_buffers another name.
     renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
     no_broadcast: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
     device_ids = [device.index] if device.type == "cuda" else None
-    wrapped = DistributedDataParallel(network, device_ids=device_ids, **no_broadcast)
-    network.eval()  # no dropout, no running statistics
+    wrapped = DistributedDataParallel(model, device_ids=device_ids, **no_broadcast)
+    model.eval()  # no dropout, no running statistics
     for _ in range(2):
         wrapped(example).sum().backward()
-    network.zero_grad()
-    network.train()
+    model.zero_grad()
+    model.train()
     return wrapped
 
 
-def without_gradient_exchange(network: nn.Module) -> AbstractContextManager[None]:
+def without_gradient_exchange(model: nn.Module) -> AbstractContextManager[None]:
     """Accumulate gradients on this rank; the next backward outside exchanges them."""
-    return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
+    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
 
-class Agreement:
+class StopConsensus:
     """All ranks learn of a flag at the same step, without waiting for each other.
 
     `ask` adds up the ranks' flags in the background; the answer is read one step later.
@@ -219,28 +217,3 @@ class Agreement:
         total = torch.tensor([int(flag)])
         self._pending = (dist.all_reduce(total, group=self._group, async_op=True), total)
         return answer
-
-
-def torchrun(arguments: list[str]) -> int:
-    """torchrun, quiet: its traceback and its log of failed ranks are left out, since rank zero has said why.
-
-    A rank that a signal killed could not say so itself, so that is said here. Returns the exit status: 0, or the ranks'
-    own 2 or 75, or 1 if a rank failed otherwise or a signal ended the agent.
-    """
-    from torch.distributed.elastic.multiprocessing.api import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import main
-
-    logging.disable(logging.ERROR)
-    try:
-        main(arguments)
-    except ChildFailedError as error:
-        for rank_number, failure in sorted(error.failures.items()):
-            if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:  # SIGTERM is torchrun's own to the others
-                name = signal.Signals(-failure.exitcode).name
-                print(f"error: rank {rank_number} was killed by {name}", file=sys.stderr, flush=True)
-        codes = {failure.exitcode for failure in error.failures.values()}
-        return next((code for code in (JobError.exit_status, Interrupted.exit_status) if code in codes), 1)
-    except SignalException:
-        return 1
-    return 0

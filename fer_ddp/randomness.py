@@ -1,4 +1,4 @@
-"""A random number is a function of (seed, purpose, place, word), never of a state.
+"""A random number is a function of (seed, stream, place, word), never of a state.
 
 Every random choice in training reads its bits here: a counter-based hash (Salmon et al. 2011,
 "Parallel random numbers: as easy as 1, 2, 3"; JAX works the same way) of the seed, what the number is for,
@@ -20,7 +20,7 @@ def mix_(words: Tensor) -> Tensor:
     """Scramble int32 words in place: a bijection of 32 bits without visible structure.
 
     The constants are lowbias32 of C. Wellons, "Prospecting for Hash Functions" (2018). torch's int32 ``>>`` is
-    arithmetic, hence the masks. Two passes over the counter, as `sample_keys` and `words` make them, are needed.
+    arithmetic, hence the masks. Two passes over the counter, as `sample_keys` and `random_bits` make them, are needed.
     """
     scratch = torch.empty_like(words)
     words.bitwise_xor_(_shift_right(words, 16, _LOW_16_BITS, scratch))
@@ -36,31 +36,31 @@ def _shift_right(words: Tensor, bits: int, mask: int, out: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=4096)
-def _stream(seed: int, purpose: str) -> tuple[int, int]:
-    """Two signed 32-bit constants of a seed and a purpose."""
-    digest = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=8).digest()
+def _stream(seed: int, stream: str) -> tuple[int, int]:
+    """Two signed 32-bit constants of a seed and a stream."""
+    digest = hashlib.blake2b(f"{seed}/{stream}".encode(), digest_size=8).digest()
     return int.from_bytes(digest[:4], "little", signed=True), int.from_bytes(digest[4:], "little", signed=True)
 
 
 @lru_cache(maxsize=64)
-def _streams(seed: int, purposes: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """`_stream` of several purposes: two int32 (purposes, 1)."""
-    constants = torch.tensor([_stream(seed, purpose) for purpose in purposes], dtype=torch.int32, device=device)
+def _streams(seed: int, streams: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """`_stream` of several streams: two int32 (streams, 1)."""
+    constants = torch.tensor([_stream(seed, stream) for stream in streams], dtype=torch.int32, device=device)
     return constants[:, :1].contiguous(), constants[:, 1:].contiguous()
 
 
-def sample_keys(seed: int, purpose: str, places: Tensor) -> Tensor:
-    """The key of each place for one purpose.
+def sample_keys(seed: int, stream: str, positions: Tensor) -> Tensor:
+    """The key of each place for one stream.
 
-    places: int64 (batch,), positions in the training sequence, 0 or more. Returns int32 (batch,). Places below
-    2**32 of one seed and purpose have different keys.
+    positions: int64 (batch,), positions in the training sequence, 0 or more. Returns int32 (batch,). Positions below
+    2**32 of one seed and stream have different keys.
     """
-    return _keys(*_stream(seed, purpose), places)
+    return _keys(*_stream(seed, stream), positions)
 
 
-def _keys(first: int | Tensor, second: int | Tensor, places: Tensor) -> Tensor:
-    keys = mix_(places.to(torch.int32) ^ first)
-    high = mix_((places >> 32).to(torch.int32))
+def _keys(first: int | Tensor, second: int | Tensor, positions: Tensor) -> Tensor:
+    keys = mix_(positions.to(torch.int32) ^ first)
+    high = mix_((positions >> 32).to(torch.int32))
     return mix_(keys ^ high ^ second)
 
 
@@ -69,22 +69,22 @@ def _counters(count: int, device: torch.device) -> Tensor:
     return mix_(torch.arange(1, count + 1, dtype=torch.int32, device=device))
 
 
-def words(keys: Tensor, count: int) -> Tensor:
+def random_bits(keys: Tensor, count: int) -> Tensor:
     """``count`` random 32-bit words of each key: int32 (batch,) to int32 (batch, count)."""
     return mix_(keys[:, None] ^ _counters(count, keys.device))
 
 
 def uniform(keys: Tensor, count: int) -> Tensor:
     """``count`` numbers of each key in [0, 1), multiples of 2**-24: int32 (batch,) to float32 (batch, count)."""
-    return ((words(keys, count) >> 8) & 0xFFFFFF) * 2.0**-24
+    return ((random_bits(keys, count) >> 8) & 0xFFFFFF) * 2.0**-24
 
 
-def uniform_by_purpose(seed: int, purposes: tuple[str, ...], places: Tensor) -> Tensor:
-    """One number in [0, 1) for each purpose and place: int64 (batch,) to float32 (purposes, batch).
+def uniform_by_stream(seed: int, streams: tuple[str, ...], positions: Tensor) -> Tensor:
+    """One number in [0, 1) for each stream and place: int64 (batch,) to float32 (streams, batch).
 
-    Row p is ``uniform(sample_keys(seed, purposes[p], places), 1)``; all rows together cost what one does.
+    Row p is ``uniform(sample_keys(seed, streams[p], positions), 1)``; all rows together cost what one does.
     """
-    keys = _keys(*_streams(seed, purposes, places.device), places)
+    keys = _keys(*_streams(seed, streams, positions.device), positions)
     return uniform(keys.flatten(), 1).view(keys.shape)
 
 
@@ -103,16 +103,16 @@ def bernoulli(keys: Tensor, count: int, probability: float) -> Tensor:
     if threshold == 65536:
         draws = torch.ones(len(keys), count, dtype=torch.uint8, device=keys.device)
     elif threshold % 256 == 0:
-        draws = words(keys, (count + 3) // 4).view(torch.uint8).lt_(threshold // 256)
+        draws = random_bits(keys, (count + 3) // 4).view(torch.uint8).lt_(threshold // 256)
     else:
-        draws = words(keys, (count + 1) // 2).view(torch.int16).lt_(threshold - 32768).to(torch.uint8)
+        draws = random_bits(keys, (count + 1) // 2).view(torch.int16).lt_(threshold - 32768).to(torch.uint8)
     return draws[:, :count].view(torch.bool)
 
 
-def permutation(seed: int, purpose: str, count: int, device: torch.device) -> Tensor:
+def permutation(seed: int, stream: str, count: int, device: torch.device) -> Tensor:
     """A random order of ``range(count)``: int64 (count,). The index breaks ties between 32-bit keys."""
     index = torch.arange(count, device=device)
-    keys = sample_keys(seed, purpose, index).to(torch.int64)
+    keys = sample_keys(seed, stream, index).to(torch.int64)
     keys.bitwise_left_shift_(32).bitwise_or_(index)
     if device.type == "cpu":
         keys.numpy().sort()  # in place: torch's takes six times the memory of the keys

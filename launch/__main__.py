@@ -4,8 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fer_ddp.command_words import parse
-from fer_ddp.exit_status import exit_status_of
+from fer_ddp.cli import exit_status_of, parse
 
 
 def main(arguments: list[str]) -> int:
@@ -88,7 +87,7 @@ def _slurm(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from launch.array_folder import find_folder
+    from launch.folder import find_folder
     from launch.status import as_json, members_status, table
 
     members = members_status(find_folder(options.name))
@@ -96,29 +95,29 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _logs(options: argparse.Namespace) -> None:
-    from launch.array_folder import find_folder
+    from launch.folder import find_folder
     from launch.logs import logs_text
 
     print(logs_text(find_folder(options.name), options.member, options.lines))
 
 
 def _resume(options: argparse.Namespace) -> None:
-    from launch.array_folder import find_folder
+    from launch.folder import find_folder
     from launch.slurm import resume_array
 
     print(resume_array(find_folder(options.name), new_code=options.new_code))
 
 
 def _cancel(options: argparse.Namespace) -> None:
-    from launch.array_folder import find_folder
+    from launch.folder import find_folder
     from launch.slurm import cancel_array
 
     print(cancel_array(find_folder(options.name)))
 
 
 def _sync(options: argparse.Namespace) -> None:
-    from fer_ddp.tracking import send_run
-    from launch.array_folder import find_folder
+    from fer_ddp.runs.tracking import send_run
+    from launch.folder import find_folder
 
     for run in find_folder(options.name).runs.values():
         print(send_run(run), flush=True)

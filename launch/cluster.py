@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from fer_ddp.config.messages import sentences
+from fer_ddp.constraints import CountOrZero, PositiveFloat, PositiveInt
 from fer_ddp.errors import JobError
-from fer_ddp.fields import CountOrZero, PositiveFloat, PositiveInt
-from fer_ddp.job_sentences import sentences
-from fer_ddp.yaml_text import read_yaml
+from fer_ddp.yaml_io import read_yaml
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
-from fer_ddp.atomic_write import write_json
-from fer_ddp.code_version import COMMIT_FILE, PACKAGES, code_root, code_version
 from fer_ddp.errors import RunError
+from fer_ddp.runs.environment import COMMIT_FILE, PACKAGES, code_root, code_version
+from shards.files import write_json
 
 
 def freeze_code(target: Path) -> str:

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import torch
 
-from fer_ddp.counted import counted
 from fer_ddp.errors import Interrupted, JobError, RunError
-from fer_ddp.run_folder import RunFolder
-from launch.array_folder import ArrayFolder, folder_of
-from launch.job_array import JobArray, Member, check_members, is_array, load_array
-from launch.summary import write_summary
-from launch.torchrun import PassOn, killed_by, start_ranks
+from fer_ddp.runs.folder import RunFolder
+from fer_ddp.text import plural
+from launch.array import JobArray, Member, check_members, is_array, load_array
+from launch.folder import ArrayFolder, folder_of, write_summary
+from launch.torchrun import SignalForwarder, killed_by, start_ranks
 
 RANKS_WITHOUT_GPU = 2
 
@@ -32,7 +31,7 @@ def run_local(path: Path, overrides: list[str], ranks: int | None) -> None:
     if ranks < 1:
         raise JobError(f"--ranks {ranks}: there must be 1 or more")
     if gpus and ranks > gpus:
-        raise JobError(f"--ranks {ranks}: this machine has {counted(gpus, 'GPU')}; start one rank a GPU")
+        raise JobError(f"--ranks {ranks}: this machine has {plural(gpus, 'GPU')}; start one rank a GPU")
     check_members(array.members, ranks)
     if is_array(path):
         _run_array(array, ranks, gpus)
@@ -42,7 +41,7 @@ def run_local(path: Path, overrides: list[str], ranks: int | None) -> None:
 
 def _run_job(run: RunFolder, arguments: list[str], ranks: int) -> None:
     before = run.status()
-    with PassOn() as pass_on:
+    with SignalForwarder() as pass_on:
         process = start_ranks(ranks, arguments)
         pass_on.to(process)
         exit_status = process.wait()
@@ -74,7 +73,7 @@ def _run_array(array: JobArray, ranks: int, gpus: int) -> None:
     running: dict[subprocess.Popen[bytes], tuple[Member, str | None]] = {}
     failed: list[str] = []
     stopped: list[str] = []
-    with PassOn() as pass_on:
+    with SignalForwarder() as pass_on:
         while running or (waiting and not pass_on.asked_to_stop):
             while waiting and slots and not pass_on.asked_to_stop:
                 member, slot = waiting.popleft(), slots.popleft()

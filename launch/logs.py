@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fer_ddp.errors import JobError
-from launch.array_folder import ArrayFolder
+from launch.folder import ArrayFolder
 
 
 def logs_text(folder: ArrayFolder, member: str | None, lines: int) -> str:

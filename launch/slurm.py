@@ -13,14 +13,13 @@ from typing import Any
 
 from fer_ddp.errors import JobError, RunError
 from launch import slurm_commands
-from launch.array_folder import ArrayFolder, folder_of
+from launch.array import check_members, load_array
 from launch.cluster import Cluster, cluster_from_dict, load_cluster
+from launch.folder import ArrayFolder, folder_of, write_summary
 from launch.frozen_code import environment, freeze_code
-from launch.job_array import check_members, load_array
 from launch.slurm_task import run_member
 from launch.status import MemberStatus, members_status
-from launch.summary import write_summary
-from shards.scan import manifest_of
+from shards.reading.scan import load_or_scan_manifest
 
 ENDING_SECONDS = 90
 """SLURM kills what does not end by itself 30 seconds after it was told, unless the site says otherwise."""
@@ -104,7 +103,7 @@ def dry_run(path: Path, overrides: list[str], cluster_path: Path, images_per_sec
     unit = "GPU" if cluster.gpus_per_node else "rank"
     if images_per_second is not None:
         images = sum(
-            member.job.epochs * manifest_of(Path(member.job.data.path)).splits["train"].samples
+            member.job.epochs * load_or_scan_manifest(Path(member.job.data.path)).splits["train"].samples
             for member in array.members
         )
         hours = images / images_per_second * cluster.world_size / 3600

@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 
 from fer_ddp.errors import Interrupted, JobError, RunError
-from fer_ddp.run_files import read_status
-from fer_ddp.yaml_text import read_yaml
+from fer_ddp.runs.files import read_status
+from fer_ddp.yaml_io import read_yaml
 from launch import slurm_commands
-from launch.array_folder import ArrayFolder
-from launch.torchrun import PassOn, start_ranks
+from launch.folder import ArrayFolder
+from launch.torchrun import SignalForwarder, start_ranks
 from shards.errors import DataError
-from shards.scan import manifest_of
+from shards.reading.scan import load_or_scan_manifest
 
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
 FAILURES_AT_ONE_STEP = 3
@@ -29,12 +29,12 @@ def run_member(folder: str, member: str, nodes: int, ranks: int) -> None:
     """Train ``member`` with ``ranks`` ranks on this node; the other ``nodes`` do the same. Ends the process."""
     array = ArrayFolder(Path(folder))
     is_head = os.environ["SLURM_NODEID"] == "0"
-    with PassOn() as pass_on:  # in place of submitit's own handlers
+    with SignalForwarder() as pass_on:  # in place of submitit's own handlers
         if is_head:
             array.start_attempt(member, task_id(), os.environ["SLURM_JOB_NODELIST"])
         job_file = array.member_file(member)
         try:
-            manifest_of(Path(read_yaml(job_file)["data"]["path"]))
+            load_or_scan_manifest(Path(read_yaml(job_file)["data"]["path"]))
         except (JobError, DataError) as error:
             sentence = f"on {socket.gethostname()}: {error}"
             array.explain_attempt(member, sentence)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fer_ddp.errors import JobError, RunError
-from fer_ddp.run_files import read_lines, read_status
-from fer_ddp.yaml_text import read_yaml
+from fer_ddp.runs.files import read_lines, read_status
+from fer_ddp.yaml_io import read_yaml
 from launch import slurm_commands
-from launch.array_folder import ArrayFolder
+from launch.folder import ArrayFolder
 from launch.slurm_commands import QueueEntry
 
 

@@ -1,5 +1,6 @@
 """Starts the ranks of a node, several by torchrun and one by itself, and hands stop signals on to them."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from types import FrameType
 from typing import IO
 
+from fer_ddp.errors import Interrupted, JobError
 from fer_ddp.signals import STOP_SIGNALS
 
 _RANKS_OWN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -32,7 +34,7 @@ def start_ranks(
     start = ["-u"]  # as torchrun starts its ranks, so that logs are up to date
     if ranks > 1 or rendezvous:
         options = [*(rendezvous or ["--standalone"]), f"--nproc-per-node={ranks}"]
-        start = ["-m", "launch.quiet_torchrun", *options]
+        start = ["-m", "launch.torchrun", *options]
     inherited = {name: value for name, value in os.environ.items() if name not in _RANKS_OWN}
     threads = max(1, len(os.sched_getaffinity(0)) // ranks)
     return subprocess.Popen(
@@ -58,14 +60,14 @@ def killed_by(exit_status: int) -> str | None:
     return names.get(-exit_status, f"signal {-exit_status}")
 
 
-class PassOn:
+class SignalForwarder:
     """Hands the stop signals of this process on to processes, as the SIGTERM that makes a run save its state."""
 
     def __init__(self) -> None:
         self.asked_to_stop = False
         self._processes: list[subprocess.Popen[bytes]] = []
 
-    def __enter__(self) -> "PassOn":
+    def __enter__(self) -> "SignalForwarder":
         self._previous = {number: signal.signal(number, self._pass_on) for number in STOP_SIGNALS}
         return self
 
@@ -83,3 +85,32 @@ class PassOn:
         self.asked_to_stop = True
         for process in self._processes:
             process.send_signal(signal.SIGTERM)
+
+
+def quiet_torchrun(arguments: list[str]) -> int:
+    """torchrun, quiet: its traceback and its log of failed ranks are left out, since rank zero has said why.
+
+    A rank that a signal killed could not say so itself, so that is said here. Returns the exit status: 0, or the ranks'
+    own 2 or 75, or 1 if a rank failed otherwise or a signal ended the agent.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import main
+
+    logging.disable(logging.ERROR)
+    try:
+        main(arguments)
+    except ChildFailedError as error:
+        for rank_number, failure in sorted(error.failures.items()):
+            if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:  # SIGTERM is torchrun's own to the others
+                name = signal.Signals(-failure.exitcode).name
+                print(f"error: rank {rank_number} was killed by {name}", file=sys.stderr, flush=True)
+        codes = {failure.exitcode for failure in error.failures.values()}
+        return next((code for code in (JobError.exit_status, Interrupted.exit_status) if code in codes), 1)
+    except SignalException:
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(quiet_torchrun(sys.argv[1:]))

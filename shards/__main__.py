@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shards.errors import DataError
-from shards.in_order import usable_cpus
 from shards.labels import SPLITS
+from shards.parallel import usable_cpus
 
 if TYPE_CHECKING:
-    from shards.packer import Source
+    from shards.packing.packer import Source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,7 +97,7 @@ def _workers(options: argparse.Namespace) -> int:
 
 def _pack(options: argparse.Namespace) -> None:
     from shards.errors import DataError
-    from shards.sources.detect import source_of
+    from shards.sources.registry import source_of
 
     if options.out.resolve().is_relative_to(options.source.resolve()) and options.source.is_dir():
         raise DataError(
@@ -115,8 +115,8 @@ def _fake(options: argparse.Namespace) -> None:
 
 
 def _write(options: argparse.Namespace, source: "Source", max_rejects: int, without_leaks: bool = False) -> None:
-    from shards.packer import pack
-    from shards.rejects import count_rejects, rejects_path
+    from shards.packing.packer import pack
+    from shards.packing.rejects import count_rejects, rejects_path
 
     started = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -157,11 +157,11 @@ def _verify(options: argparse.Namespace) -> None:
 
 def _inspect(options: argparse.Namespace) -> None:
     from shards.inspection import inspect
-    from shards.leakage import COMPARED_AT_ONCE, describe_leakage, find_leakage
-    from shards.scan import manifest_of
+    from shards.leakage.find import COMPARED_AT_ONCE, describe_leakage, find_leakage
+    from shards.reading.scan import load_or_scan_manifest
 
     print(inspect(options.out, options.figures, _workers(options)), flush=True)
-    samples = manifest_of(options.out).samples
+    samples = load_or_scan_manifest(options.out).samples
     if samples > COMPARED_AT_ONCE:
         print(f"\nhow much leaks: `python -m shards leakage {options.out}` compares all pairs of {samples:,} images")
         return
@@ -169,7 +169,7 @@ def _inspect(options: argparse.Namespace) -> None:
 
 
 def _leakage(options: argparse.Namespace) -> None:
-    from shards.leakage import describe_leakage, find_leakage, ledger_path, write_ledger
+    from shards.leakage.find import describe_leakage, find_leakage, ledger_path, write_ledger
 
     leakage = find_leakage(options.out, _workers(options))
     ledger = options.ledger or ledger_path(options.out)

@@ -6,8 +6,8 @@ from shards.errors import DataError
 from shards.images import shape_in_words
 from shards.labels import SPLITS
 from shards.manifest import Manifest
-from shards.reader import refuse_url
-from shards.scan import manifest_of
+from shards.reading.reader import refuse_url
+from shards.reading.scan import load_or_scan_manifest
 
 
 def describe(manifest: Manifest) -> str:
@@ -45,12 +45,12 @@ def _table(manifest: Manifest) -> list[str]:
 def inspect(folder: Path, figures: Path | None = None, workers: int = 1) -> str:
     """:func:`describe` for ``folder``; with ``figures``, ``distribution.png`` and ``samples.png`` are drawn there."""
     refuse_url(str(folder))
-    manifest = manifest_of(folder)
+    manifest = load_or_scan_manifest(folder)
     text = describe(manifest)
     if figures is None:
         return text
     from shards.figures import plot_distribution, plot_sample_images
-    from shards.reader import read_split
+    from shards.reading.reader import read_split
 
     train = read_split(folder, "train", workers, manifest)
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shards.errors import DataError
 from shards.labels import SPLITS
-from shards.typed_json import WrongKey, from_json
+from shards.validation import WrongKey, from_json
 
 SCHEMA_VERSION = 1
 FILE_NAME = "manifest.json"

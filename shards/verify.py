@@ -7,9 +7,9 @@ import numpy as np
 from shards.errors import DataError
 from shards.images import BadImage, decode_image
 from shards.manifest import Manifest, Shard, read_manifest
-from shards.reader import read_shard, refuse_url
-from shards.shard_content import Content
-from shards.statistics import mean_and_std, pixel_sums
+from shards.pixel_statistics import mean_and_std, pixel_sums
+from shards.reading.content import Content
+from shards.reading.reader import read_shard, refuse_url
 
 
 def verify(folder: Path) -> Manifest:

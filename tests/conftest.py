@@ -65,7 +65,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A packed data set: 240, 70 and 70 synthetic faces in train, val and test."""
-    from shards.packer import pack
+    from shards.packing.packer import pack
     from shards.sources.synthetic_faces import Faces, scan_faces
 
     folder = tmp_path_factory.mktemp("data") / "faces"

@@ -38,13 +38,16 @@ def in_package(files: list[str], package: str) -> list[str]:
 
 
 def test_one_module_talks_to_torch_distributed() -> None:
-    assert importers("torch.distributed", "torch.nn.parallel") == ["fer_ddp/distributed.py"]
+    assert importers("torch.distributed", "torch.nn.parallel") == ["fer_ddp/distributed.py", "launch/torchrun.py"]
 
 
 def test_no_other_module_names_torch_distributed() -> None:
     names = ("torch.distributed", "nn.parallel", "DistributedDataParallel")
     code = {str(path.relative_to(ROOT)): ast.unparse(without_texts(path)) for path in FILES}
-    assert [file for file, text in code.items() if any(name in text for name in names)] == ["fer_ddp/distributed.py"]
+    assert [file for file, text in code.items() if any(name in text for name in names)] == [
+        "fer_ddp/distributed.py",
+        "launch/torchrun.py",
+    ]
 
 
 def without_texts(path: Path) -> ast.AST:
@@ -57,7 +60,7 @@ def without_texts(path: Path) -> ast.AST:
 
 
 def test_one_module_talks_to_wandb() -> None:
-    assert importers("wandb") == ["fer_ddp/tracking.py"]
+    assert importers("wandb") == ["fer_ddp/runs/tracking.py"]
 
 
 def test_only_launch_knows_submitit() -> None:
@@ -77,12 +80,69 @@ def test_shards_imports_no_torch() -> None:
     assert in_package(importers("torch", "torchvision"), "shards") == []
 
 
-def test_the_networks_import_nothing_of_the_trainer() -> None:
-    files = in_package(importers("fer_ddp"), "fer_ddp/models")
-    assert files == ["fer_ddp/models/__init__.py"]
+PREPARING = {"fer_ddp/models/__init__.py", "fer_ddp/models/registry.py", "fer_ddp/models/build.py"}
 
 
-@pytest.mark.parametrize("module", ["shards", "shards.__main__", "shards.packer", "shards.sample_workers"])
+def test_the_models_import_nothing_of_the_trainer() -> None:
+    assert set(in_package(importers("fer_ddp"), "fer_ddp/models")) <= PREPARING
+
+
+ROOMS = """
+shards
+errors text yaml_io constraints hardware signals cli distributed randomness precision
+statistics
+metrics
+figures
+augment
+layers
+optim
+models
+data
+runs
+config
+evaluation
+training
+deploy
+report
+__init__
+__main__
+launch
+bench
+"""
+"""A room may import itself and what is in a line before it; the leaves of one line, also those before them in it."""
+
+
+def room_of(module: str) -> str:
+    """``data`` for ``fer_ddp.data.loader``, ``launch`` for ``launch.local``, ``""`` for a library."""
+    package, _, inside = module.partition(".")
+    if package in ("shards", "launch", "bench"):
+        return package
+    if package != "fer_ddp":
+        return ""
+    return inside.partition(".")[0] or "__init__"
+
+
+def test_every_room_imports_only_the_rooms_before_it() -> None:
+    order = {room: number for number, room in enumerate(ROOMS.split())}
+    turned_round = []
+    for path in [*FILES, *sorted((ROOT / "bench").rglob("*.py"))]:
+        room = room_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        for module in imported(path):
+            other = room_of(module)
+            if module == "fer_ddp" or other not in order:
+                continue  # a library, or a name of the public interface, such as fer_ddp.load
+            if order[other] > order[room]:
+                turned_round.append(f"{path.relative_to(ROOT)} imports {module}")
+    assert turned_round == []
+
+
+def test_few_modules_stand_beside_the_rooms() -> None:
+    assert len([path for path in (ROOT / "fer_ddp").glob("*.py") if path.name != "__init__.py"]) <= 12
+
+
+@pytest.mark.parametrize(
+    "module", ["shards", "shards.__main__", "shards.packing.packer", "shards.reading.sample_workers"]
+)
 def test_importing_shards_loads_no_torch(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'webdataset'}} & set(sys.modules)))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
@@ -91,7 +151,7 @@ def test_importing_shards_loads_no_torch(module: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["fer_ddp", "fer_ddp.__main__", "launch.__main__", "launch.status", "launch.slurm_task", "fer_ddp.tracking"],
+    ["fer_ddp", "fer_ddp.__main__", "launch.__main__", "launch.status", "launch.slurm_task", "fer_ddp.runs.tracking"],
 )
 def test_what_needs_no_torch_does_not_wait_for_it(module: str) -> None:
     code = f"import sys, {module}; print('torch' in sys.modules)"
@@ -111,7 +171,7 @@ def test_no_error_ends_with_a_full_stop() -> None:
 
 
 def test_the_loop_is_one_screen() -> None:
-    tree = ast.parse((ROOT / "fer_ddp" / "train.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "fer_ddp" / "training" / "loop.py").read_text(encoding="utf-8"))
     (loop,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run_epochs"]
     assert loop.end_lineno is not None
     assert loop.end_lineno - loop.lineno + 1 <= 60

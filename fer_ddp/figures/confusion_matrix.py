@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ddp.counted import counted
-from fer_ddp.figures.style import (
-    INK,
-    MOST_ANNOTATED_CLASSES,
-    QUIET,
-    in_our_style,
-    new_figure,
-    percent,
-    shortened,
-)
+from fer_ddp.figures.style import INK, MAX_ANNOTATED_CLASSES, QUIET, in_our_style, new_figure
+from fer_ddp.text import percent, plural, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,7 +31,7 @@ def plot_confusion_matrix(confusion: Sequence[Sequence[int]], class_names: Seque
     support = counts.sum(axis=1)
     with np.errstate(invalid="ignore"):
         share = counts / support[:, None]  # NaN in the row of a class without samples
-    annotated = classes <= MOST_ANNOTATED_CLASSES
+    annotated = classes <= MAX_ANNOTATED_CLASSES
     names = [shortened(name) for name in class_names]
 
     side = min(max(0.82 * classes, 2.6), 9.0) if annotated else 10.0
@@ -91,13 +83,13 @@ def _confusion_in_words(counts: NDArray[np.int64], class_names: Sequence[str]) -
     total = int(counts.sum())
     if total == 0:
         return "No sample."
-    words = f"Accuracy {percent(counts.trace() / total)} of {counted(total, 'sample')}."
+    words = f"Accuracy {percent(counts.trace() / total)} of {plural(total, 'sample')}."
     mistakes = counts - np.diag(counts.diagonal())
     if mistakes.any():
         true, guess = divmod(int(mistakes.argmax()), len(class_names))
         words += (
             f" Commonest mistake: {class_names[true]} → {class_names[guess]} "
-            f"({counted(int(counts[true, guess]), 'time')})."
+            f"({plural(int(counts[true, guess]), 'time')})."
         )
     return words
 

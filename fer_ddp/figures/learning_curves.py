@@ -7,18 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ddp.counted import counted
-from fer_ddp.figures.style import (
-    BLUE,
-    FAINT,
-    QUIET,
-    VERMILION,
-    about,
-    figure_without_data,
-    in_our_style,
-    new_figure,
-    percent,
-)
+from fer_ddp.figures.style import BLUE, FAINT, QUIET, VERMILION, about, figure_without_data, in_our_style, new_figure
+from fer_ddp.text import percent, plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +39,7 @@ def plot_learning_curves(metrics: Sequence[Mapping[str, Any]], *, subject: str =
         if np.isfinite(measures["accuracy"][-1])
     ]
     if best is None:
-        headline = f"No validation accuracy in {counted(len(epochs), 'epoch')}, so none is marked as the best"
+        headline = f"No validation accuracy in {plural(len(epochs), 'epoch')}, so none is marked as the best"
     else:
         headline = (
             f"Best validation accuracy {percent(accuracy[best])}, in epoch {epochs[best]:.0f} of {epochs[-1]:.0f}"

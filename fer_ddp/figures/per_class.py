@@ -10,15 +10,14 @@ from fer_ddp.figures.style import (
     FAINT,
     GREEN,
     INK,
-    MOST_ANNOTATED_CLASSES,
+    MAX_ANNOTATED_CLASSES,
     QUIET,
     VERMILION,
     about,
     in_our_style,
     new_figure,
-    percent,
-    shortened,
 )
+from fer_ddp.text import percent, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,7 +45,7 @@ def plot_per_class(per_class: Mapping[str, Mapping[str, float]], *, subject: str
         headline, detail = "No class has a sample", "There is nothing to measure."
 
     classes = len(per_class)
-    annotated = classes <= MOST_ANNOTATED_CLASSES
+    annotated = classes <= MAX_ANNOTATED_CLASSES
     names = [shortened(name) for name in per_class]
     figure = new_figure(8.5, (0.66 if annotated else 0.3) * classes + 0.9, headline, about(subject, detail))
     axes = figure.subplots()

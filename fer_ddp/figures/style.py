@@ -7,8 +7,8 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from fer_ddp.atomic_write import write_whole
 from fer_ddp.errors import RunError
+from shards.files import atomic_write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,7 +48,7 @@ _STYLE: dict[str, Any] = {
 }
 
 # Beyond this many classes, numbers in cells and beside bars would be too small to read, so they are left out.
-MOST_ANNOTATED_CLASSES = 20
+MAX_ANNOTATED_CLASSES = 20
 
 _Arguments = ParamSpec("_Arguments")
 _Returned = TypeVar("_Returned")
@@ -91,7 +91,7 @@ def save_figure(figure: "Figure", path: Path) -> None:
     FigureCanvasAgg(figure).print_png(content, metadata={"Software": None})  # savefig would draw twice
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, content.getvalue())
+        atomic_write_bytes(path, content.getvalue())
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -141,13 +141,3 @@ def figure_without_data(headline: str, sentence: str) -> "Figure":
 def about(subject: str, sentence: str) -> str:
     """``sentence``, after ``subject`` where there is one."""
     return f"{subject}. {sentence}" if subject else sentence
-
-
-def percent(share: float) -> str:
-    """``62.0 %`` for 0.62."""
-    return f"{100 * share:.1f} %"
-
-
-def shortened(name: str, longest: int = 24) -> str:
-    """A class name that fits; an ellipsis says that it was cut."""
-    return name if len(name) <= longest else name[: longest - 1] + "…"

@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ddp.counted import counted
-from fer_ddp.figures.style import (
-    QUIET,
-    about,
-    figure_without_data,
-    in_our_style,
-    new_figure,
-    percent,
-    shortened,
-)
+from fer_ddp.figures.style import QUIET, about, figure_without_data, in_our_style, new_figure
+from fer_ddp.text import percent, plural, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +55,7 @@ def plot_worst_errors(
     order = np.argsort(-np.asarray(probabilities_of_predicted)[mistakes], kind="stable")
     shown = mistakes[order][: _SHEET_COLUMNS * _SHEET_ROWS]
     rows = math.ceil(len(shown) / _SHEET_COLUMNS)
-    mistakes_in_all = f"{counted(len(mistakes), 'mistake')} in {counted(len(labels), 'sample')}"
+    mistakes_in_all = f"{plural(len(mistakes), 'mistake')} in {plural(len(labels), 'sample')}"
     if len(shown) < len(mistakes):
         headline = f"The {len(shown)} most confident of {mistakes_in_all}"
     else:

@@ -1,4 +1,4 @@
-"""The network of the write-up's Models 1 and 2: four convolutions, two fully connected layers."""
+"""The model of the write-up's Models 1 and 2: four convolutions, two fully connected layers."""
 
 import torch
 from torch import nn

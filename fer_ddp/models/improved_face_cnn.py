@@ -1,4 +1,4 @@
-"""The network of the write-up's Model 3: residual blocks and global average pooling."""
+"""The model of the write-up's Model 3: residual blocks and global average pooling."""
 
 import torch
 from torch import nn

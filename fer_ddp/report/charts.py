@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 
-from fer_ddp.calibration import Reliability
+from fer_ddp.metrics.calibration import Reliability
 
 _MOST_POINTS = 120
 """Of a curve: more could not be seen, and would make the page large."""

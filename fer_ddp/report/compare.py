@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ddp.counted import counted
-from fer_ddp.report.gather import Recipe
-from fer_ddp.report.words import listed, p_value, percent, percent_interval, points, points_interval
-from fer_ddp.statistics import Comparison, compare_recipes, holm, summarize_seeds
+from fer_ddp.report.collect import Recipe
+from fer_ddp.statistics.comparison import Comparison, compare_recipes, holm
+from fer_ddp.statistics.seeds import summarize_seeds
+from fer_ddp.text import listed, p_value, percent, percent_interval, plural, points, points_interval
 
 LEVEL = 0.05
 """A difference is called certain where its p-value, corrected, is below this."""
@@ -159,7 +159,7 @@ def _details(of_best: Sequence[Pair], ranked: Sequence[Recipe], split: str, comp
     if _one_seed_each(ranked):
         details.append("Each recipe has one seed, so this is about these runs: another seed may turn it around.")
     elif few:
-        names = listed([f"{recipe.name} has {counted(len(recipe.runs), 'seed')}" for recipe in few])
+        names = listed([f"{recipe.name} has {plural(len(recipe.runs), 'seed')}" for recipe in few])
         details.append(f"{names}: too few to tell how far seeds differ.")
     if split == "val":
         details.append("There is no test split here: val both chose and reports, which flatters the figures a little.")

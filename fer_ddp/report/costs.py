@@ -7,13 +7,13 @@ from statistics import median
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fer_ddp.models import build_model
-from fer_ddp.report.runs import Run
+from fer_ddp.models.registry import create_model
+from fer_ddp.runs.finished import Run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkCost:
-    """The size of a network."""
+    """The size of a model."""
 
     parameters: int
     multiply_accumulates: int
@@ -33,7 +33,7 @@ class TimeCost:
 
 
 def network_cost(run: Run, image_shape: tuple[int, int, int]) -> NetworkCost | None:
-    """Build the run's network and count; None for an ensemble, and for a job that this program can't build any more.
+    """Build the run's model and count; None for an ensemble, and for a job that this program can't build any more.
 
     image_shape: (channels, height, width).
     """
@@ -42,7 +42,7 @@ def network_cost(run: Run, image_shape: tuple[int, int, int]) -> NetworkCost | N
     try:
         # Without a seed of its own the draw of the weights would move the caller's generator.
         with torch.random.fork_rng(devices=[]):
-            network = build_model(
+            model = create_model(
                 model["name"],
                 model.get("arguments", {}),
                 in_channels=channels,
@@ -51,12 +51,12 @@ def network_cost(run: Run, image_shape: tuple[int, int, int]) -> NetworkCost | N
             )
     except (KeyError, TypeError, ValueError):
         return None
-    network.to("meta").eval()
+    model.to("meta").eval()
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        network(torch.empty(1, *image_shape, device="meta"))
+        model(torch.empty(1, *image_shape, device="meta"))
     return NetworkCost(
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
         multiply_accumulates=counter.get_total_flops() // 2,  # an addition and a multiplication each
     )
 

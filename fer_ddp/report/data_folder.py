@@ -1,5 +1,6 @@
 """The data set that the runs are about, where it can be reached from here: its manifest, its FER+ votes."""
 
+import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ddp.report.gather import Gathered
+from fer_ddp.metrics.averaging import mean_probabilities
+from fer_ddp.report.collect import Recipe, ReportRuns
 from shards.errors import DataError
 from shards.manifest import Manifest
-from shards.reader import read_shard
-from shards.scan import manifest_of
-from shards.sources.votes import CATEGORIES
-from shards.tar_index import index_tar
+from shards.png import encode_pngs
+from shards.reading.reader import read_shard, read_split
+from shards.reading.scan import load_or_scan_manifest
+from shards.reading.tar_index import index_tar
+from shards.sources.ferplus_votes import CATEGORIES
 
 _VOTES = ".votes.json"
 
@@ -27,13 +30,13 @@ class DataFolder:
     manifest: Manifest
 
 
-def find_data(gathered: Gathered) -> tuple[DataFolder | None, str]:
+def find_data(gathered: ReportRuns) -> tuple[DataFolder | None, str]:
     """The folder that the runs name, if it is here and still the same; else None and a sentence that says why."""
     paths = dict.fromkeys(str(run.job.get("data", {}).get("path", "")) for run in gathered.runs if run.job)
     reasons = []
     for path in filter(None, paths):
         try:
-            manifest = manifest_of(Path(path))
+            manifest = load_or_scan_manifest(Path(path))
         except (DataError, OSError) as error:
             reasons.append(str(error).rstrip("."))
             continue
@@ -44,9 +47,9 @@ def find_data(gathered: Gathered) -> tuple[DataFolder | None, str]:
 
 
 def read_votes(data: DataFolder, split: str, keys: Sequence[str]) -> NDArray[np.int64]:
-    """FER+ votes of the samples ``keys``: (samples, 10), in the order of `shards.sources.votes.CATEGORIES`.
+    """FER+ votes of the samples ``keys``: (samples, 10), in the order of `shards.sources.ferplus_votes.CATEGORIES`.
 
-    A sample without votes has a row of zeros. Raises DataError as `shards.reader.read_shard` does, and for votes that
+    A sample without votes has a row of zeros. Raises DataError as `read_shard` does, and for votes that
     are none.
     """
     by_key: dict[str, list[int]] = {}
@@ -63,3 +66,41 @@ def read_votes(data: DataFolder, split: str, keys: Sequence[str]) -> NDArray[np.
                         f"{', '.join(CATEGORIES)}"
                     ) from None
     return np.array([by_key.get(key, [0] * len(CATEGORIES)) for key in keys], dtype=np.int64)
+
+
+_MOST = 24
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mistake:
+    """A sample that a recipe takes for something else."""
+
+    picture: str
+    """A ``data:`` address that holds a PNG."""
+    key: str
+    label: str
+    predicted: str
+    probability: float
+    """Of what was predicted, mean over seeds."""
+
+
+def worst_mistakes(data: DataFolder, recipe: Recipe, split: str) -> list[Mistake]:
+    """The mistakes of a recipe's mean over seeds, the most confident first. Raises DataError for damaged shards."""
+    answers = recipe.predictions[split][0]
+    probabilities = mean_probabilities([each.probabilities for each in recipe.predictions[split]])
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != answers.labels)
+    chosen = wrong[np.argsort(-probabilities.max(axis=1)[wrong], kind="stable")][:_MOST]
+    decoded = read_split(data.path, split, manifest=data.manifest)
+    places = {key: place for place, key in enumerate(decoded.keys)}
+    pngs = encode_pngs(decoded.images[[places[answers.keys[sample]] for sample in chosen]]) if len(chosen) else []
+    return [
+        Mistake(
+            picture=f"data:image/png;base64,{base64.b64encode(png).decode()}",
+            key=answers.keys[sample],
+            label=answers.class_names[answers.labels[sample]],
+            predicted=answers.class_names[predicted[sample]],
+            probability=float(probabilities[sample].max()),
+        )
+        for sample, png in zip(chosen, pngs, strict=True)
+    ]

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fer_ddp.report.runs import Run
+from fer_ddp.runs.finished import Run
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ddp.report.gather import Recipe
-from shards.sources.votes import CATEGORIES
+from fer_ddp.report.collect import Recipe
+from shards.sources.ferplus_votes import CATEGORIES
 
 _MEANINGS = {
     "neutral": "neutral",

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ddp.calibration import Reliability, apply_temperature, brier_score, fit_temperature, reliability
-from fer_ddp.metrics import classification_metrics
-from fer_ddp.predictions import Predictions
-from fer_ddp.statistics import Interval, SeedsSummary, bootstrap_class_means, summarize_seeds
+from fer_ddp.metrics.calibration import Reliability, apply_temperature, brier_score, fit_temperature, reliability
+from fer_ddp.metrics.classification import classification_metrics
+from fer_ddp.runs.predictions import Predictions
+from fer_ddp.statistics.intervals import Interval, bootstrap_class_means
+from fer_ddp.statistics.seeds import SeedsSummary, summarize_seeds
 
 RESAMPLES = 2000
 """Of the bootstrap: its bounds are then uncertain by about 0.05 points, and 50 runs take a few seconds."""

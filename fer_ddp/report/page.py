@@ -9,23 +9,23 @@ import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
-from fer_ddp.counted import counted
-from fer_ddp.report import charts, words
+from fer_ddp import text as words
+from fer_ddp.report import charts
+from fer_ddp.report.collect import Recipe, ReportRuns
 from fer_ddp.report.compare import Pair
 from fer_ddp.report.costs import NetworkCost, time_cost
-from fer_ddp.report.data_folder import DataFolder
+from fer_ddp.report.data_folder import DataFolder, Mistake
 from fer_ddp.report.environment import repeat_command, surroundings
-from fer_ddp.report.gather import Gathered, Recipe
 from fer_ddp.report.measures import ClassFigures, SplitFigures
-from fer_ddp.report.pictures import Mistake
 from fer_ddp.report.published import is_fer2013, published_figures
-from fer_ddp.report.runs import Run
 from fer_ddp.report.views import Leaking, View, leaking_samples
-from fer_ddp.statistics import Interval
+from fer_ddp.runs.finished import Run
+from fer_ddp.statistics.intervals import Interval
+from fer_ddp.text import plural
 
 
 def page(
-    gathered: Gathered,
+    gathered: ReportRuns,
     views: Sequence[View],
     *,
     costs: Mapping[str, NetworkCost | None],
@@ -43,7 +43,7 @@ def page(
         lstrip_blocks=True,
     )
     environment.filters |= {"tight": _tight, "breakable": _breakable}
-    environment.globals |= {name: getattr(words, name) for name in _WORDS} | {"counted": counted}
+    environment.globals |= {name: getattr(words, name) for name in _WORDS} | {"plural": plural}
     recipes = (*views[0].recipes, *views[0].ensembles)
     return environment.get_template("page.html.jinja").render(
         gathered=gathered,
@@ -209,7 +209,7 @@ class _Leaks:
     """On the leaking samples, by recipe, mean over seeds; empty if there is none."""
 
 
-def _leaks(gathered: Gathered, leaking: Leaking | None, recipes: Sequence[Recipe]) -> dict[str, _Leaks] | None:
+def _leaks(gathered: ReportRuns, leaking: Leaking | None, recipes: Sequence[Recipe]) -> dict[str, _Leaks] | None:
     """By split; None if it is not known what leaks."""
     if leaking is None:
         return None

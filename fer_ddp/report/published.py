@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_ddp.report.gather import Gathered
-from fer_ddp.yaml_text import read_yaml
+from fer_ddp.report.collect import ReportRuns
+from fer_ddp.yaml_io import read_yaml
 from shards.labels import FER2013_CLASSES
 
 _CLASS_COUNTS = {"val": (467, 56, 496, 895, 653, 415, 607), "test": (491, 55, 528, 879, 594, 416, 626)}
@@ -34,7 +34,7 @@ def published_figures() -> list[PublishedFigure]:
     return [PublishedFigure(**row) for row in rows]
 
 
-def is_fer2013(gathered: Gathered) -> bool:
+def is_fer2013(gathered: ReportRuns) -> bool:
     """Whether the data are FER2013's: its classes in its order, and its counts of each in one of the splits."""
     if gathered.class_names != FER2013_CLASSES:
         return False

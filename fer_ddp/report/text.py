@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from fer_ddp.report.collect import ReportRuns
 from fer_ddp.report.costs import NetworkCost, TimeCost, time_cost
-from fer_ddp.report.gather import Gathered
 from fer_ddp.report.views import View
-from fer_ddp.report.words import large, p_value, percent, percent_interval, points, points_interval
+from fer_ddp.text import large, p_value, percent, percent_interval, points, points_interval
 
 _TITLES = {"all": "All images", "clean": "Without the images that leak"}
 
 
-def markdown(gathered: Gathered, views: Sequence[View], costs: Mapping[str, NetworkCost | None]) -> str:
+def markdown(gathered: ReportRuns, views: Sequence[View], costs: Mapping[str, NetworkCost | None]) -> str:
     """The verdict, the table of recipes and the differences, for each view; and what was left out."""
     lines = ["# Report", ""]
     for view in views:
@@ -59,7 +59,7 @@ def _recipes(view: View, costs: Mapping[str, NetworkCost | None]) -> list[str]:
     return lines
 
 
-def table(gathered: Gathered, views: Sequence[View], costs: Mapping[str, NetworkCost | None]) -> str:
+def table(gathered: ReportRuns, views: Sequence[View], costs: Mapping[str, NetworkCost | None]) -> str:
     """CSV: a row a run, unused ones at the end with the reason; figures in full precision."""
     everything, *clean = views
     head = ["recipe", "run", "seed"]

@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_ddp.report.collect import Recipe, ReportRuns
 from fer_ddp.report.compare import Pair, Verdict, compare, judge, rank
 from fer_ddp.report.data_folder import DataFolder, read_votes
-from fer_ddp.report.gather import Gathered, Recipe
 from fer_ddp.report.label_noise import LabelNoise, label_noise
 from fer_ddp.report.measures import SplitFigures, Tempered, measure, temper
 from shards.labels import FER2013_CLASSES
@@ -44,7 +44,7 @@ class View:
         return "test" if "test" in self.keep else "val"
 
 
-def make_views(gathered: Gathered, leaking: Leaking | None, data: DataFolder | None) -> tuple[View, ...]:
+def make_views(gathered: ReportRuns, leaking: Leaking | None, data: DataFolder | None) -> tuple[View, ...]:
     """One view of all samples, and where ``leaking`` is given and leaves enough samples, one without those.
 
     Raises DataError if the votes in ``data`` can't be read.
@@ -61,7 +61,7 @@ def make_views(gathered: Gathered, leaking: Leaking | None, data: DataFolder | N
     return tuple(views)
 
 
-def leaking_samples(gathered: Gathered, leaking: Leaking) -> dict[str, NDArray[np.bool_]]:
+def leaking_samples(gathered: ReportRuns, leaking: Leaking) -> dict[str, NDArray[np.bool_]]:
     """By split, (samples,): whether the sample leaks."""
     samples = {}
     for split, keys in gathered.keys.items():
@@ -72,7 +72,7 @@ def leaking_samples(gathered: Gathered, leaking: Leaking) -> dict[str, NDArray[n
 
 def _view(
     key: Literal["all", "clean"],
-    gathered: Gathered,
+    gathered: ReportRuns,
     keep: dict[str, NDArray[np.bool_]],
     votes: Mapping[str, NDArray[np.int64]],
 ) -> View:

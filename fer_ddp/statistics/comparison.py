@@ -1,6 +1,7 @@
 """Which of two recipes is better, measured on the same samples."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from fer_ddp.statistics.crossed import (
     two_sided_p_value,
     variance_terms,
 )
-from fer_ddp.statistics.interval import Interval, check_confidence
+from fer_ddp.statistics.intervals import Interval, check_confidence
 from fer_ddp.statistics.seeds import CROSSED, check_correct
 
 ONE_GIVEN = "seeds and samples crossed, the recipe with one run taken as given"
@@ -142,3 +143,22 @@ def paired_interval(only_first: int, only_second: int, samples: int, confidence:
     low = -1.0 if difference == -1 else brentq(excess, -1.0, difference - 1e-9, xtol=1e-12)
     high = 1.0 if difference == 1 else brentq(excess, difference + 1e-9, 1.0, xtol=1e-12)
     return Interval(float(low), float(high))
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Adjust p-values so that rejecting those below 0.05 errs even once with probability 0.05 at most.
+
+    Whatever the comparisons have to do with each other. In the order given, each in [0, 1] and at least its own.
+
+    Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6
+    (1979), 65-70.
+
+    Raises ValueError for a p-value outside [0, 1].
+    """
+    given = np.asarray(p_values, dtype=np.float64)
+    if not ((given >= 0) & (given <= 1)).all():  # false for NaN
+        raise ValueError(f"p-values {given.tolist()}; numbers in 0 to 1 are right")
+    order = np.argsort(given, kind="stable")
+    adjusted = np.empty_like(given)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1)))
+    return tuple(adjusted.tolist())

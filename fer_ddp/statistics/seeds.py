@@ -15,8 +15,7 @@ from fer_ddp.statistics.crossed import (
     variance_components,
     variance_terms,
 )
-from fer_ddp.statistics.interval import Interval, check_confidence
-from fer_ddp.statistics.wilson import score_interval, wilson_interval
+from fer_ddp.statistics.intervals import Interval, check_confidence, score_interval, wilson_interval
 
 CROSSED = "seeds and samples crossed"
 ONE_RUN = "Wilson, the one run taken as given"

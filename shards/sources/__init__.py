@@ -1,1 +1,1 @@
-"""What people have, one file each; all of them hand a :class:`~shards.sources.scanned.Scanned` to the packer."""
+"""What people have: CSV files, image folders, synthetic faces."""

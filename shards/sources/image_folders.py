@@ -15,11 +15,11 @@ import numpy as np
 
 from shards.errors import DataError
 from shards.images import BadImage, decode_image, shape_in_words
-from shards.keys import path_keys
 from shards.labels import SPLIT_FOLDERS, SPLITS, class_order
+from shards.pixel_statistics import pixel_digests, pixel_sums
 from shards.png import encode_pngs
-from shards.sources.scanned import Reject, Scanned
-from shards.statistics import pixel_digests, pixel_sums
+from shards.sources.sample_keys import path_keys
+from shards.sources.scan import Reject, Scanned
 
 _EXTENSIONS = (".png", ".jpg", ".jpeg")
 _NOT_DATA = {"thumbs.db", "desktop.ini", "__macosx"}

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from shards.errors import DataError
-from shards.keys import row_key
 from shards.labels import FER2013_CLASSES, SPLITS
-from shards.sources.scanned import PixelFile, Scanned
-from shards.statistics import pixel_digests, pixel_sums
+from shards.pixel_statistics import pixel_digests, pixel_sums
+from shards.sources.sample_keys import row_key
+from shards.sources.scan import PixelFile, Scanned
 
 SIDE = 48
 _Number = np.ndarray | float

@@ -14,15 +14,14 @@ from typing import Any
 import pytest
 
 from fer_ddp.__main__ import main
-from fer_ddp.checkpoint import save_checkpoint
-from fer_ddp.config import load_job
-from fer_ddp.data import with_statistics
-from fer_ddp.dropout import CurrentPlaces
+from fer_ddp.config.load import load_job
+from fer_ddp.data.dataset import with_statistics
 from fer_ddp.errors import JobError
-from fer_ddp.job_checks import check_job
-from fer_ddp.network import build_network
+from fer_ddp.models.build import build_model
+from fer_ddp.runs.checkpoint import save_checkpoint
 from fer_ddp.signals import STOP_SIGNALS, StoppedEarly
-from fer_ddp.yaml_text import to_yaml
+from fer_ddp.training.setup import check_job
+from fer_ddp.yaml_io import to_yaml
 from shards.manifest import read_manifest
 
 Command = Callable[..., tuple[int, str]]
@@ -165,7 +164,7 @@ def test_an_unknown_network_is_refused_before_anything_is_written(
 ) -> None:
     exit_status, line = command("train", tiny_job, "model.name=vgg")
     assert exit_status == 2
-    assert line.startswith("error: model.name: there is no network 'vgg'")
+    assert line.startswith("error: model.name: there is no model 'vgg'")
     assert not run_path.exists()
 
 
@@ -235,7 +234,7 @@ def untrained(tiny_job: Path, run_path: Path) -> Path:
     job = load_job(tiny_job, [])
     manifest = read_manifest(Path(job.data.path))
     shape, names = manifest.image_shape, manifest.class_names
-    network = build_network(job.model, seed=0, image_shape=shape, num_classes=len(names), current=CurrentPlaces())
+    network = build_model(job.model, seed=0, image_shape=shape, num_classes=len(names))
     meaning = {"image_shape": list(shape), "class_names": list(names)}
     state = {"step": 0, "epoch": 0, **meaning, "network": network.state_dict()}
     (run_path / "checkpoints").mkdir(parents=True)
@@ -261,7 +260,7 @@ def test_a_run_whose_network_was_edited_is_not_evaluated(command: Command, untra
     config.write_text(config.read_text().replace("hidden: 16", "hidden: 17"))
     assert command("evaluate", untrained) == (
         1,
-        f"error: {config}: plain_cnn with these arguments is not the network whose weights are in "
+        f"error: {config}: plain_cnn with these arguments is not the model whose weights are in "
         f"{untrained}/checkpoints/best.safetensors; put model.name and model.arguments back",
     )
 
@@ -296,7 +295,7 @@ def test_an_interrupted_evaluation_ends_with_status_75(
 
     run_path.mkdir()
     shutil.copy(tiny_job, run_path / "config.yaml")
-    monkeypatch.setattr("fer_ddp.results.evaluate_run", interrupted)
+    monkeypatch.setattr("fer_ddp.evaluation.evaluate.evaluate_run", interrupted)
     assert command("evaluate", run_path) == (75, "interrupted: stopped by SIGINT; the same command does it again")
 
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from fer_ddp.randomness import (
     bernoulli,
     permutation,
+    random_bits,
     realised_probability,
     sample_keys,
     uniform,
-    uniform_by_purpose,
-    words,
+    uniform_by_stream,
 )
 
 # The seeds are fixed, so a threshold this low fails for a fault and not for bad luck.
@@ -26,9 +26,9 @@ IMPLAUSIBLE = 1e-4
 FROZEN_WORDS = [[0x4E9CAF97, 0x397AD46C], [0x21BD4A4A, 0xC9DC857D], [0x4A8D726D, 0x35F20294]]
 
 
-def table_of_words(places: int, count: int, *, seed: int = 0, purpose: str = "test", start: int = 0) -> Tensor:
-    """int32 (places, count)"""
-    return words(sample_keys(seed, purpose, torch.arange(start, start + places)), count)
+def table_of_words(positions: int, count: int, *, seed: int = 0, stream: str = "test", start: int = 0) -> Tensor:
+    """int32 (positions, count)"""
+    return random_bits(sample_keys(seed, stream, torch.arange(start, start + positions)), count)
 
 
 def unsigned(values: Tensor) -> NDArray[np.uint32]:
@@ -43,7 +43,7 @@ def set_bits(values: Tensor) -> NDArray[np.bool_]:
 # What the words are
 
 
-def reference_word(seed: int, purpose: str, place: int, index: int) -> int:
+def reference_word(seed: int, stream: str, place: int, index: int) -> int:
     """The hash as plain integer arithmetic."""
 
     def mix(word: int) -> int:
@@ -53,27 +53,27 @@ def reference_word(seed: int, purpose: str, place: int, index: int) -> int:
         word = word * 0x846CA68B % 2**32
         return word ^ word >> 16
 
-    digest = hashlib.blake2b(f"{seed}/{purpose}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(f"{seed}/{stream}".encode(), digest_size=8).digest()
     first, second = (int.from_bytes(half, "little") for half in (digest[:4], digest[4:]))
     key = mix(mix(place % 2**32 ^ first) ^ mix(place >> 32) ^ second)
     return mix(key ^ mix(index + 1))
 
 
 def test_the_words_are_those_of_plain_integer_arithmetic() -> None:
-    places = [0, 1, 2, 28708, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**45 + 12345]
-    expected = [[reference_word(7, "augment/flip", place, index) for index in range(5)] for place in places]
-    assert unsigned(words(sample_keys(7, "augment/flip", torch.tensor(places)), 5)).tolist() == expected
+    positions = [0, 1, 2, 28708, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**45 + 12345]
+    expected = [[reference_word(7, "augment/flip", place, index) for index in range(5)] for place in positions]
+    assert unsigned(random_bits(sample_keys(7, "augment/flip", torch.tensor(positions)), 5)).tolist() == expected
 
 
 def test_numbers_of_several_purposes_are_those_of_each_one() -> None:
-    places = torch.tensor([0, 1, 28708, 2**31, 2**32 + 1])
-    expected = [uniform(sample_keys(7, purpose, places), 1)[:, 0] for purpose in ("order", "augment/flip", "test")]
-    assert torch.equal(uniform_by_purpose(7, ("order", "augment/flip", "test"), places), torch.stack(expected))
+    positions = torch.tensor([0, 1, 28708, 2**31, 2**32 + 1])
+    expected = [uniform(sample_keys(7, stream, positions), 1)[:, 0] for stream in ("order", "augment/flip", "test")]
+    assert torch.equal(uniform_by_stream(7, ("order", "augment/flip", "test"), positions), torch.stack(expected))
 
 
 def test_the_words_never_change() -> None:
     # Other values here would make every run that anybody repeats another run.
-    assert unsigned(words(sample_keys(0, "order/0", torch.tensor([0, 1, 2**32])), 2)).tolist() == FROZEN_WORDS
+    assert unsigned(random_bits(sample_keys(0, "order/0", torch.tensor([0, 1, 2**32])), 2)).tolist() == FROZEN_WORDS
 
 
 def test_the_bytes_of_a_word_are_its_draws_from_the_lowest_up() -> None:
@@ -89,28 +89,33 @@ def test_the_bytes_of_a_word_are_its_draws_from_the_lowest_up() -> None:
 @pytest.mark.parametrize("parts", [[32, 32, 32], [1] * 96, [5, 90, 1]], ids=["thirds", "single samples", "uneven"])
 @pytest.mark.parametrize(
     "draw",
-    [lambda k: words(k, 9), lambda k: uniform(k, 3), lambda k: bernoulli(k, 50, 0.5), lambda k: bernoulli(k, 51, 0.3)],
+    [
+        lambda k: random_bits(k, 9),
+        lambda k: uniform(k, 3),
+        lambda k: bernoulli(k, 50, 0.5),
+        lambda k: bernoulli(k, 51, 0.3),
+    ],
     ids=["words", "uniform", "bernoulli of 8 bits", "bernoulli of 16 bits"],
 )
 def test_a_batch_of_96_holds_the_same_bits_however_it_is_split(
     draw: Callable[[Tensor], Tensor], parts: list[int]
 ) -> None:
-    places = torch.arange(1000, 1096)
-    split = torch.cat([draw(sample_keys(0, "test", part)) for part in places.split(parts)])
-    assert torch.equal(split, draw(sample_keys(0, "test", places)))
+    positions = torch.arange(1000, 1096)
+    split = torch.cat([draw(sample_keys(0, "test", part)) for part in positions.split(parts)])
+    assert torch.equal(split, draw(sample_keys(0, "test", positions)))
 
 
 def test_the_first_words_are_the_same_whatever_the_count() -> None:
     keys = sample_keys(0, "test", torch.arange(8))
-    assert torch.equal(words(keys, 100)[:, :3], words(keys, 3))
+    assert torch.equal(random_bits(keys, 100)[:, :3], random_bits(keys, 3))
 
 
 @pytest.mark.gpu
 def test_the_gpu_has_the_same_bits() -> None:
-    places = torch.tensor([0, 1, 2**31, 2**32 + 5])
-    keys, gpu_keys = sample_keys(0, "test", places), sample_keys(0, "test", places.cuda())
-    ours = (words(keys, 9), uniform(keys, 9), bernoulli(keys, 9, 0.25), bernoulli(keys, 9, 0.3))
-    theirs = (words(gpu_keys, 9), uniform(gpu_keys, 9), bernoulli(gpu_keys, 9, 0.25), bernoulli(gpu_keys, 9, 0.3))
+    positions = torch.tensor([0, 1, 2**31, 2**32 + 5])
+    keys, gpu_keys = sample_keys(0, "test", positions), sample_keys(0, "test", positions.cuda())
+    ours = (random_bits(keys, 9), uniform(keys, 9), bernoulli(keys, 9, 0.25), bernoulli(keys, 9, 0.3))
+    theirs = (random_bits(gpu_keys, 9), uniform(gpu_keys, 9), bernoulli(gpu_keys, 9, 0.25), bernoulli(gpu_keys, 9, 0.3))
     assert all(torch.equal(a, b.cpu()) for a, b in zip(ours, theirs, strict=True))
 
 
@@ -142,7 +147,7 @@ def test_uniform_numbers_are_uniform() -> None:
 
 def test_uniform_numbers_are_24_bits_of_the_word_from_0_to_below_1() -> None:
     keys = sample_keys(1, "test", torch.arange(2**16))
-    expected = (unsigned(words(keys, 4)) >> 8) / 2**24
+    expected = (unsigned(random_bits(keys, 4)) >> 8) / 2**24
     numbers = uniform(keys, 4)
     assert (numbers.dtype, numbers.shape) == (torch.float32, (2**16, 4))
     assert (numbers.numpy() == expected).all()
@@ -186,7 +191,7 @@ def test_words_are_uncorrelated(distance: int) -> None:
     "other", ["test ", "order/0", "augment/flip", "dropout/head/0", "dropout/head/1"], ids=lambda name: repr(name)
 )
 def test_purposes_are_uncorrelated(other: str) -> None:
-    assert_independent(unsigned(table_of_words(2**14, 4)), unsigned(table_of_words(2**14, 4, purpose=other)))
+    assert_independent(unsigned(table_of_words(2**14, 4)), unsigned(table_of_words(2**14, 4, stream=other)))
 
 
 @pytest.mark.parametrize("other", [1, 2, 3, 1000, 2**40])
@@ -202,9 +207,9 @@ def assert_half_of_the_bits_flip(flips: NDArray[np.bool_]) -> None:
 
 
 def test_one_bit_of_the_place_flips_half_of_the_word() -> None:
-    places = torch.arange(2048) * 77
-    before = set_bits(words(sample_keys(0, "test", places), 1)[:, 0])
-    after = [set_bits(words(sample_keys(0, "test", places ^ 1 << bit), 1)[:, 0]) for bit in range(48)]
+    positions = torch.arange(2048) * 77
+    before = set_bits(random_bits(sample_keys(0, "test", positions), 1)[:, 0])
+    after = [set_bits(random_bits(sample_keys(0, "test", positions ^ 1 << bit), 1)[:, 0]) for bit in range(48)]
     assert_half_of_the_bits_flip(np.concatenate([before ^ bits for bits in after], axis=1))
 
 
@@ -289,10 +294,10 @@ def test_in_a_long_permutation_each_index_stands_anywhere() -> None:
     assert stats.chi2.sf(float(((cells - 400) ** 2 / 400).sum()), df=81) > IMPLAUSIBLE
 
 
-@pytest.mark.parametrize(("seed", "purpose"), [(1, "order/0"), (0, "order/1")], ids=["seed", "epoch"])
-def test_another_seed_or_epoch_gives_another_order(seed: int, purpose: str) -> None:
+@pytest.mark.parametrize(("seed", "stream"), [(1, "order/0"), (0, "order/1")], ids=["seed", "epoch"])
+def test_another_seed_or_epoch_gives_another_order(seed: int, stream: str) -> None:
     one = permutation(0, "order/0", 10000, torch.device("cpu"))
-    other = permutation(seed, purpose, 10000, torch.device("cpu"))
+    other = permutation(seed, stream, 10000, torch.device("cpu"))
     # Two random orders agree at one position on average.
     assert int((one == other).sum()) < 10
     assert stats.spearmanr(one.numpy(), other.numpy()).pvalue > IMPLAUSIBLE

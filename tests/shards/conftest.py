@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from shards.manifest import Manifest
-from shards.packer import pack
-from shards.sources.detect import source_of
+from shards.packing.packer import pack
+from shards.sources.registry import source_of
 
 SIDE = 8
 """Small images: the CSV's source takes any square."""

@@ -8,10 +8,10 @@ import pandas
 import pytest
 import webdataset
 
-from shards.leakage import Repeats, count_repeats, find_leakage, leaking
-from shards.packer import pack
-from shards.reader import read_split
-from shards.sources.detect import source_of
+from shards.leakage.find import Repeats, count_repeats, find_leakage, leaking
+from shards.packing.packer import pack
+from shards.reading.reader import read_split
+from shards.sources.registry import source_of
 
 pytestmark = pytest.mark.real_data
 

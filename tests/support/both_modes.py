@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from fer_ddp import distributed
-from fer_ddp.config import load_job
-from fer_ddp.train import train
+from fer_ddp.config.load import load_job
+from fer_ddp.training.run import train
 
 job, resident, stream = sys.argv[1:]
 with distributed.world() as device:

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from fer_ddp.statistics import Interval, bootstrap_class_means, compare_recipes, summarize_seeds
+from fer_ddp.statistics.comparison import compare_recipes
+from fer_ddp.statistics.intervals import Interval, bootstrap_class_means
+from fer_ddp.statistics.seeds import summarize_seeds
 
 SAMPLES = 3589
 """As FER2013's val and test splits have."""

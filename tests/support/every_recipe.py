@@ -8,14 +8,15 @@ from pathlib import Path
 from unittest.mock import patch
 
 from fer_ddp import distributed
-from fer_ddp.config import load_job
-from fer_ddp.train import train
+from fer_ddp.config.load import load_job
+from fer_ddp.training.run import train
 
 folder, *recipes = sys.argv[1:]
 with (
     distributed.world() as device,
-    patch("fer_ddp.results._draw"),
-    patch("fer_ddp.results.figures"),
+    patch("fer_ddp.evaluation.evaluate._draw"),
+    patch("fer_ddp.evaluation.evaluate.plot_learning_curves"),
+    patch("fer_ddp.evaluation.evaluate.save_figure"),
 ):
     for recipe in recipes:
         name = Path(recipe).stem

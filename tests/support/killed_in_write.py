@@ -8,12 +8,13 @@ import signal
 import sys
 from pathlib import Path
 
-from fer_ddp import checkpoint, distributed
+from fer_ddp import distributed
 from fer_ddp.__main__ import main
+from fer_ddp.runs import checkpoint
 
 number, share, *arguments = sys.argv[1:]
 writes = 0
-real = checkpoint.write_whole
+real = checkpoint.atomic_write_bytes
 
 
 def write_or_die(path: Path, content: bytes) -> None:
@@ -29,5 +30,5 @@ def write_or_die(path: Path, content: bytes) -> None:
 
 
 if distributed.is_main():
-    checkpoint.write_whole = write_or_die
+    checkpoint.atomic_write_bytes = write_or_die
 sys.exit(main(["train", *arguments]))

@@ -5,7 +5,7 @@ import resource
 import sys
 from pathlib import Path
 
-import fer_ddp.train  # noqa: F401  so that what is left is for the training
+import fer_ddp.training.run  # noqa: F401  so that what is left is for the training
 from fer_ddp.__main__ import main
 
 if os.environ["RANK"] == "1":

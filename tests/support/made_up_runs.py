@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ddp.atomic_write import write_json, write_whole
-from fer_ddp.metrics import classification_metrics
-from fer_ddp.predictions import write_predictions
-from fer_ddp.yaml_text import to_yaml
+from fer_ddp.metrics.classification import classification_metrics
+from fer_ddp.runs.predictions import write_predictions
+from fer_ddp.yaml_io import to_yaml
+from shards.files import atomic_write_bytes, write_json
 
 CLASSES = ("calm", "glad")
 DIGEST = "4285c24d" * 8
@@ -57,7 +57,7 @@ def write_run(
     whole = {"name": name, "run": str(folder), "seed": seed, "select": "best_val", "data": {"path": data}}
     whole |= {"precision": "float32", "memory_format": "contiguous", "model": network, **(job or {})}
     folder.mkdir(parents=True)
-    write_whole(folder / "config.yaml", to_yaml(whole).encode())
+    atomic_write_bytes(folder / "config.yaml", to_yaml(whole).encode())
     summary: dict[str, Any] = {"job": name, "seed": seed, "steps": 20, "epochs": 2, "class_names": list(classes)}
     for split, (labels, probabilities) in splits.items():
         names = keys[split] if keys else [f"{split}-{place}" for place in range(len(labels))]

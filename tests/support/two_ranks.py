@@ -10,10 +10,10 @@ from unittest.mock import patch
 import torch
 
 from fer_ddp import distributed
-from fer_ddp.assemble import assemble
-from fer_ddp.config import load_job
-from fer_ddp.data import FERDataset
+from fer_ddp.config.load import load_job
+from fer_ddp.data.dataset import FERDataset
 from fer_ddp.errors import RunError
+from fer_ddp.training.setup import build_trainer
 
 job_file, out = Path(sys.argv[1]), Path(sys.argv[2])
 
@@ -31,12 +31,12 @@ def train_three_steps(*overrides: str, exchange: bool) -> tuple[list[str], float
     dataset = FERDataset(job.data.path, "train")
     alone = nullcontext() if exchange else patch.object(distributed, "data_parallel", lambda network, example: network)
     with alone:
-        batches, step = assemble(job, dataset, distributed.world_size(), device)
-    first_loss = distributed.all_reduce_sum(step(batches.samples(0))).item()
-    step(batches.samples(1))
-    step(batches.samples(2))
-    mine = torch.tensor(list(bytes.fromhex(weights_digest(step.state.network))))
-    return [bytes(row.tolist()).hex() for row in distributed.all_gather(mine)], first_loss
+        trainer = build_trainer(job, dataset, distributed.world_size(), device)
+    first_loss = distributed.all_reduce_sum(trainer.step(trainer.loader.raw_batch(0))).item()
+    trainer.step(trainer.loader.raw_batch(1))
+    trainer.step(trainer.loader.raw_batch(2))
+    mine = torch.tensor(list(bytes.fromhex(weights_digest(trainer.state.model))))
+    return [bytes(row.tolist()).hex() for row in distributed.gather_tensors(mine)], first_loss
 
 
 def fail_on_rank_one() -> str:
@@ -52,7 +52,7 @@ def fail_on_rank_one() -> str:
 
 
 def agreement_steps() -> list[bool]:
-    agreement = distributed.Agreement()
+    agreement = distributed.StopConsensus()
     return [agreement.ask(distributed.rank() == 1 and step == 1) for step in range(4)]
 
 
@@ -63,7 +63,7 @@ with distributed.world() as device:
     seen["weights_without_exchange"], _ = train_three_steps(*common, exchange=False)
     seen["failure"] = fail_on_rank_one()
     answers = torch.tensor(agreement_steps())
-    seen["agreement"] = distributed.all_gather(answers).tolist()
-    seen["from_main"] = distributed.on_main(distributed.rank)
+    seen["agreement"] = distributed.gather_tensors(answers).tolist()
+    seen["from_main"] = distributed.rank_zero_call(distributed.rank)
     if distributed.is_main():
         out.write_text(json.dumps(seen))

@@ -8,7 +8,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from reading_figures import overlaps, words
 
-from fer_ddp.figures import plot_confusion_matrix
+from fer_ddp.figures.confusion_matrix import plot_confusion_matrix
 
 NAMES = ["angry", "happy", "sad"]
 CONFUSION = [[8, 0, 2], [1, 19, 0], [3, 1, 6]]

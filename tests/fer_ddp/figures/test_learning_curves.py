@@ -8,7 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 from reading_figures import overlaps, words
 
-from fer_ddp.figures import plot_learning_curves, save_figure
+from fer_ddp.figures.learning_curves import plot_learning_curves
+from fer_ddp.figures.style import save_figure
 
 HOW_TRAINING_IS_MEASURED = (
     "Training is measured as it goes, on the images as they are augmented and mixed, with dropout on."

@@ -3,7 +3,7 @@
 import pytest
 from reading_figures import overlaps, words
 
-from fer_ddp.figures import plot_per_class
+from fer_ddp.figures.per_class import plot_per_class
 
 
 def measures(**supports: int) -> dict[str, dict[str, float]]:

@@ -13,13 +13,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from fer_ddp.errors import RunError
-from fer_ddp.figures import (
-    plot_confusion_matrix,
-    plot_learning_curves,
-    plot_per_class,
-    plot_worst_errors,
-    save_figure,
-)
+from fer_ddp.figures.confusion_matrix import plot_confusion_matrix
+from fer_ddp.figures.learning_curves import plot_learning_curves
+from fer_ddp.figures.per_class import plot_per_class
+from fer_ddp.figures.style import save_figure
+from fer_ddp.figures.worst_errors import plot_worst_errors
 
 LINES = [{"epoch": epoch, "lr": 0.001, "train": {"loss": 1 / epoch, "accuracy": 0.5}} for epoch in (1, 2)]
 MEASURES = {"angry": {"precision": 0.5, "recall": 0.25, "f1": 0.1, "support": 4}}
@@ -101,7 +99,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
 
 def test_matplotlib_comes_with_the_first_drawing_and_pyplot_never() -> None:
     program = (
-        "import sys, fer_ddp.figures as figures\n"
+        "import sys, fer_ddp.figures.learning_curves as figures\n"
         "before = 'matplotlib' in sys.modules\n"
         "figures.plot_learning_curves([])\n"
         "print(before, 'matplotlib' in sys.modules, 'matplotlib.pyplot' in sys.modules, 'torch' in sys.modules)\n"

@@ -8,7 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 from reading_figures import overlaps, words
 
-from fer_ddp.figures import plot_worst_errors, save_figure
+from fer_ddp.figures.style import save_figure
+from fer_ddp.figures.worst_errors import plot_worst_errors
 
 NAMES = ["angry", "happy", "sad"]
 

@@ -8,9 +8,9 @@ import pytest
 from made_up_runs import answers, labels_of, right, write_run
 from numpy.typing import NDArray
 
-from fer_ddp.report.gather import gather
+from fer_ddp.report.collect import collect_runs
 from fer_ddp.report.views import View, make_views
-from fer_ddp.statistics import compare_recipes, holm
+from fer_ddp.statistics.comparison import compare_recipes, holm
 
 LABELS = labels_of()
 Correct = NDArray[np.bool_]
@@ -22,7 +22,7 @@ def view_of(folder: Path, recipes: Mapping[str, list[dict[str, Correct]]]) -> Vi
         for seed, splits in enumerate(runs):
             made = {split: (LABELS, answers(LABELS, correct)) for split, correct in splits.items()}
             write_run(folder / f"{name}-{seed}", made, name=name, seed=seed)
-    (view,) = make_views(gather([folder]), None, None)
+    (view,) = make_views(collect_runs([folder]), None, None)
     return view
 
 
@@ -91,7 +91,7 @@ def test_small_differences_are_not_rounded_to_none(tmp_path: Path) -> None:
     labels = labels_of(3000)
     for name, count in (("a", 1501), ("b", 1500)):
         write_run(tmp_path / name, {"val": (labels, answers(labels, right(count, 3000)))}, name=name)
-    (view,) = make_views(gather([tmp_path]), None, None)
+    (view,) = make_views(collect_runs([tmp_path]), None, None)
     assert sentence(view).startswith("a comes first: it gets 50.0 % of the val images right, 0.03 points more than b,")
 
 

@@ -4,16 +4,16 @@ from pathlib import Path
 
 from made_up_runs import answers, labels_of, right, write_run
 
+from fer_ddp.report.collect import collect_runs
 from fer_ddp.report.costs import TimeCost, time_cost
-from fer_ddp.report.gather import gather
-from fer_ddp.report.runs import Run
+from fer_ddp.runs.finished import Run
 
 
 def run_with(folder: Path, timing: str, seed: int = 0) -> Run:
     labels = labels_of()
     run = write_run(folder / f"run{seed}", {"val": (labels, answers(labels, right(120)))}, seed=seed)
     (run / "timing.jsonl").write_text(timing)
-    return gather([run]).runs[0]
+    return collect_runs([run]).runs[0]
 
 
 def test_an_epoch_that_was_done_twice_counts_once(tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from made_up_runs import write_run
 
+from fer_ddp.report.collect import Recipe, collect_runs
 from fer_ddp.report.data_folder import find_data, read_votes
-from fer_ddp.report.gather import Recipe, gather
 from fer_ddp.report.label_noise import LabelNoise, NoiseGroup, label_noise
 from shards.labels import FER2013_CLASSES
 from shards.manifest import read_manifest
-from shards.packer import pack
-from shards.sources.detect import source_of
+from shards.packing.packer import pack
+from shards.sources.registry import source_of
 
 #            neutral happy surprise sad anger disgust fear contempt unknown NF
 VOTES = np.array(
@@ -32,7 +32,7 @@ LABELS = np.array([HAPPY, SAD, SAD, SAD, SAD])
 def recipe(tmp_path: Path) -> Recipe:
     """It takes every image for sad."""
     made = write_run(tmp_path / "run", {"val": (LABELS, np.eye(7)[[SAD] * 5])}, classes=FER2013_CLASSES)
-    return gather([made]).recipes[0]
+    return collect_runs([made]).recipes[0]
 
 
 def test_votes_are_compared_with_labels_and_with_the_model(recipe: Recipe) -> None:
@@ -79,7 +79,7 @@ def test_votes_are_read_from_the_shards_by_key(tmp_path: Path) -> None:
     keys = ["row-0000003", "row-0000002"]
     options = {"classes": FER2013_CLASSES, "digest": digest, "data": str(tmp_path / "data"), "keys": {"val": keys}}
     write_run(tmp_path / "run", {"val": (labels, np.eye(7)[labels])}, **options)  # type: ignore[arg-type]
-    data, why_not = find_data(gather([tmp_path / "run"]))
+    data, why_not = find_data(collect_runs([tmp_path / "run"]))
     assert data is not None, why_not
     assert read_votes(data, "val", keys).tolist() == [[0] * 10, [8, 0, 0, 2, 0, 0, 0, 0, 0, 0]]
 
@@ -87,7 +87,7 @@ def test_votes_are_read_from_the_shards_by_key(tmp_path: Path) -> None:
 def test_a_folder_that_holds_other_data_now_is_not_used(faces: Path, tmp_path: Path) -> None:
     write_run(tmp_path / "run", {"val": (LABELS, np.eye(7)[LABELS])}, classes=FER2013_CLASSES, data=str(faces))
     digest = read_manifest(faces).digest[:12]
-    assert find_data(gather([tmp_path / "run"])) == (
+    assert find_data(collect_runs([tmp_path / "run"])) == (
         None,
         f"The data can't be reached from here ({faces}: holds other data now (digest {digest})).",
     )

@@ -9,10 +9,10 @@ import pytest
 from made_up_runs import answers, labels_of, right, write_run
 
 from fer_ddp.errors import JobError
-from fer_ddp.report import write_report
+from fer_ddp.report.write import write_report
 from shards.labels import FER2013_CLASSES
 from shards.manifest import read_manifest
-from shards.reader import read_split
+from shards.reading.reader import read_split
 
 LABELS = labels_of()
 VOID = {"meta", "link", "input", "br", "img", "wbr", "line", "path", "rect", "circle"}

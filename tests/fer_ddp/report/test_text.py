@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from made_up_runs import answers, labels_of, right, write_run
 
-from fer_ddp.counted import counted
-from fer_ddp.report import words, write_report
+from fer_ddp import text as words
+from fer_ddp.report.collect import collect_runs
 from fer_ddp.report.environment import repeat_command
-from fer_ddp.report.gather import gather
+from fer_ddp.report.write import write_report
+from fer_ddp.text import plural
 
 LABELS = labels_of()
 
@@ -76,7 +77,9 @@ def test_the_csv_has_a_row_a_run(written: tuple[str, list[dict[str, str]]], tmp_
 
 def test_a_run_is_made_again_from_its_own_configuration(tmp_path: Path) -> None:
     run = write_run(tmp_path / "my run", run_of(100))  # type: ignore[arg-type]
-    assert repeat_command(gather([run]).runs[0]) == (f"python -m fer_ddp train '{run}/config.yaml' 'run={run}-again'")
+    assert repeat_command(collect_runs([run]).runs[0]) == (
+        f"python -m fer_ddp train '{run}/config.yaml' 'run={run}-again'"
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,8 +100,8 @@ def test_a_run_is_made_again_from_its_own_configuration(tmp_path: Path) -> None:
         (words.duration(9060), "2 h 31 min"),
         (words.listed(["a"]), "a"),
         (words.listed(["a", "b", "c"]), "a, b and c"),
-        (counted(1, "run"), "1 run"),
-        (counted(1200, "run"), "1,200 runs"),
+        (plural(1, "run"), "1 run"),
+        (plural(1200, "run"), "1,200 runs"),
     ],
 )
 def test_numbers_read_as_people_write_them(written: str, expected: str) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from fer_ddp.statistics import bootstrap_class_means
+from fer_ddp.statistics.intervals import bootstrap_class_means
 
 
 def test_two_small_classes_have_the_quantiles_of_all_that_can_be_drawn() -> None:

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from fer_ddp.statistics import compare_recipes, mcnemar_p_value, paired_interval
+from fer_ddp.statistics.comparison import compare_recipes, mcnemar_p_value, paired_interval
 
 
 def random_table(seeds: int, samples: int, accuracy: float, seed: int) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Seeds and samples crossed: a published table, small populations counted through, and single terms against scipy."""
+"""Seeds and samples crossed: a published table, small populations plural through, and single terms against scipy."""
 
 from itertools import product
 

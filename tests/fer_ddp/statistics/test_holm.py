@@ -5,7 +5,7 @@ from itertools import combinations
 
 import pytest
 
-from fer_ddp.statistics import holm
+from fer_ddp.statistics.comparison import holm
 
 
 def test_a_worked_example() -> None:

@@ -7,8 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from fer_ddp.statistics import VarianceComponents, summarize_seeds, wilson_interval
-from fer_ddp.statistics.wilson import score_interval
+from fer_ddp.statistics.crossed import VarianceComponents
+from fer_ddp.statistics.intervals import score_interval, wilson_interval
+from fer_ddp.statistics.seeds import summarize_seeds
 
 
 def table(rows: list[list[int]]) -> NDArray[np.bool_]:

@@ -1,0 +1,1 @@
+"""Predicts how a job scales to more GPUs; checked against real ranks."""

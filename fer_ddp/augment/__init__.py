@@ -1,0 +1,1 @@
+"""Random transforms of a whole batch on the device, each sample with parameters from its own position."""

@@ -1,0 +1,56 @@
+"""Flip, rotation, shift, scale and shear: one affine map and one bilinear resampling."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fer_ddp.augment.parameters import AugmentConfig, UniformDraws
+
+
+def transform_geometry(images: Tensor, config: AugmentConfig, draws: UniformDraws) -> Tensor:
+    """Flip, rotate, shift, scale and shear images (batch, channels, height, width), each by its own numbers."""
+    flipped = draws.happens("flip", config.flip) if config.flip > 0 else None
+    moves = config.rotation_degrees or config.shift or config.shear_degrees or config.scale != (1.0, 1.0)
+    if not moves:
+        return images if flipped is None else torch.where(flipped[:, None, None, None], images.flip(-1), images)
+    height, width = images.shape[-2:]
+    matrix = inverse_affine(
+        angle_degrees=draws.between("rotation", -config.rotation_degrees, config.rotation_degrees),
+        shift_x=draws.between("shift/x", -config.shift, config.shift) * width,
+        shift_y=draws.between("shift/y", -config.shift, config.shift) * height,
+        scale=draws.between("scale", *config.scale),
+        shear_degrees=draws.between("shear", -config.shear_degrees, config.shear_degrees),
+    )
+    if flipped is not None:
+        # The flip comes first, so it is the last step of the way back from output to input.
+        matrix[:, 0] = torch.where(flipped[:, None], -matrix[:, 0], matrix[:, 0])
+    return resample(images, matrix)
+
+
+def inverse_affine(
+    angle_degrees: Tensor, shift_x: Tensor, shift_y: Tensor, scale: Tensor, shear_degrees: Tensor
+) -> Tensor:
+    """The map from output to input positions, in pixels from the centre: (batch,) each to (batch, 2, 3).
+
+    The same parameters mean what they mean in torchvision's ``affine``: shear, rotate, scale about the centre, shift.
+    """
+    angle, shear = torch.deg2rad(angle_degrees), torch.deg2rad(shear_degrees)
+    sine, cosine, slope = angle.sin(), angle.cos(), shear.tan()
+    a, b = (cosine - sine * slope) / scale, (sine + cosine * slope) / scale
+    c, d = -sine / scale, cosine / scale
+    x, y = -(a * shift_x + b * shift_y), -(c * shift_x + d * shift_y)
+    return torch.stack([torch.stack([a, b, x], dim=1), torch.stack([c, d, y], dim=1)], dim=1)
+
+
+def resample(images: Tensor, matrix: Tensor) -> Tensor:
+    """Bilinear resampling by ``matrix`` (batch, 2, 3), output to input pixels from the centre; 0 outside."""
+    height, width = images.shape[-2:]
+    x, y = (torch.arange(side, dtype=matrix.dtype, device=matrix.device) - (side - 1) / 2 for side in (width, height))
+    # affine_grid's matrix product, by broadcasting in a third of its time. grid_sample's unit is half a side.
+    (a, b, shift_x), (c, d, shift_y) = (row.unbind(dim=1) for row in matrix.unbind(dim=1))
+    grid = matrix.new_empty(len(images), height, width, 2)
+    for axis, (along_x, along_y, shift, side) in enumerate(((a, b, shift_x, width), (c, d, shift_y, height))):
+        columns = (along_x * (2 / side))[:, None, None] * x
+        rows = torch.addcmul(shift[:, None], along_y[:, None], y) * (2 / side)
+        torch.add(columns, rows[:, :, None], out=grid[..., axis])
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

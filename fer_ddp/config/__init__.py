@@ -1,0 +1,1 @@
+"""A job: YAML to one frozen, typed object, with readable errors."""

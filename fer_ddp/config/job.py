@@ -1,0 +1,99 @@
+"""A job as one frozen, typed object: everything that decides what a run does."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from fer_ddp.augment.parameters import AugmentConfig
+from fer_ddp.constraints import CountOrZero, PositiveInt
+from fer_ddp.data.dataset import DataConfig
+from fer_ddp.models.build import ModelConfig
+from fer_ddp.optim.ema import EmaConfig
+from fer_ddp.optim.loss import LossConfig
+from fer_ddp.optim.optimizers import OptimizerConfig
+from fer_ddp.optim.schedules import EarlyStoppingConfig, ScheduleConfig
+from fer_ddp.precision import MemoryFormat, Precision
+from fer_ddp.runs.tracking import WandbConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogConfig:
+    """What is written besides a line an epoch."""
+
+    every_steps: CountOrZero = 0
+    """Write ``steps.jsonl`` every so many steps; 0 never."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointConfig:
+    """When the state is saved besides epochs' ends and signals."""
+
+    every_steps: PositiveInt | None = None
+    """Save every so many steps."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """Everything that decides what a run does."""
+
+    name: str
+    """The job file's name without .yaml."""
+    run: Annotated[str, Field(min_length=1)]
+    """The run folder."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Decides initialization, order, augmentation and dropout."""
+    epochs: PositiveInt = 30
+    """Passes over the training split."""
+    global_batch_size: PositiveInt = 64
+    """Samples a step over all ranks; the ranks share them evenly."""
+    micro_batch_size: PositiveInt | None = None
+    """Samples a rank puts through the network at once, to save memory; null is all of its share."""
+    precision: Precision = "auto"
+    """auto: bf16 or fp16 on a GPU, the fastest of what this CPU has on a CPU."""
+    memory_format: MemoryFormat = "auto"
+    """auto: channels_last on a GPU, the faster one on a CPU."""
+    select: Literal["best_val", "last"] = "best_val"
+    """Which weights are evaluated at the end: those of the best val accuracy or the last."""
+    data: DataConfig
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    wandb: WandbConfig = field(default_factory=WandbConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dictionaries, ready for YAML or JSON."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+
+MAY_CHANGE = ("data.path", "data.mode", "data.workers", "micro_batch_size", "log", "wandb", "run", "name", "checkpoint")
+"""Keys that a continued run may change, since they don't change the result."""
+
+
+def differing_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """``key: old -> new`` for each key whose value differs, but for those in `MAY_CHANGE`."""
+    flat_old, flat_new = flatten(old), flatten(new)
+    lines = []
+    for key in sorted(flat_old.keys() | flat_new.keys()):
+        if any(key == free or key.startswith(f"{free}.") for free in MAY_CHANGE):
+            continue
+        if flat_old.get(key) != flat_new.get(key):
+            lines.append(f"{key}: {flat_old.get(key)} -> {flat_new.get(key)}")
+    return lines
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one, such as ``optimizer.lr``: 0.001."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,0 +1,126 @@
+"""A job: one YAML file says everything, ``extends:`` builds on another, ``key.sub=value`` has the last word.
+
+It becomes one frozen, typed object. Whatever is wrong with it is refused here, before anything starts, in a sentence
+that names the file, the key and what would be right.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from fer_ddp.config.job import Job
+from fer_ddp.config.messages import sentences
+from fer_ddp.errors import JobError
+from fer_ddp.yaml_io import close_file, parse_yaml, read_yaml
+
+_JOB = TypeAdapter(Job)
+
+
+def load_job(path: Path, overrides: list[str]) -> Job:
+    """Read a job file, its parents and ``key.sub=value`` overrides. Raises JobError."""
+    layers = _read_with_parents(path, ())
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values = _merge(values, layer.values)
+    given = [_parse_override(override) for override in overrides]
+    # The network's name goes first: it takes away the arguments of the one before.
+    for keys, value in sorted(given, key=lambda item: item[0] != ["model", "name"]):
+        values = _put(values, keys, value)
+        layers.append(_Layer(origin="command line", values=_put({}, keys, value)))
+    values.setdefault("name", path.stem)
+    if values.get("run") is None:
+        values["run"] = f"runs/{values['name']}-seed{values.get('seed', 0)}"
+    return _build(values, layers, str(path))
+
+
+def job_from_dict(values: dict[str, Any], origin: str) -> Job:
+    """Build a Job from nested dictionaries; ``origin`` names them in errors. Raises JobError."""
+    return _build(values, [], origin)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Layer:
+    """What one file, or the command line, says."""
+
+    origin: str
+    values: dict[str, Any]
+
+
+def _build(values: dict[str, Any], layers: list[_Layer], origin: str) -> Job:
+    def origin_of(keys: list[str]) -> str:
+        """The last layer that says something about ``keys``, or about most of them."""
+        for depth in range(len(keys), 0, -1):
+            for layer in reversed(layers):
+                if _holds(layer.values, keys[:depth]):
+                    return layer.origin
+        return origin
+
+    try:
+        # Strict JSON mode: no string becomes a number, no number a flag; lists may become tuples.
+        return _JOB.validate_json(json.dumps(values), strict=True, extra="forbid")
+    except ValidationError as error:
+        raise JobError(sentences(error, Job, origin_of)) from None
+
+
+def _holds(values: Any, keys: list[str]) -> bool:
+    for key in keys:
+        if not isinstance(values, dict) or key not in values:
+            return False
+        values = values[key]
+    return True
+
+
+def _read_with_parents(path: Path, children: tuple[Path, ...]) -> list[_Layer]:
+    """The job file and those it extends, the eldest first."""
+    values = read_yaml(path)
+    parent = values.pop("extends", None)
+    layer = _Layer(origin=str(path), values=values)
+    if parent is None:
+        return [layer]
+    if not isinstance(parent, str):
+        raise JobError(f"{path}: extends: is {json.dumps(parent)}; it must be another job file, such as base.yaml")
+    parent_path = path.parent / parent
+    if not parent_path.is_file():
+        raise JobError(f"{path}: extends: there is no file {parent_path}{close_file(parent_path)}")
+    children = (*children, path)
+    for number, child in enumerate(children):
+        if parent_path.resolve() == child.resolve():
+            circle = " -> ".join(each.name for each in (*children[number:], parent_path))
+            raise JobError(f"{path}: extends: goes round in a circle, {circle}; take one of them out")
+    return [*_read_with_parents(parent_path, children), layer]
+
+
+def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(parent)
+    for key, value in child.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        # Another network takes other arguments, so the parent's don't carry over.
+        if both and key == "model" and value.get("name", parent["model"].get("name")) != parent["model"].get("name"):
+            both = False
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _parse_override(override: str) -> tuple[list[str], Any]:
+    key, equals, text = override.partition("=")
+    keys = key.split(".")
+    if not equals or not all(keys):
+        raise JobError(f"{override}: an override looks like key.sub=value, such as optimizer.lr=0.01")
+    try:
+        return keys, parse_yaml(text)
+    except ValueError:
+        raise JobError(f"{override}: the value {text} is not valid YAML; put text in quotes: {key}='{text}'") from None
+
+
+def _put(values: dict[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
+    """``values`` with ``value`` at ``keys``, in place of whatever stands there."""
+    first, *rest = keys
+    if not rest:
+        return values | {first: value}
+    if keys == ["model", "name"] and _holds(values, keys) and values["model"]["name"] != value:
+        return values | {"model": {"name": value}}
+    inner = values.get(first)
+    return values | {first: _put(inner if isinstance(inner, dict) else {}, rest, value)}

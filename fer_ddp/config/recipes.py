@@ -1,0 +1,63 @@
+"""Which runs are one recipe, and what to call it: the same job with several seeds."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from fer_ddp.config.job import MAY_CHANGE, flatten
+from fer_ddp.runs.finished import Run
+
+_NOT_OF_THE_RECIPE = (*MAY_CHANGE, "seed", "memory_format")
+"""The memory format changes the rounding alone, and on a CPU it is the faster one of the moment."""
+_MAX_KEYS_IN_A_NAME = 3
+
+Identity = tuple[str, str]
+"""Equal for runs of the same recipe: (name, all that makes it)."""
+
+
+def recipe_names(runs: Sequence[Run]) -> list[str]:
+    """The name of each run's recipe, as a report of just these runs calls it."""
+    names = names_of({identity(run): job_of(run) for run in runs})
+    return [names[identity(run)] for run in runs]
+
+
+def identity(run: Run) -> Identity:
+    """What is equal for runs of one recipe."""
+    if run.members:
+        return (run.name, str(run.path))
+    return (run.name, json.dumps(job_of(run), sort_keys=True))
+
+
+def job_of(run: Run) -> dict[str, Any]:
+    """The keys of the job that make the recipe, flat."""
+    return {
+        key: value
+        for key, value in flatten(run.job).items()
+        if not any(key == free or key.startswith(f"{free}.") for free in _NOT_OF_THE_RECIPE)
+    }
+
+
+def names_of(jobs: dict[Identity, dict[str, Any]]) -> dict[Identity, str]:
+    """What to call each recipe: the job's name, and where several have it, the values in which they differ."""
+    names = {}
+    for recipe, job in jobs.items():
+        alike = [other for other in jobs if other[0] == recipe[0]]
+        keys = [key for key in job if any(jobs[other].get(key) != job[key] for other in alike)]
+        last = [key.rpartition(".")[2] for key in keys]
+        if len(alike) == 1:
+            names[recipe] = recipe[0]
+        elif 1 <= len(keys) <= _MAX_KEYS_IN_A_NAME:
+            words = [
+                f"{short if last.count(short) == 1 else key}={_value(job[key])}"
+                for key, short in zip(keys, last, strict=True)
+            ]
+            names[recipe] = f"{recipe[0]} ({', '.join(words)})"
+        else:
+            names[recipe] = f"{recipe[0]} ({alike.index(recipe) + 1})"
+    if len(set(names.values())) < len(names):  # two ensembles in folders of one name, or keys that one of them lacks
+        names = {recipe: f"{name} ({number})" for number, (recipe, name) in enumerate(names.items(), start=1)}
+    return names
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

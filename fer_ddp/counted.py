@@ -1,6 +1,0 @@
-"""A number of things in words."""
-
-
-def counted(count: int, thing: str) -> str:
-    """``1 run``, ``1,200 runs``."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"

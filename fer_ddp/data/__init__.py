@@ -1,0 +1,1 @@
+"""From packed shards to the batch of a step: dataset, sampler, loader."""

@@ -1,0 +1,110 @@
+"""Splits that are decoded, or looked through, once a machine: on its own disk, for all ranks and jobs there."""
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fer_ddp.errors import RunError
+from shards.errors import DataError
+from shards.files import file_sha256, write_json
+from shards.manifest import Manifest
+from shards.parallel import usable_cpus
+from shards.reading.split_index import SplitIndex, write_index
+
+_CHECKED = "checked.json"
+_SHARD_BYTES_AT_ONCE = 2**31
+
+
+def cache_folder() -> Path:
+    """Where decoded splits are kept: ``FER_DDP_CACHE``, or a folder of this user on the local disk."""
+    chosen = os.environ.get("FER_DDP_CACHE")
+    return Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"fer_ddp-{os.getuid()}"
+
+
+def cached_split(folder: Path, split: str, manifest: Manifest, *, pixels: bool) -> SplitIndex:
+    """The index of a split, with its decoded ``pixels`` or without, made by whoever comes first.
+
+    The others wait for the lock; it ends with the process that holds it, and what that one left unfinished is begun
+    anew. Raises shards' DataError for data that can't be used, RunError if the cache can't be written.
+    """
+    if split not in manifest.splits:
+        raise DataError(f"{folder}: has no {split} split; it has {', '.join(manifest.splits)}")
+    target = cache_folder() / manifest.digest[:32] / (split if pixels else f"{split}-index")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with locked(target.with_suffix(".lock")):
+            if not _is_intact(target):
+                _make(folder, split, manifest, target, pixels)
+        return SplitIndex.read(target)
+    except OSError as error:
+        raise no_room(target, "the decoded split", error) from None
+
+
+def no_room(target: Path, what: str, error: OSError) -> RunError:
+    """What to say where ``what`` could not be written to ``target``, in the cache folder."""
+    return RunError(
+        f"{target}: {what} can't be kept there ({error.strerror or error}); "
+        f"set FER_DDP_CACHE to a folder with room on a local disk"
+    )
+
+
+def _make(folder: Path, split: str, manifest: Manifest, target: Path, pixels: bool) -> None:
+    beside = target.with_suffix(".tmp")
+    for old in (target, beside):
+        shutil.rmtree(old, ignore_errors=True)
+    beside.mkdir()
+    largest = max(shard.bytes for shard in manifest.splits[split].shards)
+    workers = min(usable_cpus(), max(1, _SHARD_BYTES_AT_ONCE // largest))
+    try:
+        write_index(folder, split, manifest, beside, workers=workers, pixels=pixels)
+    except DataError:
+        shutil.rmtree(beside)
+        raise
+    names = sorted(path.name for path in beside.iterdir())
+    digests = {name: file_sha256(beside / name) for name in names}
+    os.replace(beside, target)
+    write_json(target / _CHECKED, {"sha256": digests, "state": _state(target, names)})
+
+
+def _is_intact(target: Path) -> bool:
+    """Whether the files are those that were written; a machine that crashed may have lost some.
+
+    All are hashed, but only once after each start of the machine, as long as the file system says that nobody wrote
+    to them.
+    """
+    try:
+        checked = json.loads((target / _CHECKED).read_text())
+        digests = checked["sha256"]
+        state = _state(target, digests)
+        if state == checked["state"]:
+            return True
+        if any(file_sha256(target / name) != digest for name, digest in digests.items()):
+            return False
+        write_json(target / _CHECKED, {"sha256": digests, "state": state})
+        return True
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _state(target: Path, names: Any) -> list[Any]:
+    """What changes when the machine starts anew or one of the files is written to."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    files = [os.stat(target / name) for name in sorted(names)]
+    return [
+        boot.read_text() if boot.exists() else os.urandom(8).hex(),
+        *([file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns] for file in files),
+    ]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Inside, nobody else on this machine is; ``path`` is the lock's file."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,127 @@
+"""The batch of any step, augmented: a function of the data, the configuration and the step, not of what came before."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fer_ddp import distributed
+from fer_ddp.augment.mixing import mix_pairs
+from fer_ddp.augment.parameters import AugmentConfig
+from fer_ddp.augment.pipeline import augment
+from fer_ddp.data.dataset import FERDataset
+from fer_ddp.data.sampler import Sampler, StepPlan
+from fer_ddp.data.stream import StreamedImages, StreamedSplit, StreamedSteps
+from fer_ddp.precision import to_memory_format
+from shards.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RawBatch:
+    """One rank's part of a step, as it is stored."""
+
+    pixels: Tensor
+    """uint8 (batch, channels, height, width), on the device."""
+    labels: Tensor
+    """int64 (batch,)."""
+    positions: Tensor
+    """int64 (batch,), each sample's position in the training sequence."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """One rank's part of a step, as the model takes it."""
+
+    images: Tensor
+    """Augmented and normalized, (batch, channels, height, width), float32 or float64, in the run's memory format."""
+    targets: Tensor
+    """Class probabilities after mixing, (batch, classes)."""
+    labels: Tensor
+    """int64 (batch,), before mixing."""
+    positions: Tensor
+    """int64 (batch,), each sample's position in the training sequence."""
+
+
+_Read = Callable[[int], tuple[Tensor, Tensor]]
+"""A step's pixels and labels, as in `RawBatch`."""
+
+
+class BatchLoader:
+    """``loader[step]`` is this rank's `Batch` of ``step``; the data stay on the device, or are read ahead of it."""
+
+    def __init__(
+        self,
+        dataset: FERDataset | StreamedSplit,
+        steps: StepPlan,
+        sampler: Sampler,
+        *,
+        augment: AugmentConfig,
+        seed: int,
+        mean: Tensor,
+        std: Tensor,
+        memory_format: str,
+        device: torch.device,
+    ) -> None:
+        """mean, std: (channels, 1, 1) on ``device``; their dtype, float32 or float64, is that of the images."""
+        self.steps = steps
+        self._augment, self._seed, self._mean, self._std = augment, seed, mean, std
+        self._memory_format, self._device, self._classes = memory_format, device, len(dataset.class_names)
+
+        def indices_of(step: int) -> Tensor:
+            return sampler(steps.positions(step, distributed.rank()))
+
+        self._read: _Read
+        if isinstance(dataset.images, Tensor):
+            self._read = _resident(dataset.images.to(device), dataset.labels.to(device), indices_of)
+        else:
+            self._read = _streamed(dataset.images, dataset.labels, indices_of, steps.local_batch_size, device)
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.augmented(self.raw_batch(step))
+
+    def raw_batch(self, step: int) -> RawBatch:
+        """This rank's part of ``step``, from which `augmented` makes its batch."""
+        positions = self.steps.positions(step, distributed.rank())
+        pixels, labels = self._read(step)
+        return RawBatch(
+            pixels=pixels,
+            labels=labels,
+            positions=torch.arange(positions.start, positions.stop, device=self._device),
+        )
+
+    def augmented(self, raw: RawBatch) -> Batch:
+        """The batch of ``raw``: a function of it alone, in operations of the device."""
+        config, dtype = self._augment, self._mean.dtype
+        targets = functional.one_hot(raw.labels, self._classes).to(dtype)
+        images = augment(raw.pixels, raw.positions, config, self._seed, self._mean, self._std, dtype)
+        if config.mixes:
+            images, targets = mix_pairs(images, targets, raw.positions, config, self._seed)
+        images = to_memory_format(images, self._memory_format)
+        return Batch(images=images, targets=targets, labels=raw.labels, positions=raw.positions)
+
+
+def _resident(images: Tensor, labels: Tensor, indices_of: Callable[[int], Tensor]) -> _Read:
+    def read(step: int) -> tuple[Tensor, Tensor]:
+        indices = indices_of(step)
+        return images[indices], labels[indices]
+
+    return read
+
+
+def _streamed(
+    images: StreamedImages, labels: Tensor, indices_of: Callable[[int], Tensor], size: int, device: torch.device
+) -> _Read:
+    steps = StreamedSteps(images, indices_of, size, pin_memory=device.type == "cuda")
+
+    def read(step: int) -> tuple[Tensor, Tensor]:
+        try:
+            indices, pixels = steps[step]
+        except DataError as error:
+            distributed.print_from_rank(f"rank {distributed.rank()}: {error}")
+            raise
+        step_labels = labels[indices].pin_memory() if device.type == "cuda" else labels[indices]
+        return pixels.to(device, non_blocking=True), step_labels.to(device, non_blocking=True)
+
+    return read

@@ -1,0 +1,1 @@
+"""A trained model outside the trainer: predict and export."""

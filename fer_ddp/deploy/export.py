@@ -1,0 +1,78 @@
+"""A run's model as one file that torch alone can load: pixels in, probabilities out."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fer_ddp.augment.pixels import normalize, to_unit_range
+from fer_ddp.config.load import load_job
+from fer_ddp.data.dataset import normalization
+from fer_ddp.errors import JobError, RunError
+from fer_ddp.evaluation.trained_model import TrainedModel, load_trained_model
+from fer_ddp.runs.files import check_run_folder, read_json
+from fer_ddp.runs.folder import RunFolder
+from shards.files import write_json
+
+MODEL, CARD = "model.pt2", "model.json"
+_CHECKED_WITH = 8
+"""Random images on which the file must say what the model says."""
+
+
+class FromPixels(nn.Module):
+    """A model with all that goes before and after it: uint8 (batch, channels, height, width) to probabilities."""
+
+    def __init__(self, model: nn.Module, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: uint8 (batch, channels, height, width). Returns float32 (batch, classes), each row summing to 1."""
+        pixels = normalize(to_unit_range(images, torch.float32), self.get_buffer("mean"), self.get_buffer("std"))
+        probabilities: Tensor = self.model(pixels).softmax(dim=1)
+        return probabilities
+
+
+def export(run: Path, folder: Path) -> list[Path]:
+    """Write the model that ``run`` chose into ``folder``, which is new or empty; returns the files.
+
+    ``model.pt2`` is a program of torch.export, float32, for a batch of any size; ``model.json`` says what goes in, what
+    comes out, and how good it was found. The file is read back and compared with the model before it is kept. Raises
+    JobError if ``run`` is no run folder or ``folder`` holds something, RunError if the file says something else.
+    """
+    check_run_folder(run)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise JobError(f"{folder}: is not an empty folder; choose another --out")
+    job = load_job(run / "config.yaml", [])
+    device = torch.device("cpu")
+    chosen = load_trained_model(RunFolder(run), job, device)
+    mean, std = normalization(job.data, device, torch.float32)
+    model = FromPixels(chosen.model.float().to(memory_format=torch.contiguous_format), mean, std).eval()
+    images = torch.randint(0, 256, (_CHECKED_WITH, *chosen.image_shape), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = model(images)
+    program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.export.save(program, folder / MODEL)
+    found = torch.export.load(folder / MODEL).module()(images)
+    if not torch.allclose(found, expected, atol=1e-5):
+        (folder / MODEL).unlink()
+        raise RunError(f"{folder / MODEL}: says something else than the model ({job.model.name}), so it was removed")
+    write_json(folder / CARD, _card(run, chosen, job.to_dict()))
+    return [folder / MODEL, folder / CARD]
+
+
+def _card(run: Path, chosen: TrainedModel, job: dict[str, Any]) -> dict[str, Any]:
+    summary = read_json(run / "summary.json")
+    figures = ("n", "accuracy", "accuracy_ci95", "macro_f1", "balanced_accuracy")
+    return {
+        "input": {"dtype": "uint8", "shape": ["batch", *chosen.image_shape]},
+        "output": {"dtype": "float32", "shape": ["batch", len(chosen.class_names)], "meaning": "probabilities"},
+        "class_names": list(chosen.class_names),
+        "step": chosen.step,
+        **{split: {key: summary[split][key] for key in figures} for split in ("val", "test") if split in summary},
+        "job": job,
+    }

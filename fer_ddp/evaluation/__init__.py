@@ -1,0 +1,1 @@
+"""Evaluation of a run's chosen weights, alone or as an ensemble."""

@@ -1,0 +1,69 @@
+"""Evaluation on rank zero, of the bare model, every sample once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fer_ddp.augment.pixels import normalize, to_unit_range
+from fer_ddp.data.dataset import DataConfig, FERDataset, normalization
+from fer_ddp.data.stream import StreamedImages, StreamedSplit
+from fer_ddp.metrics.classification import classification_metrics
+from fer_ddp.precision import autocast, compute_dtype, to_memory_format
+
+BATCH_SIZE = 512
+"""Images at once; evaluation keeps no activations, so it can be large."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluator:
+    """Evaluates a model as the job computes: precision, memory format, normalization."""
+
+    device: torch.device
+    precision: str
+    memory_format: str
+    mean: Tensor
+    """(channels, 1, 1)."""
+    std: Tensor
+    """(channels, 1, 1)."""
+
+    @staticmethod
+    def of(data: DataConfig, precision: str, memory_format: str, device: torch.device) -> "Evaluator":
+        """An evaluator for data whose mean and std are given, in a precision and memory format that are not auto."""
+        mean, std = normalization(data, device, compute_dtype(precision))
+        return Evaluator(device=device, precision=precision, memory_format=memory_format, mean=mean, std=std)
+
+    def probabilities(
+        self, model: nn.Module, images: Tensor | StreamedImages, between_batches: Callable[[], None] = lambda: None
+    ) -> NDArray[np.floating[Any]]:
+        """Class probabilities of images uint8 (n, channels, height, width): (n, classes), float32 or float64.
+
+        ``between_batches`` may raise to end the evaluation early.
+        """
+        was_training = model.training
+        model.eval()
+        parts = []
+        with torch.inference_mode():
+            for batch in images.split(BATCH_SIZE):
+                between_batches()
+                pixels = to_unit_range(batch.to(self.device), self.mean.dtype)
+                pixels = to_memory_format(normalize(pixels, self.mean, self.std), self.memory_format)
+                with autocast(self.device, self.precision):
+                    logits = model(pixels)
+                parts.append(logits.to(self.mean.dtype).softmax(dim=1).cpu())
+        model.train(was_training)
+        return torch.cat(parts).numpy()
+
+    def metrics(
+        self,
+        model: nn.Module,
+        dataset: FERDataset | StreamedSplit,
+        between_batches: Callable[[], None] = lambda: None,
+    ) -> dict[str, Any]:
+        """`fer_ddp.metrics.classification.classification_metrics` of ``model`` on a split."""
+        probabilities = self.probabilities(model, dataset.images, between_batches)
+        return classification_metrics(dataset.labels.numpy(), probabilities, dataset.class_names)

@@ -1,0 +1,85 @@
+"""The model that a run chose, with its weights: what `evaluate`, `predict` and `export` use."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from fer_ddp.config.job import Job
+from fer_ddp.errors import JobError, RunError
+from fer_ddp.models.build import build_model, prepare_model
+from fer_ddp.runs.checkpoint import load_checkpoint
+from fer_ddp.runs.files import BEST, LAST
+from fer_ddp.runs.folder import RunFolder
+from shards.manifest import Manifest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedModel:
+    """A model and what it means; all of it is in the run folder."""
+
+    model: nn.Module
+    image_shape: tuple[int, int, int]
+    """Of the images it takes: channels, height, width."""
+    class_names: tuple[str, ...]
+    """What its logits mean."""
+    step: int
+    epoch: int
+    """How many were done when these were its weights."""
+
+    def check_data(self, manifest: Manifest, path: str) -> None:
+        """Raises JobError if the data at ``path`` have other classes or other images than the model knows."""
+        if manifest.class_names != self.class_names:
+            raise JobError(
+                f"{path}: its classes are {', '.join(manifest.class_names)}; the model's are "
+                f"{', '.join(self.class_names)}; evaluate it on data with the same classes in the same order"
+            )
+        if manifest.image_shape != self.image_shape:
+            theirs, own = (" x ".join(map(str, shape)) for shape in (manifest.image_shape, self.image_shape))
+            raise JobError(f"{path}: its images are {theirs} (channels, height, width); the model takes {own}")
+
+
+def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> TrainedModel:
+    """The model with the weights that ``job.select`` names, on ``device``; ``job`` is the run's own.
+
+    Raises RunError if there is no checkpoint or the run folder was edited so that its files don't fit each other.
+    """
+    path = run.checkpoints / f"{BEST if job.select == 'best_val' else LAST}.safetensors"
+    chosen = load_checkpoint(path)
+    if job.data.mean is None or job.data.std is None:
+        raise RunError(f"{run.path}/config.yaml: data.mean or data.std is null; put back what the run was trained with")
+    if "image_shape" not in chosen:
+        raise RunError(f"{path}: doesn't say what images it takes: an earlier version wrote it; train it again")
+    channels, height, width = chosen["image_shape"]
+    if not {len(job.data.mean), len(job.data.std)} <= {1, channels}:
+        raise RunError(f"{run.path}/config.yaml: data.mean and data.std must have {channels} or 1 numbers each")
+    model = build_model(
+        job.model,
+        seed=job.seed,
+        image_shape=(channels, height, width),
+        num_classes=len(chosen["class_names"]),
+    )
+    try:
+        model.load_state_dict(_evaluated_weights(chosen))
+    except RuntimeError:
+        raise RunError(
+            f"{run.path}/config.yaml: {job.model.name} with these arguments is not the model whose weights are in "
+            f"{path}; put model.name and model.arguments back"
+        ) from None
+    model = prepare_model(model, device=device, precision=job.precision, memory_format=job.memory_format, world_size=1)
+    return TrainedModel(
+        model=model,
+        image_shape=(channels, height, width),
+        class_names=tuple(chosen["class_names"]),
+        step=chosen["step"],
+        epoch=chosen["epoch"],
+    )
+
+
+def _evaluated_weights(chosen: dict[str, Any]) -> dict[str, Any]:
+    """The averaged weights of a whole state where it has them, else the model's; ``best`` holds just these."""
+    ema = chosen.get("ema")
+    if ema is None:
+        return dict(chosen["network"])
+    return {name.removeprefix("module."): tensor for name, tensor in ema.items() if name.startswith("module.")}

@@ -1,0 +1,1 @@
+"""Layers that give the same result on any number of ranks."""

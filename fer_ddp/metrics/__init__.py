@@ -1,0 +1,1 @@
+"""Metrics of predictions: accuracy, F1, calibration, averaged probabilities."""

@@ -1,0 +1,128 @@
+"""What a model's probabilities for a split amount to: loss, accuracy, and how it does on each class."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ddp.errors import RunError
+from fer_ddp.statistics.intervals import wilson_interval
+
+# The smallest normal float32. Only a probability that has underflowed is lifted to it, so that the loss is the
+# cross-entropy of the logits wherever float32 can tell; one sample costs 87.3 at most, never infinity.
+LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)
+
+
+def classification_metrics(
+    labels: NDArray[np.integer[Any]], probabilities: NDArray[np.floating[Any]], class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Measure the predictions for one split; what comes back is plain Python, ready for JSON.
+
+    labels: (n,) integers in [0, classes). probabilities: (n, classes) in [0, 1], each row summing to 1.
+    The predicted class is the most probable one, the first of them where several tie.
+
+    - `n`: samples; `loss`: mean negative log likelihood in nats, without smoothing or weights, each probability
+      lifted to `LEAST_PROBABILITY` first.
+    - `accuracy` in [0, 1]; `accuracy_ci95`: [low, high], Wilson's interval.
+    - `per_class`: by name, in the order of the classes, `precision`, `recall`, `f1` (0 where undefined), `support`
+      (samples with that label).
+    - `macro_f1`, `balanced_accuracy`: mean F1 and mean recall over the classes **with support**. A class that the
+      split lacks has no recall to speak of, and counting it as 0 would lower both for every model; predicting
+      it is still punished, as a miss of the class that was there. With all classes present this is scikit-learn's
+      `f1_score(average="macro")` and `balanced_accuracy_score`.
+    - `confusion`: counts, `confusion[true][predicted]`.
+
+    Raises RunError where the model or the split is at fault (no sample, a number that is not finite), ValueError where
+    the caller is (shapes, labels or probabilities out of range).
+    """
+    check_predictions(labels, probabilities, class_names)
+    from sklearn.metrics import precision_recall_fscore_support  # 1.4 s to import
+
+    classes = len(class_names)
+    labels = labels.astype(np.int64)  # a uint8 would overflow below
+    predicted = probabilities.argmax(axis=1)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, predicted, labels=range(classes), average=None, zero_division=0
+    )
+    likelihoods = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    correct = int((predicted == labels).sum())
+    present = support > 0
+    return {
+        "n": len(labels),
+        "loss": float(-np.log(np.maximum(likelihoods, LEAST_PROBABILITY)).mean()),
+        "accuracy": correct / len(labels),
+        "accuracy_ci95": list(wilson_interval(correct, len(labels))),
+        "macro_f1": float(f1[present].mean()),
+        "balanced_accuracy": float(recall[present].mean()),
+        "per_class": {
+            name: {
+                "precision": float(precision[index]),
+                "recall": float(recall[index]),
+                "f1": float(f1[index]),
+                "support": int(support[index]),
+            }
+            for index, name in enumerate(class_names)
+        },
+        "confusion": np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes).tolist(),
+    }
+
+
+def summary_lines(summary: Mapping[str, Any]) -> list[str]:
+    """A line for the terminal for each of val and test that a ``summary.json`` has."""
+    lines = []
+    for split in ("val", "test"):
+        if split in summary:
+            m = summary[split]
+            low, high = m["accuracy_ci95"]
+            lines.append(
+                f"{split:<4}  accuracy {m['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}, {m['n']} images)"
+                f"  macro-F1 {m['macro_f1']:.4f}  balanced accuracy {m['balanced_accuracy']:.4f}"
+            )
+    return lines
+
+
+def check_predictions(
+    labels: NDArray[np.integer[Any]], probabilities: NDArray[np.floating[Any]], class_names: Sequence[str]
+) -> None:
+    """Refuse what is not one row of probabilities for each label; the rules are those of `classification_metrics`."""
+    classes = len(class_names)
+    if classes == 0 or len(set(class_names)) != classes:
+        raise ValueError(f"class names {list(class_names)} must be distinct, and at least one")
+    if labels.ndim != 1 or probabilities.shape != (len(labels), classes):
+        raise ValueError(
+            f"labels {labels.shape} and probabilities {probabilities.shape} must have the shapes (n,) and "
+            f"(n, {classes})"
+        )
+    if labels.dtype.kind not in "iu" or probabilities.dtype.kind != "f":
+        raise ValueError(
+            f"labels are {labels.dtype} and probabilities {probabilities.dtype}; integers and floats are right"
+        )
+    if len(labels) == 0:
+        raise RunError("the split has no sample, so there is nothing to evaluate; a split needs at least one")
+    if labels.min() < 0 or labels.max() >= classes:
+        row = int(np.flatnonzero((labels < 0) | (labels >= classes))[0])
+        raise ValueError(f"sample {row} has the label {labels[row]}; it must lie in 0 to {classes - 1}")
+    finite = np.isfinite(probabilities).all(axis=1)
+    if not finite.all():
+        raise RunError(
+            f"the model's output for sample {int(np.flatnonzero(~finite)[0])} is not a finite number (so for "
+            f"{int((~finite).sum())} of {len(labels)} samples): training has diverged; a lower optimizer.lr or "
+            "optimizer.gradient_clip_norm may keep it from that"
+        )
+    astray = rows_that_are_no_distribution(probabilities)
+    if len(astray):
+        raise ValueError(
+            f"row {astray[0]} of the probabilities, {probabilities[astray[0]].tolist()}, is no distribution; "
+            "numbers in 0 to 1 that sum to 1 are"
+        )
+
+
+def rows_that_are_no_distribution(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """The indices of the rows of (n, classes) that hold a negative or non-finite number or don't sum to 1.
+
+    The sum may be off by 1 %, which rounding each probability to bfloat16 cannot exceed; logits and percentages do.
+    """
+    sums = probabilities.sum(axis=1, dtype=np.float64)
+    sound = (probabilities >= 0).all(axis=1) & (np.abs(sums - 1) <= 0.01)  # false for NaN
+    return np.flatnonzero(~sound)

@@ -1,0 +1,110 @@
+"""The models by name, and the one door through which a job's model is built."""
+
+import difflib
+import functools
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, TypeAdapter, ValidationError
+from torch import nn
+
+from fer_ddp.models.face_cnn import FaceCNN
+from fer_ddp.models.improved_face_cnn import ImprovedFaceCNN
+from fer_ddp.models.plain_cnn import PlainCNN
+from fer_ddp.models.residual_cnn import AdvancedFaceCNN
+from fer_ddp.models.torchvision_models import build_torchvision_model, check_torchvision_model
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "advanced_face_cnn": AdvancedFaceCNN,
+    "face_cnn": FaceCNN,
+    "improved_face_cnn": ImprovedFaceCNN,
+    "plain_cnn": PlainCNN,
+}
+TORCHVISION = "torchvision/"
+
+# The values an option may take, by its annotation: in a model's options a whole number is a size and a fraction is a
+# probability, so the ranges stand here once and the models stay plain torch.
+Size = Annotated[int, Field(ge=1)]
+OPTION_VALUES: dict[Any, Any] = {
+    bool: bool,
+    int: Size,
+    float: Annotated[float, Field(ge=0, lt=1)],
+    Sequence[int]: Annotated[Sequence[Size], Field(min_length=1)],
+}
+
+
+def create_model(
+    name: str, arguments: Mapping[str, object], *, in_channels: int, image_size: int, num_classes: int
+) -> nn.Module:
+    """Build the model `name` of `MODELS`, or `torchvision/NAME`, with `arguments` for its own options.
+
+    It takes images (B, in_channels, image_size, image_size), float, and gives logits (B, num_classes). Its weights are
+    drawn from torch's generator on the CPU. Two blank images go through it before it is handed out, so that a model
+    too deep for its images is refused before anything starts.
+    ValueError, one sentence that begins with the job's key: an unknown model or argument, a value of the wrong type
+    or out of range, images that the model can't take.
+    """
+    build: Callable[..., nn.Module]
+    if name.startswith(TORCHVISION):
+        check_torchvision_model(name.removeprefix(TORCHVISION), arguments)
+        build = functools.partial(build_torchvision_model, name.removeprefix(TORCHVISION))
+    else:
+        _check_model(name, arguments)
+        build = MODELS[name]
+    try:
+        with warnings.catch_warnings():
+            # Comes before the error that a model too deep for its images raises below, and says less.
+            warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+            model = build(in_channels=in_channels, image_size=image_size, num_classes=num_classes, **arguments)
+        _try_model(model, in_channels, image_size)
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        given = f" with {', '.join(f'{key}={value!r}' for key, value in arguments.items())}" if arguments else ""
+        raise ValueError(
+            f"model: {name}{given} can't be built for images of {in_channels} x {image_size} x {image_size} "
+            f"(channels, height, width): {str(error).splitlines()[0]}"
+        ) from error
+    return model
+
+
+def _check_model(name: str, arguments: Mapping[str, object]) -> None:
+    if name not in MODELS:
+        raise ValueError(
+            f"model.name: there is no model '{name}'{_suggestion(name, MODELS)}; there are {', '.join(MODELS)}, and "
+            f"{TORCHVISION}NAME for any classification model of torchvision"
+        )
+    options = {
+        option: parameter.annotation
+        for option, parameter in inspect.signature(MODELS[name]).parameters.items()
+        if parameter.default is not parameter.empty  # in_channels, image_size and num_classes come from the data
+    }
+    for argument, value in arguments.items():
+        if argument not in options:
+            raise ValueError(
+                f"model.arguments.{argument}: {name} has no such option{_suggestion(argument, options)}; "
+                f"it has {', '.join(options)}"
+            )
+        try:
+            TypeAdapter(OPTION_VALUES[options[argument]]).validate_python(value, strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = "".join(f"[{index}]" for index in first["loc"])
+            reason = first["msg"][0].lower() + first["msg"][1:]
+            raise ValueError(
+                f"model.arguments.{argument}{place}: {name} can't use {first['input']!r}: {reason}"
+            ) from error
+
+
+def _suggestion(wrong: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(wrong, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _try_model(model: nn.Module, in_channels: int, image_size: int) -> None:
+    """Raises what the model raises. In evaluation mode, so that nothing is drawn and no running statistic moves."""
+    model.eval()
+    with torch.no_grad():
+        model(torch.zeros(2, in_channels, image_size, image_size))
+    model.train()

@@ -1,0 +1,78 @@
+"""Any classification model of torchvision, untrained, for grey or RGB images of any size it can take."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+# The auxiliary heads of the two Inception models are left out, since they would need a loss of their own; naming
+# `init_weights` keeps their builders from warning.
+SETTINGS: dict[str, dict[str, object]] = {
+    "googlenet": {"aux_logits": False, "init_weights": True},
+    "inception_v3": {"aux_logits": False, "init_weights": True},
+}
+SET_HERE = ("weights", "progress", "num_classes", "image_size", "input_size", "aux_logits", "init_weights")
+
+
+def check_torchvision_model(name: str, arguments: Mapping[str, object]) -> None:
+    """Refuse a name that torchvision does not have, and arguments that are not the user's to give, by a ValueError."""
+    import torchvision  # takes 1 to 3 s, and only these models need it
+
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        close = [f"torchvision/{match}" for match in difflib.get_close_matches(name, known, n=3)]
+        hint = f"did you mean {' or '.join(close)}?" if close else "it has torchvision/resnet18 and many others"
+        raise ValueError(f"model.name: torchvision has no classification model '{name}'; {hint}")
+    for argument in arguments:
+        if argument in SET_HERE:
+            raise ValueError(
+                f"model.arguments.{argument}: leave it out; models start untrained here, "
+                "and their classes and image size are those of the data"
+            )
+
+
+def build_torchvision_model(
+    name: str, /, *, in_channels: int, image_size: int, num_classes: int, **arguments: object
+) -> nn.Module:
+    """Build torchvision's model `name` (such as `resnet18`), weights random; `arguments` go to its constructor.
+
+    Input (B, in_channels, image_size, image_size), float, with in_channels 1 or 3 (else ValueError); output logits
+    (B, num_classes). What the constructor refuses comes through as it raises it.
+    """
+    import torchvision
+
+    settings: dict[str, Any] = {**SETTINGS.get(name, {}), **arguments}
+    if name.startswith("vit_"):
+        settings["image_size"] = image_size
+    if name.startswith("maxvit_"):
+        settings["input_size"] = (image_size, image_size)
+    model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **settings)
+    if in_channels == 1:
+        _take_grey(model)
+    elif in_channels != 3:
+        raise ValueError("it takes grey or RGB images, of 1 or 3 channels")
+    return model
+
+
+def _take_grey(model: nn.Module) -> None:
+    """Put a convolution of one channel in place of the first one, which has three.
+
+    Its weights are the sum of the three channels', so the model gives a grey image what it would give the same image
+    as RGB, and whatever the model's own initialization aims at still holds.
+    """
+    place, first = next((place, module) for place, module in model.named_modules() if isinstance(module, nn.Conv2d))
+    grey = nn.Conv2d(
+        in_channels=1,
+        out_channels=first.out_channels,
+        kernel_size=(first.kernel_size[0], first.kernel_size[1]),
+        stride=(first.stride[0], first.stride[1]),
+        padding=first.padding if isinstance(first.padding, str) else (first.padding[0], first.padding[1]),
+        bias=first.bias is not None,
+    )
+    with torch.no_grad():
+        grey.weight.copy_(first.weight.sum(dim=1, keepdim=True))
+        if first.bias is not None and grey.bias is not None:
+            grey.bias.copy_(first.bias)
+    model.set_submodule(place, grey)

@@ -1,0 +1,159 @@
+"""Sorts runs into recipes: the same job with several seeds, on the same samples. Nothing is mixed silently."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ddp.config.recipes import Identity, identity, job_of, names_of
+from fer_ddp.errors import RunError
+from fer_ddp.runs.finished import Run, SkippedRun, find_runs, read_runs
+from fer_ddp.runs.predictions import Predictions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """Runs of one job that differ in the seed, or one ensemble."""
+
+    name: str
+    """The job's, with the keys that tell it from others of that name."""
+    runs: tuple[Run, ...]
+    """By seed."""
+    predictions: dict[str, tuple[Predictions, ...]]
+    """By split, a run each."""
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether it is one."""
+        return bool(self.runs[0].members)
+
+    def correct(self, split: str) -> NDArray[np.bool_]:
+        """(seeds, samples): whether the run was right on the sample."""
+        return np.stack([answers.predicted == answers.labels for answers in self.predictions[split]])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportRuns:
+    """All that a report is about."""
+
+    recipes: tuple[Recipe, ...]
+    """In the order in which their first runs were given."""
+    ensembles: tuple[Recipe, ...]
+    left_out: tuple[SkippedRun, ...]
+    class_names: tuple[str, ...]
+    data_digest: str
+    keys: dict[str, tuple[str, ...]]
+    """By split (``val``, ``test``, where there is one): the samples, the same for all recipes."""
+    labels: dict[str, NDArray[np.int64]]
+    """By split, (samples,)."""
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """``val``, ``test`` or both, in this order."""
+        return tuple(self.keys)
+
+    @property
+    def all_recipes(self) -> tuple[Recipe, ...]:
+        """The recipes, then the ensembles."""
+        return self.recipes + self.ensembles
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs of all of them."""
+        return tuple(run for recipe in self.all_recipes for run in recipe.runs)
+
+
+def collect_runs(paths: Sequence[Path]) -> ReportRuns:
+    """Read the run folders that ``paths`` are or hold.
+
+    The report is about the data that most of the finished runs are about (of several, the first). Raises JobError for
+    a path that holds no run, RunError if no run can be used.
+    """
+    runs, left_out = read_runs(find_runs(paths))
+    if not runs:
+        raise RunError("there is nothing to report yet: " + "; ".join(f"{out.path} {out.reason}" for out in left_out))
+    digest = Counter(run.data_digest for run in runs).most_common(1)[0][0]
+    on_these = [run for run in runs if run.data_digest == digest]
+    for run in runs:
+        if run.data_digest != digest:
+            reason = (
+                f"is about other data (digest {run.data_digest[:12]}, this report's is {digest[:12]}); "
+                "give it a report of its own"
+            )
+            left_out.append(SkippedRun(path=run.path, reason=reason))
+    splits = max((run.splits for run in on_these), key=len)
+    kept: list[tuple[Run, dict[str, Predictions]]] = []
+    for run in on_these:
+        answers = _predictions(run, splits, kept[0] if kept else None)
+        if isinstance(answers, SkippedRun):
+            left_out.append(answers)
+        else:
+            kept.append((run, answers))
+    if not kept:
+        raise RunError("no run can be used: " + "; ".join(f"{out.path} {out.reason}" for out in left_out))
+    recipes, repeated = _recipes(kept)
+    first = kept[0][1]
+    return ReportRuns(
+        recipes=tuple(recipe for recipe in recipes if not recipe.is_ensemble),
+        ensembles=tuple(recipe for recipe in recipes if recipe.is_ensemble),
+        left_out=tuple(left_out + repeated),
+        class_names=kept[0][0].class_names,
+        data_digest=digest,
+        keys={split: first[split].keys for split in splits},
+        labels={split: first[split].labels for split in splits},
+    )
+
+
+def _predictions(
+    run: Run, splits: tuple[str, ...], first: tuple[Run, dict[str, Predictions]] | None
+) -> dict[str, Predictions] | SkippedRun:
+    """The run's answers by split, or why it can't stand beside the ``first``."""
+    if run.splits != splits:
+        reason = f"was not evaluated on {' and '.join(s for s in splits if s not in run.splits)}; `evaluate` does it"
+        return SkippedRun(path=run.path, reason=reason)
+    answers = {}
+    for split in splits:
+        try:
+            answers[split] = run.predictions(split)
+        except RunError as error:
+            return SkippedRun(path=run.path, reason=f"can't be read: {error}")
+        reference = answers[split] if first is None else first[1][split]
+        if answers[split].class_names != run.class_names or run.class_names != reference.class_names:
+            reason = f"has other classes ({', '.join(run.class_names)}) than {', '.join(reference.class_names)}"
+            return SkippedRun(path=run.path, reason=reason)
+        same = answers[split].keys == reference.keys and np.array_equal(answers[split].labels, reference.labels)
+        if first is not None and not same:
+            reason = (
+                f"answers other samples of {split} than {first[0].path}, though both are about the same data; "
+                "`evaluate` writes its predictions anew"
+            )
+            return SkippedRun(path=run.path, reason=reason)
+    return answers
+
+
+def _recipes(kept: list[tuple[Run, dict[str, Predictions]]]) -> tuple[list[Recipe], list[SkippedRun]]:
+    """Group runs by their job; and those whose seed their recipe has already, since they tell nothing new."""
+    groups: dict[Identity, list[tuple[Run, dict[str, Predictions]]]] = {}
+    for run, answers in kept:
+        groups.setdefault(identity(run), []).append((run, answers))
+    names = names_of({key: job_of(group[0][0]) for key, group in groups.items()})
+    recipes, repeated = [], []
+    for key, group in groups.items():
+        by_seed: dict[int | None, tuple[Run, dict[str, Predictions]]] = {}
+        for run, answers in group:
+            twin = by_seed.setdefault(run.seed, (run, answers))[0]
+            if twin is not run:
+                reason = f"repeats seed {run.seed} of {names[key]}, which {twin.path} is"
+                repeated.append(SkippedRun(path=run.path, reason=reason))
+        ordered = [by_seed[seed] for seed in sorted(by_seed, key=lambda seed: seed or 0)]
+        recipes.append(
+            Recipe(
+                name=names[key],
+                runs=tuple(run for run, _ in ordered),
+                predictions={split: tuple(answers[split] for _, answers in ordered) for split in ordered[0][1]},
+            )
+        )
+    return recipes, repeated

@@ -1,0 +1,84 @@
+"""The report of runs: one page that opens from disk, and the same as Markdown and CSV."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fer_ddp.errors import JobError, RunError
+from fer_ddp.report.collect import ReportRuns, collect_runs
+from fer_ddp.report.costs import NetworkCost, network_cost
+from fer_ddp.report.data_folder import DataFolder, find_data, worst_mistakes
+from fer_ddp.report.page import page
+from fer_ddp.report.text import markdown, table
+from fer_ddp.report.views import Leaking, make_views
+from fer_ddp.runs.finished import SkippedRun
+from shards.files import atomic_write_bytes
+from shards.leakage.find import COMPARED_AT_ONCE, leaking_keys
+from shards.parallel import usable_cpus
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WrittenReport:
+    """What `write_report` did."""
+
+    page: Path
+    markdown: Path
+    table: Path
+    left_out: tuple[SkippedRun, ...]
+    """The run folders that the report is not about; it says so too."""
+
+    def text(self) -> str:
+        """For a terminal."""
+        lines = [f"left out: {out.path} {out.reason}" for out in self.left_out]
+        return "\n".join([*lines, f"look at {self.page}, {self.markdown}, {self.table}"])
+
+
+def write_report(
+    runs: Sequence[Path], out: Path, *, images: bool = False, leaking: Leaking | None = None
+) -> WrittenReport:
+    """Write the report of ``runs`` to ``out`` (.html), with ``.md`` and ``.csv`` beside it.
+
+    runs: run folders, ensembles' folders, or folders that hold some. images: also show the worst errors, which puts
+    images of the data set into the page. leaking: by split, the keys of the samples whose image stands in train as
+    well; every figure comes with and without them. None looks for them, where the data are here and not too many.
+
+    The same runs give the same bytes. Raises JobError for a path without runs or a wrong ``out``, RunError if no run
+    can be used or a file can't be written, DataError if the data are here and damaged.
+    """
+    if out.suffix != ".html":
+        raise JobError(f"--out {out}: must end in .html; the .md and .csv beside it get the same name")
+    gathered = collect_runs(runs)
+    data, no_data = find_data(gathered)
+    if images and data is None:
+        raise JobError(f"--images: {no_data[0].lower()}{no_data[1:]}")
+    if leaking is None and data is not None and data.manifest.samples <= COMPARED_AT_ONCE:
+        leaking = leaking_keys(data.path, workers=usable_cpus())
+    views = make_views(gathered, leaking, data)
+    costs = _costs(gathered, data)
+    shown = (*views[0].recipes, *views[0].ensembles)
+    mistakes = worst_mistakes(data, shown[0], views[0].reporting_split) if images and data else []
+    written = WrittenReport(
+        page=out, markdown=out.with_suffix(".md"), table=out.with_suffix(".csv"), left_out=gathered.left_out
+    )
+    files = {
+        written.page: page(
+            gathered, views, costs=costs, data=data, no_data=no_data, leaking=leaking, mistakes=mistakes
+        ),
+        written.markdown: markdown(gathered, views, costs),
+        written.table: table(gathered, views, costs),
+    }
+    for path, text in files.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write_bytes(path, text.encode())
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written: {error.strerror}") from error
+    return written
+
+
+def _costs(gathered: ReportRuns, data: DataFolder | None) -> dict[str, NetworkCost | None]:
+    """By recipe; None where the data, and so the images' shape, can't be reached."""
+    known: dict[str, NetworkCost | None] = {}
+    for recipe in gathered.all_recipes:
+        known[recipe.name] = network_cost(recipe.runs[0], data.manifest.image_shape) if data else None
+    return known

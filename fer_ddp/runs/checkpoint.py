@@ -1,0 +1,88 @@
+"""Checkpoints without pickle: one safetensors file, whose header holds the rest of the state as JSON.
+
+Equal states are equal bytes. A digest over everything is checked at load. The state as a whole is a nested
+dictionary whose leaves are tensors or JSON values.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from fer_ddp.errors import RunError
+from shards.files import atomic_write_bytes
+
+_TENSOR = "\u0000tensor"
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` to ``path``, whole or not at all."""
+    tensors: dict[str, Tensor] = {}
+    skeleton = _take_tensors(state, "", tensors)
+    text = json.dumps(skeleton, sort_keys=True)
+    # More than one key of metadata would come in a random order.
+    metadata = {"state": json.dumps({"sha256": _digest(text, tensors), "state": text})}
+    atomic_write_bytes(path, save(tensors, metadata))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote, on the CPU. Raises RunError if the file is absent or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dictionary
+            header = json.loads(file.metadata()["state"])
+        text, expected = header["state"], header["sha256"]
+        if _digest(text, tensors) != expected:
+            raise ValueError("its digest does not match")
+        return dict(_put_tensors(json.loads(text), tensors))
+    except FileNotFoundError:
+        raise RunError(f"{path}: there is no such checkpoint") from None
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: the checkpoint is damaged ({str(error).splitlines()[0]})") from None
+
+
+def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """``value`` with each tensor replaced by its name; the tensors go, on the CPU, into ``tensors``."""
+    if isinstance(value, Tensor):
+        assert name not in tensors, f"two tensors are called {name}"
+        # A copy, since safetensors refuses tensors that share memory, as tied weights do.
+        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        return _leaf(name, tensors[name])
+    if isinstance(value, dict):
+        # JSON has only string keys; the optimizer's integer ones are restored by `_put_tensors`.
+        return {str(key): _take_tensors(inner, f"{name}/{key}", tensors) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_take_tensors(inner, f"{name}/{index}", tensors) for index, inner in enumerate(value)]
+    return value
+
+
+def _put_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, dict):
+        if _TENSOR in value:
+            tensor = tensors[value[_TENSOR]]
+            if _leaf(value[_TENSOR], tensor) | value != _leaf(value[_TENSOR], tensor):
+                raise ValueError(f"{value[_TENSOR]} has another dtype or shape than was written")
+            return tensor
+        numbered = bool(value) and all(key.isdigit() for key in value)
+        return {(int(key) if numbered else key): _put_tensors(inner, tensors) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_put_tensors(inner, tensors) for inner in value]
+    return value
+
+
+def _leaf(name: str, tensor: Tensor) -> dict[str, Any]:
+    """What stands for a tensor, with its dtype and shape, since the digest covers this and not the file's header."""
+    return {_TENSOR: name, "dtype": str(tensor.dtype), "shape": list(tensor.shape)}
+
+
+def _digest(text: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,140 @@
+"""Reads the files of a run folder, also while a trainer writes them; without torch, so that it takes no time."""
+
+import csv
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from fer_ddp.errors import JobError, RunError
+
+LINES = {
+    "steps.jsonl": ("step", "loss", "lr"),
+    "metrics.jsonl": ("epoch", "step", "lr"),
+    "timing.jsonl": ("epoch", "seconds", "images_per_second"),
+}
+"""The numbers that each line of these files holds; ``metrics.jsonl`` has more under train and val."""
+LAST, PREVIOUS, BEST = "last", "previous", "best"
+"""The names of checkpoints."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a file that `write_json` wrote; empty if there is no file. Raises RunError if it is damaged."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (ValueError, TypeError):
+        raise RunError(f"{path}: is damaged; remove it to go on without it") from None
+
+
+def check_run_folder(run: Path) -> None:
+    """Raises JobError if ``run`` is no run folder."""
+    if not (run / "config.yaml").is_file():
+        raise JobError(f"{run}: is no run folder (it has no config.yaml); give one such as runs/smoke-seed0")
+
+
+def read_status(run: Path) -> dict[str, Any]:
+    """What ``status.json`` says; empty if the run is new. Raises RunError if it is damaged."""
+    return read_json(run / "status.json")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a file in `LINES`, none if it is absent; what has no end yet, or was cut short, is left out.
+
+    Raises RunError if a line is damaged.
+    """
+    if not path.exists():
+        return []
+    lines = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            raise RunError(f"{path} line {number}: is damaged; remove the line to go on without it") from None
+        lacking = _what_it_lacks(lines[-1], LINES[path.name])
+        if lacking is not None:
+            raise RunError(
+                f"{path} line {number}: is {line[:60]}; it must hold {lacking}; remove the line to go on without it"
+            )
+    return lines
+
+
+def saved_step(run: Path) -> int:
+    """The step of the newest state in a run folder, from its header alone; 0 if there is none that can be read."""
+    for name in (LAST, PREVIOUS):
+        step = _step(run / "checkpoints" / f"{name}.safetensors")
+        if step is not None:
+            return step
+    return 0
+
+
+def _step(checkpoint: Path) -> int | None:
+    """A safetensors file begins with the header's length, 8 bytes little-endian, and the header, which is JSON."""
+    try:
+        with open(checkpoint, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            state = json.loads(file.read(length))["__metadata__"]["state"]
+            return int(json.loads(json.loads(state)["state"])["step"])
+    except (OSError, ValueError, KeyError, TypeError, struct.error):
+        return None
+
+
+def _what_it_lacks(line: Any, keys: tuple[str, ...]) -> str | None:
+    """What ``line`` should hold and doesn't: a number for each of ``keys``; under train and val, numbers or null."""
+    for key in keys:
+        if not isinstance(line, dict) or not isinstance(line.get(key), int | float):
+            return f"a number for {key}"
+    for split in ("train", "val"):
+        measures = line.get(split, {})
+        if not isinstance(measures, dict) or not all(isinstance(x, int | float | None) for x in measures.values()):
+            return f"numbers under {split}"
+    return None
+
+
+SPLITS = ("val", "test")
+
+
+def epoch_rows(run: Path) -> list[dict[str, Any]]:
+    """``metrics.jsonl``, each line flat (``val/accuracy``), with the images a second that ``timing.jsonl`` has for it.
+
+    Raises RunError if a line is damaged.
+    """
+    speed = {line["epoch"]: line["images_per_second"] for line in read_lines(run / "timing.jsonl")}
+    rows = []
+    for line in read_lines(run / "metrics.jsonl"):
+        row = {"epoch": line["epoch"], "lr": line["lr"]}
+        for split in ("train", "val"):
+            row |= {f"{split}/{name}": value for name, value in line.get(split, {}).items()}
+        if line["epoch"] in speed:
+            row["images_per_second"] = speed[line["epoch"]]
+        rows.append(row)
+    return rows
+
+
+def finished_summary(run: Path) -> dict[str, Any] | None:
+    """``summary.json`` of a finished run; None before that, also if an unfinished one was evaluated."""
+    status = run / "status.json"
+    if not status.exists() or json.loads(status.read_text(encoding="utf-8"))["state"] != "finished":
+        return None
+    return dict(json.loads((run / "summary.json").read_text(encoding="utf-8")))
+
+
+def final_figures(summary: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a summary, flat: ``test/accuracy``, ``test/f1/happy``, and what is said of the run itself."""
+    flat = {name: value for name, value in summary.items() if name not in (*SPLITS, "class_names")}
+    for split in SPLITS:
+        for name, value in summary.get(split, {}).items():
+            if name == "per_class":
+                flat |= {f"{split}/f1/{of_class}": figures["f1"] for of_class, figures in value.items()}
+            else:
+                flat[f"{split}/{name}"] = value
+    return flat
+
+
+def labels_and_predicted(run: Path, split: str, class_names: list[str]) -> tuple[list[int], list[int]]:
+    """The true and the predicted class of each sample, as places in ``class_names``, from ``predictions/``."""
+    place = {name: number for number, name in enumerate(class_names)}
+    with open(run / "predictions" / f"{split}.csv", newline="", encoding="utf-8") as file:
+        pairs = [(place[row["label"]], place[row["predicted"]]) for row in csv.DictReader(file)]
+    return [label for label, _ in pairs], [predicted for _, predicted in pairs]

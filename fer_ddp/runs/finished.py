@@ -1,0 +1,147 @@
+"""Finds run folders and reads what they say, predictions aside."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fer_ddp.errors import JobError, RunError
+from fer_ddp.runs.files import read_json, read_lines, read_status
+from fer_ddp.runs.predictions import Predictions, read_predictions
+from fer_ddp.yaml_io import read_yaml
+
+MEMBERS_FILE = "members.json"
+"""What an ensemble's folder has and a run's has not; there it stands for ``config.yaml``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """A finished run, or an ensemble of runs."""
+
+    path: Path
+    """As it was given."""
+    name: str
+    """The job's, or the ensemble's."""
+    seed: int | None
+    """None for an ensemble."""
+    job: dict[str, Any]
+    """``config.yaml`` as it stands there, which an older program may have written; empty for an ensemble."""
+    members: dict[str, Any]
+    """``members.json`` of an ensemble, else empty."""
+    class_names: tuple[str, ...]
+    splits: tuple[str, ...]
+    """Of ``val`` and ``test``, those it was evaluated on."""
+    data_digest: str
+    summary: dict[str, Any]
+    environment: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    """A line an epoch."""
+    timing: list[dict[str, Any]]
+    """A line an epoch; an epoch that was done twice has two."""
+
+    def predictions(self, split: str) -> Predictions:
+        """Its answers for ``split``. Raises RunError if they are absent or damaged."""
+        return read_predictions(self.path / "predictions" / f"{split}.csv", as_float64=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SkippedRun:
+    """A run folder whose figures are not used."""
+
+    path: Path
+    reason: str
+    """Reads on from the path: "is not finished: ..."."""
+
+
+def find_runs(paths: Sequence[Path]) -> list[Path]:
+    """The run folders that ``paths`` are or hold, at any depth, each once, in order; ensembles' folders too.
+
+    Raises JobError for a path that is neither.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise JobError(f"{path}: there is no such folder; give run folders, or folders that hold some")
+        below = list(_run_folders(path))
+        if not below:
+            raise JobError(f"{path}: is no run folder (it has no config.yaml) and holds none; give one such as runs/")
+        for run in below:
+            found.setdefault(run.resolve(), run)
+    return list(found.values())
+
+
+def _run_folders(path: Path) -> Iterator[Path]:
+    if (path / "config.yaml").is_file() or (path / MEMBERS_FILE).is_file():
+        yield path  # and nothing in it: W&B keeps a config.yaml of its own there
+        return
+    for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+        # NAME.launch holds the launcher's own files, and a copy of the code.
+        if entry.is_dir() and not entry.name.startswith(".") and not entry.name.endswith(".launch"):
+            yield from _run_folders(path / entry.name)
+
+
+def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[SkippedRun]]:
+    """The finished ones among the run folders ``paths``, and why the others are not used."""
+    runs, left_out = [], []
+    for path in paths:
+        try:
+            runs.append(_read_run(path))
+        except _NotUsable as unusable:
+            left_out.append(SkippedRun(path=path, reason=str(unusable)))
+        except (RunError, JobError) as error:
+            left_out.append(SkippedRun(path=path, reason=f"can't be read: {error}"))
+    return runs, left_out
+
+
+class _NotUsable(Exception):
+    """The message reads on from the run's path."""
+
+
+def _read_run(path: Path) -> Run:
+    status, summary = read_status(path), read_json(path / "summary.json")
+    if status.get("state") != "finished" or not summary:
+        raise _NotUsable(_unfinished(status))
+    members = read_json(path / MEMBERS_FILE)
+    job = {} if members else read_yaml(path / "config.yaml")
+    environment = read_json(path / "environment.json")
+    digest = environment.get("data_digest")
+    if not digest:
+        raise _NotUsable("does not say which data it is about (environment.json has no data_digest)")
+    return Run(
+        path=path,
+        name=str(summary.get("job", path.name)),
+        seed=None if members else int(job.get("seed", 0)),
+        job=job,
+        members=members,
+        class_names=tuple(summary.get("class_names", ())),
+        splits=tuple(split for split in ("val", "test") if split in summary),
+        data_digest=str(digest),
+        summary=summary,
+        environment=environment,
+        metrics=read_lines(path / "metrics.jsonl"),
+        timing=_timing(path / "timing.jsonl"),
+    )
+
+
+def _unfinished(status: dict[str, Any]) -> str:
+    state = status.get("state")
+    if state is None:
+        return "is not finished: it has not begun"
+    where = next((f", {unit} {status[unit]}" for unit in ("epoch", "step") if unit in status), "")
+    why = f" ({status['message']})" if status.get("message") else ""
+    return f"is not finished: {state}{where}{why}"
+
+
+def _timing(path: Path) -> list[dict[str, Any]]:
+    """The whole lines; it is a record of speed alone, so a damaged one is no reason to leave the run out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and {"epoch", "seconds", "images_per_second"} <= line.keys():
+            lines.append(line)
+    return lines

@@ -1,0 +1,90 @@
+"""What rank zero tells: lines on the terminal, the run folder's files."""
+
+import sys
+import time
+from typing import Any
+
+from tqdm import tqdm
+
+from fer_ddp.runs.folder import RunFolder
+
+
+class NullLogger:
+    """The other ranks are silent."""
+
+    def begin_epoch(self, epoch: int, first_step: int, last_step: int) -> None:
+        """Nothing."""
+
+    def step(self) -> None:
+        """Nothing."""
+
+    def steps_done(self) -> None:
+        """Nothing."""
+
+    def log_step(self, line: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """Nothing."""
+
+
+class RunLogger(NullLogger):
+    """Rank zero's logger: a bar on a terminal, a line an epoch anywhere."""
+
+    def __init__(self, run: RunFolder, *, epochs: int, global_batch_size: int) -> None:
+        self._run = run
+        self._epochs, self._global_batch_size = epochs, global_batch_size
+        self._bar: tqdm[Any] | None = None
+        self._first_step, self._last_step, self._started, self._train_seconds = 0, 0, 0.0, 0.0
+
+    def begin_epoch(self, epoch: int, first_step: int, last_step: int) -> None:
+        """Before the epoch's first step here."""
+        self._run.write_status("running", epoch=epoch, step=first_step)
+        self._first_step, self._last_step, self._started = first_step, last_step, time.perf_counter()
+        self._bar = tqdm(
+            total=last_step - first_step,
+            desc=f"epoch {epoch}/{self._epochs}",
+            unit="step",
+            leave=False,
+            disable=not sys.stderr.isatty(),
+        )
+
+    def step(self) -> None:
+        """After each step."""
+        assert self._bar is not None
+        self._bar.update()
+
+    def steps_done(self) -> None:
+        """After the epoch's last step, before its evaluation."""
+        assert self._bar is not None
+        self._bar.close()
+        self._train_seconds = time.perf_counter() - self._started
+
+    def log_step(self, line: dict[str, Any]) -> None:
+        """``line`` goes into ``steps.jsonl``."""
+        self._run.append_line("steps.jsonl", line)
+
+    def epoch(self, line: dict[str, Any]) -> None:
+        """After each epoch's evaluation; ``line`` goes into ``metrics.jsonl``."""
+        images = (self._last_step - self._first_step) * self._global_batch_size
+        timing = {
+            "epoch": line["epoch"],
+            "seconds": time.perf_counter() - self._started,
+            "train_seconds": self._train_seconds,
+            "images_per_second": images / self._train_seconds,
+        }
+        self._run.append_line("timing.jsonl", timing)  # first, so that whoever follows metrics.jsonl finds it
+        self._run.append_line("metrics.jsonl", line)
+        print(epoch_sentence(line, self._epochs, timing), flush=True)
+
+
+def epoch_sentence(line: dict[str, Any], epochs: int, timing: dict[str, float]) -> str:
+    """One line for an epoch: what was learned, how it validates, how fast it went."""
+    train = f"train loss {line['train']['loss']:.4f} accuracy {line['train']['accuracy']:.4f}"
+    val = line.get("val")
+    measured = f"  val loss {val['loss']:.4f} accuracy {val['accuracy']:.4f}" if val else ""
+    width = len(str(epochs))
+    return (
+        f"epoch {line['epoch']:>{width}}/{epochs}  {train}{measured}  lr {line['lr']:.2e}  "
+        f"{timing['seconds']:.1f} s  {timing['images_per_second']:,.0f} images/s"
+    )

@@ -1,0 +1,160 @@
+"""A run's answers for a split, as a CSV that any tool reads: `key,label,predicted,p_CLASS,...`."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_ddp.errors import RunError
+from fer_ddp.metrics.classification import check_predictions, rows_that_are_no_distribution
+from shards.files import atomic_write_bytes
+
+_FIXED_COLUMNS = ["key", "label", "predicted"]
+_PROBABILITY_PREFIX = "p_"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Predictions:
+    """The answers for n samples, in the split's order."""
+
+    keys: tuple[str, ...]
+    """Each sample's key in its shard, n of them."""
+    labels: NDArray[np.int64]
+    """(n,), in [0, classes)."""
+    probabilities: NDArray[np.float32] | NDArray[np.float64]
+    """(n, classes), in [0, 1], rows summing to 1; float32 if a float32 run wrote them, else float64."""
+    class_names: tuple[str, ...]
+    """The classes in the order of the columns."""
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """(n,): the most probable class, the first of them where several tie."""
+        return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
+
+
+def write_predictions(
+    path: Path,
+    keys: Sequence[str],
+    labels: NDArray[np.integer[Any]],
+    probabilities: NDArray[np.floating[Any]],
+    class_names: Sequence[str],
+) -> None:
+    """Write the answers for one split; the same answers give the same bytes.
+
+    keys: n texts. labels: (n,) integers. probabilities: (n, classes) float32 or float64, each written as the shortest
+    text that reads back to the same number of that precision (narrower floats are widened to float32 first). Labels
+    and predictions are written as class names. The file is whole or absent: written beside, then renamed.
+
+    Raises RunError where the file cannot be written, and what `classification_metrics` raises for wrong answers.
+    """
+    check_predictions(labels, probabilities, class_names)
+    if len(keys) != len(labels):
+        raise ValueError(f"{len(keys)} keys for {len(labels)} labels: each sample needs one")
+    if probabilities.dtype.itemsize < 4:
+        probabilities = probabilities.astype(np.float32)
+    names = np.array(class_names, dtype=object)
+    predicted = names[probabilities.argmax(axis=1)]
+    numbers = probabilities.astype(str).tolist()
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_FIXED_COLUMNS, *(_PROBABILITY_PREFIX + name for name in class_names)])
+    writer.writerows(
+        [key, label, guess, *row]
+        for key, label, guess, row in zip(keys, names[labels], predicted, numbers, strict=True)
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_bytes(path, text.getvalue().encode("utf-8"))
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def read_predictions(path: Path, *, as_float64: bool = False) -> Predictions:
+    """Read what `write_predictions` wrote, the same numbers in the same precision.
+
+    The precision is not in the file: numbers that are all the shortest text of a float32 are taken as float32.
+    as_float64: the numbers as they stand there, in half the time.
+
+    Raises RunError, naming the file and the line, where it is absent, cut short or not such a table.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path}: byte {error.start} is not UTF-8; predictions are a UTF-8 CSV") from error
+    if not text.endswith("\n"):
+        raise RunError(f"{path}: the last line does not end, so the file was cut short; `evaluate` writes it anew")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header, *rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise RunError(f"{path}: line {reader.line_num} is not CSV: {error}") from error
+
+    columns = header[1]
+    class_names = tuple(column.removeprefix(_PROBABILITY_PREFIX) for column in columns[len(_FIXED_COLUMNS) :])
+    expected = [*_FIXED_COLUMNS, *(_PROBABILITY_PREFIX + name for name in class_names)]
+    if not class_names or columns != expected or len(set(class_names)) != len(class_names):
+        raise RunError(
+            f"{path}: the columns are {','.join(columns)}; key,label,predicted and then one p_CLASS for each class, "
+            "all different, are right"
+        )
+    if not rows:
+        raise RunError(f"{path}: holds no prediction; at least one line must follow the header")
+    return _parse(path, rows, class_names, as_float64)
+
+
+def _parse(
+    path: Path, rows: list[tuple[int, list[str]]], class_names: tuple[str, ...], as_float64: bool
+) -> Predictions:
+    """Turn numbered lines into arrays, or say which line is wrong."""
+    places = {name: place for place, name in enumerate(class_names)}
+    first_number = len(_FIXED_COLUMNS)
+    fields = first_number + len(class_names)
+    labels, predicted, numbers = [], [], []
+    for line, row in rows:
+        if len(row) != fields:
+            raise RunError(f"{path}: line {line} has {len(row)} fields; {fields} are right, as in the header")
+        for name in row[1:first_number]:
+            if name not in places:
+                raise RunError(
+                    f"{path}: line {line} names the class {name!r}; {', '.join(class_names)} are the classes"
+                )
+        try:
+            numbers.append([float(number) for number in row[first_number:]])
+        except ValueError as error:
+            raise RunError(f"{path}: line {line}: {error}; a probability is a number in 0 to 1") from error
+        labels.append(places[row[1]])
+        predicted.append(places[row[2]])
+
+    probabilities: NDArray[np.float32] | NDArray[np.float64] = np.array(numbers)
+    if not as_float64:
+        narrow = probabilities.astype(np.float32)
+        if narrow.astype(str).tolist() == [row[first_number:] for _, row in rows]:
+            probabilities = narrow
+    answers = Predictions(
+        keys=tuple(row[0] for _, row in rows),
+        labels=np.array(labels, dtype=np.int64),
+        probabilities=probabilities,
+        class_names=class_names,
+    )
+    astray = rows_that_are_no_distribution(probabilities)
+    if len(astray):
+        line, row = rows[astray[0]]
+        raise RunError(
+            f"{path}: line {line}: the probabilities {', '.join(row[first_number:])} are no distribution; "
+            "numbers in 0 to 1 that sum to 1 are"
+        )
+    disagreeing = np.flatnonzero(answers.predicted != predicted)
+    if len(disagreeing):
+        line, row = rows[disagreeing[0]]
+        raise RunError(
+            f"{path}: line {line} says {row[2]!r} was predicted, but its highest probability is that of "
+            f"{class_names[answers.predicted[disagreeing[0]]]!r}"
+        )
+    return answers

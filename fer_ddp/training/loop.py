@@ -1,0 +1,140 @@
+"""The training loop and its step, the same for every recipe: augment, forward, backward, clip, update."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from fer_ddp import distributed
+from fer_ddp.config.job import Job
+from fer_ddp.data.loader import Batch, BatchLoader, RawBatch
+from fer_ddp.errors import Interrupted
+from fer_ddp.layers.dropout import SamplePositions
+from fer_ddp.optim.ema import EmaConfig, update_ema
+from fer_ddp.optim.loss import LossConfig, summed_loss
+from fer_ddp.optim.optimizers import skip_update_if
+from fer_ddp.precision import autocast
+from fer_ddp.runs.checkpoint import save_checkpoint
+from fer_ddp.runs.files import BEST
+from fer_ddp.runs.folder import RunFolder
+from fer_ddp.runs.logger import NullLogger
+from fer_ddp.signals import StopFlag
+from fer_ddp.training.state import TrainingState
+
+
+def run_epochs(
+    job: Job,
+    run: RunFolder,
+    trainer: "Trainer",
+    evaluate: Callable[[], dict[str, Any] | None],
+    logger: NullLogger,
+    stop: StopFlag,
+) -> None:
+    """The training loop, from ``trainer.state`` to the end of the last epoch.
+
+    Raises Interrupted after a signal, once the state is saved; RunError if the loss is not finite.
+    """
+    state, loader, steps = trainer.state, trainer.loader, trainer.loader.steps
+    consensus = distributed.StopConsensus()
+
+    def save() -> None:
+        state.check_finite()
+        distributed.rank_zero_call(partial(run.save_state, state.state_dict()))
+
+    for epoch in range(state.epoch + 1, job.epochs + 1):
+        logger.begin_epoch(epoch, state.step, steps.end_of_epoch(epoch))
+        while state.step < steps.end_of_epoch(epoch):
+            loss = trainer.step(loader.raw_batch(state.step))
+            logger.step()
+            if job.log.every_steps and state.step % job.log.every_steps == 0:
+                mean_loss = distributed.all_reduce_sum(loss).item()
+                logger.log_step({"step": state.step, "loss": mean_loss, "lr": state.lr})
+            if consensus.ask(stop.is_up or state.has_diverged):
+                save()
+                raise Interrupted(f"stopped by {stop.signal_name or 'a signal'} after step {state.step}")
+            if job.checkpoint.every_steps and state.step % job.checkpoint.every_steps == 0:
+                save()
+        state.check_finite()  # only now has a GPU finished the epoch's steps
+        logger.steps_done()
+        save()  # before the evaluation, which is repeated if it is interrupted
+        train = state.train_metrics(steps.end_of_epoch(epoch) - steps.end_of_epoch(epoch - 1))
+        val = evaluate()
+        is_best, stop_now = state.epoch_done(val)
+        if is_best:
+            save_best = partial(save_checkpoint, run.checkpoints / f"{BEST}.safetensors", state.weights())
+            distributed.rank_zero_call(save_best)
+        logger.epoch(
+            {"epoch": epoch, "step": state.step, "lr": state.lr, "train": train} | ({"val": val} if val else {})
+        )
+        if stop_now:
+            break
+
+
+@dataclass(kw_only=True)
+class Trainer:
+    """The model with everything that trains it."""
+
+    state: TrainingState
+    loader: BatchLoader
+    ddp_model: nn.Module
+    """The model as DDP wraps it."""
+    positions: SamplePositions
+    """Tells the dropout layers which samples they see."""
+    loss: LossConfig
+    class_weights: Tensor | None
+    ema: EmaConfig
+    gradient_clip_norm: float | None
+    global_batch_size: int
+    micro_batch_size: int | None
+    precision: str
+    graph: Callable[[RawBatch], Tensor] | None = None
+    """`forward_backward` as one CUDA graph, on one GPU."""
+
+    def step(self, raw: RawBatch) -> Tensor:
+        """Train on one batch; returns what `forward_backward` does."""
+        state, scaler = self.state, self.state.scaler
+        loss = self.forward_backward(raw) if self.graph is None else self.graph(raw)
+        if self.gradient_clip_norm is not None:
+            scaler.unscale_(state.optimizer)
+            clip_grad_norm_(state.model.parameters(), self.gradient_clip_norm)
+        if not scaler.is_enabled():  # which skips such updates itself
+            skip_update_if(state.optimizer, loss.isfinite().logical_not())
+        scaler.step(state.optimizer)
+        scaler.update()
+        if state.ema is not None:
+            update_ema(state.ema, state.model, self.ema)
+        state.step_done(loss)
+        return loss
+
+    def forward_backward(self, raw: RawBatch) -> Tensor:
+        """Leave the batch's gradients in the model's parameters.
+
+        Returns this rank's part of the global batch's mean loss before the update: a float64 scalar on the device.
+        Nothing here waits for the device, except torch's synchronized batch norm on several GPUs.
+        """
+        self.state.optimizer.zero_grad()
+        batch = self.loader.augmented(raw)
+        loss = torch.zeros((), dtype=torch.float64, device=batch.labels.device)
+        starts = range(0, len(batch.labels), self.micro_batch_size or len(batch.labels))
+        for start in starts:
+            rows = slice(start, start + starts.step)
+            if start == starts[-1]:
+                loss += self._backward(batch, rows)
+            else:
+                with distributed.without_gradient_exchange(self.ddp_model):
+                    loss += self._backward(batch, rows)
+        return loss
+
+    def _backward(self, batch: Batch, rows: slice) -> Tensor:
+        self.positions.set(batch.positions[rows])
+        with autocast(batch.images.device, self.precision):
+            logits = self.ddp_model(batch.images[rows])
+        loss = summed_loss(logits, batch.targets[rows], self.loss, self.class_weights) / self.global_batch_size
+        # DDP takes the mean of the ranks' gradients; their sum is what is needed.
+        self.state.scaler.scale(loss * distributed.world_size()).backward()
+        self.state.count_correct(logits, batch.labels[rows])
+        return loss.detach().double()

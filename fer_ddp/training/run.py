@@ -1,0 +1,159 @@
+"""A whole run: open its folder, build the trainer, resume, loop, evaluate, and say what failed."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fer_ddp import distributed
+from fer_ddp.config.job import Job
+from fer_ddp.data.dataset import open_split, with_statistics
+from fer_ddp.errors import Interrupted, JobError, RunError, system_sentence
+from fer_ddp.evaluation.evaluate import evaluate_run
+from fer_ddp.evaluation.evaluator import Evaluator
+from fer_ddp.runs.folder import RunFolder
+from fer_ddp.runs.logger import NullLogger, RunLogger
+from fer_ddp.runs.tracking import Tracker
+from fer_ddp.signals import StopFlag
+from fer_ddp.text import plural
+from fer_ddp.training.loop import run_epochs
+from fer_ddp.training.setup import build_trainer, check_run, resolve_auto
+from fer_ddp.training.state import TrainingState
+from shards.errors import DataError
+from shards.manifest import Manifest
+from shards.reading.scan import load_or_scan_manifest
+
+
+def train(job: Job, device: torch.device) -> None:
+    """Run ``job`` to its end, from where its run folder is; call it inside `distributed.world`.
+
+    Raises JobError before anything is written, RunError or shards' DataError if the work fails, Interrupted if a
+    signal ended it; the same command then resumes.
+    """
+    stop = StopFlag()
+    stop.listen()
+    run = RunFolder(job.run)
+    manifest = distributed.rank_zero_call(lambda: load_or_scan_manifest(Path(job.data.path)))
+    job, finished = distributed.rank_zero_call(lambda: _open_run(run, job, manifest, device))
+    if finished:
+        return
+    tracker = Tracker(run.path, job.wandb.mode if distributed.is_main() else "disabled")
+    try:
+        _train_and_evaluate(run, job, manifest, device, tracker, stop)
+    except (Interrupted, JobError, RunError, DataError) as error:
+        if distributed.is_main():
+            run.write_status("interrupted" if isinstance(error, Interrupted) else "failed", message=str(error))
+        raise
+    except OSError as error:
+        if distributed.is_main():
+            run.write_status("failed", message=system_sentence(error))
+        raise
+    except RuntimeError as error:
+        failure = _in_words(error, job)
+        if failure is None:
+            raise
+        if distributed.is_main():
+            run.write_status("failed", message=str(failure))
+        raise failure from None
+    finally:
+        tracker.close()
+
+
+def _in_words(error: RuntimeError, job: Job) -> RunError | None:
+    """What torch's error means to a user; None for a mistake of ours."""
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        size = job.micro_batch_size or job.global_batch_size // distributed.world_size()
+        sentence = (
+            f"rank {distributed.rank()} is out of memory with {size} images at once; "
+            f"set micro_batch_size={max(size // 2, 1)}"
+        )
+        distributed.print_from_rank(sentence)
+        return RunError(sentence)
+    if distributed.is_peer_failure(error):
+        return RunError("another rank exited; see its log for the cause. Run the same command again to resume")
+    return None
+
+
+def _open_run(run: RunFolder, job: Job, manifest: Manifest, device: torch.device) -> tuple[Job, bool]:
+    """On rank zero: check the job, settle what it leaves open, write what the run is. Returns (job, is finished)."""
+    saved = check_run(run, job, manifest, distributed.world_size())
+    if saved is None:
+        job = resolve_auto(job, manifest, device)
+    else:
+        data = with_statistics(job.data, manifest)
+        job = dataclasses.replace(job, precision=saved.precision, memory_format=saved.memory_format, data=data)
+    if run.status().get("state") == "finished":
+        print(f"{run.path}: this run is finished; choose another run= to train again", flush=True)
+        return job, True
+    run.create()
+    run.lock()
+    run.save_config(job.to_dict())
+    run.write_environment(manifest.digest, distributed.world_size(), device)
+    return job, False
+
+
+def _train_and_evaluate(
+    run: RunFolder, job: Job, manifest: Manifest, device: torch.device, tracker: Tracker, stop: StopFlag
+) -> None:
+    dataset = distributed.on_every_rank(lambda: open_split(job.data, "train", device, manifest))
+    trainer = build_trainer(job, dataset, distributed.world_size(), device)
+    _resume(run, trainer.state)
+    tracker.start()
+    logger = NullLogger()
+    if distributed.is_main():
+        logger = RunLogger(run, epochs=job.epochs, global_batch_size=job.global_batch_size)
+        print(_introduction(job, run, len(dataset), device), flush=True)
+    evaluate = _validation(job, manifest, trainer.state, device, stop)
+    run_epochs(job, run, trainer, evaluate, logger, stop)
+    distributed.rank_zero_call(lambda: _finish(run, job, manifest, device, stop))
+
+
+def _introduction(job: Job, run: RunFolder, images: int, device: torch.device) -> str:
+    """What is trained on what, printed before a first epoch that may take long."""
+    on_gpu, threads = device.type == "cuda", torch.get_num_threads()
+    each = torch.cuda.get_device_name(device) if on_gpu else plural(threads, "CPU thread")
+    return (
+        f"{run.path}: {job.name}, {plural(job.epochs, 'epoch')} of {images:,} images in batches of "
+        f"{job.global_batch_size}, on {plural(distributed.world_size(), 'rank')} of {each}, {job.precision}, "
+        f"{job.memory_format}"
+    )
+
+
+def _resume(run: RunFolder, state: TrainingState) -> None:
+    """Load the last checkpoint, if there is one, and cut the written lines back to it."""
+    saved, sentence = distributed.rank_zero_call(run.load_state)
+    if saved is not None:
+        state.load_state_dict(saved)
+    if not distributed.is_main():
+        return
+    run.cut_back(state.step, state.epoch)
+    if saved is not None:
+        warning = f"{sentence}; " if sentence else ""
+        print(f"{warning}resuming from step {state.step} (epoch {state.epoch} done)", flush=True)
+
+
+def _validation(
+    job: Job, manifest: Manifest, state: TrainingState, device: torch.device, stop: StopFlag
+) -> Callable[[], dict[str, Any] | None]:
+    """What evaluates the val split on rank zero and tells every rank; returns None where there is no val split."""
+    if "val" not in manifest.splits:
+        return lambda: None
+    dataset = open_split(job.data, "val", device, manifest) if distributed.is_main() else None
+    evaluator = Evaluator.of(job.data, job.precision, job.memory_format, device)
+
+    def on_rank_zero() -> dict[str, Any]:
+        assert dataset is not None
+        metrics = evaluator.metrics(state.evaluated_model, dataset, stop.check)
+        return {key: metrics[key] for key in ("loss", "accuracy", "macro_f1", "balanced_accuracy")}
+
+    return lambda: distributed.rank_zero_call(on_rank_zero)
+
+
+def _finish(run: RunFolder, job: Job, manifest: Manifest, device: torch.device, stop: StopFlag) -> None:
+    """On rank zero: evaluate the chosen weights, write and draw the results."""
+    results = evaluate_run(run, job, device, distributed.world_size(), stop.check, manifest)
+    run.drop_previous()
+    run.write_status("finished", step=results.summary["steps"])
+    print(results.text(), flush=True)

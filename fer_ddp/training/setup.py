@@ -1,0 +1,186 @@
+"""Before the first step: checks the job, settles what it leaves open, builds the trainer."""
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from fer_ddp import distributed
+from fer_ddp.config.job import Job, differing_keys
+from fer_ddp.config.load import job_from_dict
+from fer_ddp.data.dataset import FERDataset, normalization, with_statistics
+from fer_ddp.data.loader import BatchLoader
+from fer_ddp.data.sampler import StepPlan, build_sampler
+from fer_ddp.data.stream import StreamedSplit
+from fer_ddp.errors import JobError
+from fer_ddp.layers.dropout import SamplePositions
+from fer_ddp.models.build import build_model, prepare_model
+from fer_ddp.optim.ema import build_ema
+from fer_ddp.optim.loss import balanced_class_weights
+from fer_ddp.optim.optimizers import build_optimizer
+from fer_ddp.optim.schedules import EarlyStopping, Schedule
+from fer_ddp.precision import compute_dtype, grad_scaler, to_memory_format
+from fer_ddp.runs.folder import RunFolder
+from fer_ddp.text import plural
+from fer_ddp.training.autotune import choose_precision
+from fer_ddp.training.cuda_graph import ForwardBackwardGraph
+from fer_ddp.training.loop import Trainer
+from fer_ddp.training.state import TrainingState
+from shards.manifest import Manifest
+
+
+def check_run(run: RunFolder, job: Job, manifest: Manifest, world_size: int) -> Job | None:
+    """Check that ``job`` can run on these data and ranks, and start or continue in this folder. Raises JobError.
+
+    Returns the job that the run was started with, None if it is new.
+    """
+    check_job(job, manifest, world_size)
+    config = run.saved_config()
+    if config is None:
+        run.check_own()
+        return None
+    saved = job_from_dict(config, str(run.path / "config.yaml"))
+    check_same(run, saved, job, manifest.digest)
+    return saved
+
+
+def check_same(run: RunFolder, saved: Job, job: Job, data_digest: str) -> None:
+    """Raises JobError if ``job`` on these data would give another result than ``saved``, which ``run`` began with."""
+    old, new = saved.to_dict(), job.to_dict()
+    for key in ("precision", "memory_format"):
+        if new[key] == "auto":
+            new[key] = old[key]
+    for key in ("mean", "std"):
+        if new["data"][key] is None:
+            new["data"][key] = old["data"][key]
+    differences = differing_keys(old, new)
+    old_digest = run.data_digest()
+    if old_digest not in (None, data_digest):
+        differences.append(f"the data's digest: {old_digest[:12]} -> {data_digest[:12]}")
+    if differences:
+        raise JobError(
+            f"{run.path}: was started with another job ({'; '.join(differences)}); "
+            f"choose another run= or put these keys back"
+        )
+
+
+def check_job(job: Job, manifest: Manifest, world_size: int) -> None:
+    """Check that ``job`` can run on these data and ranks. Raises JobError."""
+    if "train" not in manifest.splits:
+        raise JobError(f"{job.data.path}: has no train split, only {', '.join(manifest.splits)}; pack one with train")
+    if "val" not in manifest.splits:
+        needing = {
+            "select=best_val": job.select == "best_val",
+            "schedule.name=plateau": job.schedule.needs_val,
+            "early_stopping.patience_epochs": job.early_stopping.patience_epochs is not None,
+        }
+        for key in (key for key, needed in needing.items() if needed):
+            raise JobError(f"{key}: needs a val split, and {job.data.path} has none; pack one with val, or change this")
+    if job.schedule.warmup_epochs > job.epochs:
+        raise JobError(
+            f"schedule.warmup_epochs: is {job.schedule.warmup_epochs}; it must be {job.epochs} or less, as epochs is"
+        )
+    steps = StepPlan(
+        samples=manifest.splits["train"].samples, global_batch_size=job.global_batch_size, world_size=world_size
+    )
+    if job.augment.mixes and steps.local_batch_size % 2:
+        raise JobError(
+            f"global_batch_size: {job.global_batch_size} gives each rank {steps.local_batch_size} images, and mixup "
+            f"and cutmix pair neighbours; choose a multiple of {2 * world_size}"
+        )
+    channels = manifest.image_shape[0]
+    for key, values in (("data.mean", job.data.mean), ("data.std", job.data.std)):
+        if values is not None and len(values) not in (1, channels):
+            right = "1" if channels == 1 else f"1 or {channels}"
+            raise JobError(
+                f"{key}: has {len(values)} numbers; the images have {plural(channels, 'channel')}, so give {right}"
+            )
+
+
+def resolve_auto(job: Job, manifest: Manifest, device: torch.device) -> Job:
+    """``job`` with what it leaves open settled: precision, memory format, mean and std. Raises JobError.
+
+    On a CPU this times a few steps, once for each kind of machine and model, and keeps the result in the cache folder.
+    """
+    model = _initialized_model(job, manifest)
+    precision, memory_format = choose_precision(model, device, manifest.image_shape, job.precision, job.memory_format)
+    data = with_statistics(job.data, manifest)
+    return dataclasses.replace(job, precision=precision, memory_format=memory_format, data=data)
+
+
+def build_trainer(job: Job, dataset: FERDataset | StreamedSplit, ranks: int, device: torch.device) -> Trainer:
+    """What one of ``ranks`` ranks trains with, at step 0; on one GPU alone it uses a CUDA graph.
+
+    Called with more ranks than there are, it gives one rank's share, whose batch norms have nobody to wait for.
+    """
+    manifest, dtype = dataset.manifest, compute_dtype(job.precision)
+    steps = StepPlan(samples=len(dataset), global_batch_size=job.global_batch_size, world_size=ranks)
+    state = _first_state(job, manifest, steps, device)
+    weights = balanced_class_weights(manifest.splits["train"].class_counts)
+    example = to_memory_format(torch.zeros(2, *manifest.image_shape, dtype=dtype, device=device), job.memory_format)
+    trainer = Trainer(
+        state=state,
+        loader=build_loader(job, dataset, steps, device),
+        ddp_model=distributed.data_parallel(state.model, example),
+        positions=SamplePositions.of(state.model),
+        loss=job.loss,
+        class_weights=weights.to(device, dtype) if job.loss.class_weights == "balanced" else None,
+        ema=job.ema,
+        gradient_clip_norm=job.optimizer.gradient_clip_norm,
+        global_batch_size=job.global_batch_size,
+        micro_batch_size=job.micro_batch_size,
+        precision=job.precision,
+    )
+    if device.type == "cuda" and ranks == 1:
+        trainer.graph = ForwardBackwardGraph(trainer.forward_backward, state)
+    return trainer
+
+
+def build_loader(job: Job, dataset: FERDataset | StreamedSplit, steps: StepPlan, device: torch.device) -> BatchLoader:
+    """The loader of ``job``'s batches."""
+    resident = isinstance(dataset.images, torch.Tensor)
+    data = with_statistics(job.data, dataset.manifest)
+    mean, std = normalization(data, device, compute_dtype(job.precision))
+    return BatchLoader(
+        dataset,
+        steps,
+        build_sampler(job.data.order, dataset.labels, job.seed, device if resident else torch.device("cpu")),
+        augment=job.augment,
+        seed=job.seed,
+        mean=mean,
+        std=std,
+        memory_format=job.memory_format,
+        device=device,
+    )
+
+
+def _first_state(job: Job, manifest: Manifest, steps: StepPlan, device: torch.device) -> TrainingState:
+    model = prepare_model(
+        _initialized_model(job, manifest),
+        device=device,
+        precision=job.precision,
+        memory_format=job.memory_format,
+        world_size=steps.world_size,
+    )
+    optimizer = build_optimizer(model, job.optimizer)
+    return TrainingState(
+        model=model,
+        ema=build_ema(model, job.ema),
+        optimizer=optimizer,
+        scaler=grad_scaler(device, job.precision),
+        schedule=Schedule(
+            optimizer,
+            job.schedule,
+            total_steps=steps.end_of_epoch(job.epochs),
+            warmup_steps=steps.end_of_epoch(job.schedule.warmup_epochs),
+        ),
+        early_stopping=EarlyStopping(job.early_stopping),
+        image_shape=manifest.image_shape,
+        class_names=manifest.class_names,
+    )
+
+
+def _initialized_model(job: Job, manifest: Manifest) -> nn.Module:
+    return build_model(
+        job.model, seed=job.seed, image_shape=manifest.image_shape, num_classes=len(manifest.class_names)
+    )

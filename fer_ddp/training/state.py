@@ -1,0 +1,173 @@
+"""What a run is at a step: everything that a continued run needs, in one dictionary for one checkpoint."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from fer_ddp import distributed
+from fer_ddp.errors import RunError
+from fer_ddp.optim.schedules import EarlyStopping, Schedule
+
+_NEVER = 2**62
+
+
+@dataclass(kw_only=True)
+class TrainingState:
+    """The model and all that moves with it."""
+
+    model: nn.Module
+    """The bare model, not DDP's wrapper."""
+    ema: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    schedule: Schedule
+    early_stopping: EarlyStopping
+    image_shape: tuple[int, int, int]
+    """Of the images it takes: channels, height, width."""
+    class_names: tuple[str, ...]
+    """What its logits mean."""
+    step: int = 0
+    """Steps done."""
+    lr: float = 0.0
+    """The learning rate of the last step done."""
+    epoch: int = 0
+    """Epochs done and evaluated."""
+    best_accuracy: float | None = None
+    """The best val accuracy so far."""
+
+    def __post_init__(self) -> None:
+        device = next(self.model.parameters()).device
+        # On the device, so that no step waits for the host: this rank's loss, correct predictions and images.
+        self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self._correct = torch.zeros((), dtype=torch.int64, device=device)
+        self._seen = torch.zeros((), dtype=torch.int64, device=device)
+        self._first_bad_step = torch.full((), _NEVER, dtype=torch.int64, device=device)
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The model that validation, ``best`` and predictions use: the average where there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    @contextmanager
+    def preserve_state(self) -> Iterator[None]:
+        """Forward and backward passes inside leave nothing behind but gradients."""
+        changed = [*self.model.buffers(), *self._sums().values()]
+        before = [tensor.clone() for tensor in changed]
+        try:
+            yield
+        finally:
+            for tensor, value in zip(changed, before, strict=True):
+                tensor.copy_(value)
+
+    def count_correct(self, logits: Tensor, labels: Tensor) -> None:
+        """Count correct predictions; logits: (batch, classes), labels: int64 (batch,)."""
+        self._correct += (logits.detach().argmax(dim=1) == labels).sum()
+        self._seen += len(labels)
+
+    def step_done(self, loss: Tensor) -> None:
+        """``loss`` is this rank's part of the global mean, a float64 scalar."""
+        self.step += 1
+        self.lr = float(self.optimizer.param_groups[0]["lr"])
+        self.schedule.step_done()
+        self._loss_sum += loss
+        # By multiplication: torch.where would bring its two numbers to the device, and wait for that.
+        bad = _NEVER - loss.isfinite().logical_not() * (_NEVER - self.step)
+        self._first_bad_step = torch.minimum(self._first_bad_step, bad)
+
+    @property
+    def has_diverged(self) -> bool:
+        """Whether this rank's loss was not finite; False on a GPU, which would have to be waited for."""
+        return self._first_bad_step.device.type == "cpu" and int(self._first_bad_step) < _NEVER
+
+    def check_finite(self) -> None:
+        """Raises RunError on every rank if any rank's loss was not finite. Waits for the device."""
+        first = int(distributed.gather_tensors(self._first_bad_step).min())
+        if first < _NEVER:
+            raise RunError(
+                f"the loss was not finite at step {first}; the last good state is kept: "
+                f"try a lower optimizer.lr, optimizer.gradient_clip_norm=1 or precision=float32"
+            )
+
+    def train_metrics(self, epoch_steps: int) -> dict[str, float]:
+        """The epoch's mean loss and accuracy on the (augmented) training images, over all ranks."""
+        loss, correct, seen = (
+            distributed.gather_tensors(value).sum().item() for value in (self._loss_sum, self._correct, self._seen)
+        )
+        return {"loss": loss / epoch_steps, "accuracy": correct / seen}
+
+    def epoch_done(self, val: dict[str, Any] | None) -> tuple[bool, bool]:
+        """Move on after an evaluation; returns (these weights are the best so far, stop now)."""
+        self.epoch += 1
+        for value in (self._loss_sum, self._correct, self._seen):
+            value.zero_()
+        self.schedule.epoch_done(val)
+        is_best = val is not None and (self.best_accuracy is None or val["accuracy"] > self.best_accuracy)
+        if is_best and val is not None:
+            self.best_accuracy = val["accuracy"]
+        return is_best, self.early_stopping.epoch_done(val)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Call it on all ranks at the same step: it gathers each rank's sums."""
+        return {
+            "step": self.step,
+            "lr": self.lr,
+            "epoch": self.epoch,
+            "best_accuracy": self.best_accuracy,
+            "image_shape": list(self.image_shape),
+            "class_names": list(self.class_names),
+            "network": self.model.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "early_stopping": self.early_stopping.state_dict(),
+            "sums": {name: distributed.gather_tensors(value) for name, value in self._sums().items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave, on any number of ranks."""
+        self.step, self.lr = state["step"], state["lr"]
+        self.epoch, self.best_accuracy = state["epoch"], state["best_accuracy"]
+        self.model.load_state_dict(state["network"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        _lay_out_as_parameters(self.optimizer)
+        self.scaler.load_state_dict(state["scaler"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.early_stopping.load_state_dict(state["early_stopping"])
+        for name, value in self._sums().items():
+            by_rank = state["sums"][name]
+            if len(by_rank) == distributed.world_size():
+                value.copy_(by_rank[distributed.rank()])
+            elif distributed.is_main():  # on another number of ranks, rank zero takes it all
+                value.copy_(by_rank.sum())
+
+    def weights(self) -> dict[str, Any]:
+        """What ``best`` holds: the evaluated model's weights and what they mean."""
+        return {
+            "step": self.step,
+            "epoch": self.epoch,
+            "image_shape": list(self.image_shape),
+            "class_names": list(self.class_names),
+            "network": self.evaluated_model.state_dict(),
+        }
+
+    def _sums(self) -> dict[str, Tensor]:
+        return {"loss": self._loss_sum, "right": self._correct, "seen": self._seen}
+
+
+def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Give each parameter's moments its memory format, which a checkpoint loses.
+
+    Fused optimizers go through both as they lie in memory: in another order they would join wrong numbers.
+    """
+    for parameter, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

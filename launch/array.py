@@ -1,0 +1,120 @@
+"""Expands an array file, recipes x grid x seeds, into named runs, each a whole job."""
+
+import dataclasses
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from fer_ddp.config.job import Job
+from fer_ddp.config.load import load_job
+from fer_ddp.config.messages import sentences
+from fer_ddp.errors import JobError
+from fer_ddp.runs.folder import RunFolder
+from fer_ddp.training.setup import check_run
+from fer_ddp.yaml_io import read_yaml
+from launch.folder import RUNS
+from shards.reading.scan import load_or_scan_manifest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArrayFile:
+    """What ``jobs/arrays/NAME.yaml`` says."""
+
+    jobs: Annotated[list[str], Field(min_length=1)]
+    """Job files, relative to the array's file."""
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]
+    """Each job runs with each of them."""
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = dataclasses.field(default_factory=dict)
+    """``key.sub: [values]``; each job runs with each combination."""
+    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """``key.sub: value`` for every member, such as ``data.path: data/fer2013``."""
+
+
+_ARRAY_FILE = TypeAdapter(ArrayFile)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """One run of an array."""
+
+    name: str
+    """Unique in the array, such as ``model4-lr=0.001-seed2``."""
+    job: Job
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobArray:
+    """Runs that are started together."""
+
+    name: str
+    members: tuple[Member, ...]
+
+
+def is_array(path: Path) -> bool:
+    """Whether a YAML file holds an array of jobs and not a job."""
+    return "jobs" in read_yaml(path)
+
+
+def load_array(path: Path, overrides: list[str]) -> JobArray:
+    """The runs that an array file, or a job file, stands for; ``overrides`` (key.sub=value) go to all of them.
+
+    The runs of an array are ``runs/ARRAY/MEMBER``. Raises JobError naming the file and the key.
+    """
+    if not is_array(path):
+        job = load_job(path, overrides)
+        name = Path(job.run).name
+        return JobArray(name=name, members=(Member(name=name, job=job),))
+    array = _read(path)
+    fixed = {override.partition("=")[0] for override in overrides}
+    for key in sorted(fixed & {"seed", "run", "name", *array.grid}):
+        raise JobError(f"{key}: {path} gives each member its own; change it there, or take it off the command line")
+    members: dict[str, Member] = {}
+    for job_file, values, seed in itertools.product(array.jobs, _combinations(array.grid), array.seeds):
+        job_path = path.parent / job_file
+        name = "-".join([job_path.stem, *_words(values), f"seed{seed}"])
+        if name in members:
+            raise JobError(f"{path}: two members are called {name}; name each job, value and seed once")
+        run = RUNS / path.stem / name
+        own = {"wandb.group": path.stem} | array.overrides | values | {"seed": seed, "run": str(run)}
+        job = load_job(job_path, [*(f"{key}={json.dumps(value)}" for key, value in own.items()), *overrides])
+        members[name] = Member(name=name, job=job)
+    return JobArray(name=path.stem, members=tuple(members.values()))
+
+
+def check_members(members: tuple[Member, ...], world_size: int) -> None:
+    """Whether each can be trained on ``world_size`` ranks, as ``train`` would ask. Raises JobError or DataError."""
+    for member in members:
+        try:
+            check_run(
+                RunFolder(member.job.run), member.job, load_or_scan_manifest(Path(member.job.data.path)), world_size
+            )
+        except JobError as error:
+            raise JobError(f"{member.name}: {error}") from None
+
+
+def _read(path: Path) -> ArrayFile:
+    values = read_yaml(path)
+    try:
+        return _ARRAY_FILE.validate_json(json.dumps(values), strict=True, extra="forbid")
+    except ValidationError as error:
+        raise JobError(sentences(error, ArrayFile, lambda keys: str(path))) from None
+
+
+def _combinations(grid: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """Each choice of one value a key, in the order of the file."""
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def _words(values: dict[str, Any]) -> list[str]:
+    """``lr=0.001`` for ``optimizer.lr``: the key's last part where that is plain, and what a file name can hold."""
+    last = [key.rpartition(".")[2] for key in values]
+    words = []
+    for key, short in zip(values, last, strict=True):
+        text = values[key] if isinstance(values[key], str) else json.dumps(values[key], separators=(",", ":"))
+        word = f"{short if last.count(short) == 1 else key}={text}"
+        words.append("".join(letter if letter.isalnum() or letter in "=.,_+-[]" else "_" for letter in word))
+    return words

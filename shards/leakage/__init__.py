@@ -1,0 +1,1 @@
+"""Images of val and test that appear in train, exactly or nearly."""

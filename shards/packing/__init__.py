@@ -1,0 +1,1 @@
+"""Writes a data set as WebDataset shards with a manifest."""

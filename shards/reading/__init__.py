@@ -1,0 +1,1 @@
+"""Reads packed data sets."""

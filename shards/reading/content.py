@@ -1,0 +1,105 @@
+"""The samples in one shard's bytes: keys, labels, pixels."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from shards.errors import DataError
+from shards.images import BadImage, decode_image, shape_in_words
+from shards.png import stored_pixels, stored_prefix, stored_size
+from shards.reading.tar_index import Member, index_tar
+
+IMAGE_EXTENSIONS = ("png", "jpg", "jpeg")
+_AT_ONCE = 256
+"""Images copied at once: of 48 x 48 pixels they fit the processor's cache."""
+
+
+class Content:
+    """A shard in memory. ``name`` is what errors call it.
+
+    Raises :class:`DataError` if the tar is cut short, or a sample has no image or no label.
+    """
+
+    def __init__(self, content: bytes, name: str) -> None:
+        self._content = content
+        self._name = name
+        samples = list(_samples(index_tar(content, name), name))
+        self.keys = [key for key, _, _ in samples]
+        self._images = [image for _, image, _ in samples]
+        self._labels = [label for _, _, label in samples]
+        # Where each image's file stands in the tar: int64, (samples,).
+        self.image_offsets = np.array([image.offset for image in self._images], np.int64)
+        self.image_sizes = np.array([image.size for image in self._images], np.int64)
+
+    def labels(self) -> np.ndarray:
+        """int64, (samples,). Raises :class:`DataError` for a ``.cls`` that holds no whole number."""
+        texts = [self._content[member.offset : member.offset + member.size] for member in self._labels]
+        for text, member in zip(texts, self._labels, strict=True):
+            if not text.isdigit() or len(text) > 9:
+                raise DataError(f"{self._name}: {member.name} holds {text[:20]!r}; it should be a label such as 3")
+        return np.array([int(text) for text in texts], np.int64)
+
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of the first image."""
+        channels, height, width = self._decode(self._images[0]).shape
+        return channels, height, width
+
+    def pixels(self, shape: tuple[int, int, int], out: np.ndarray | None = None) -> np.ndarray:
+        """uint8, (samples, channels, height, width), written into ``out`` if that is given.
+
+        Raises :class:`DataError` naming an image of another shape, or one that cannot be decoded.
+        """
+        images = np.empty((len(self.keys), *shape), np.uint8) if out is None else out
+        for place in self._copy_stored(shape, images):
+            member = self._images[place]
+            pixels = self._decode(member)
+            if pixels.shape != shape:
+                raise DataError(
+                    f"{self._name}: {member.name} is {shape_in_words(pixels.shape)}; "
+                    f"the data set's images are {shape_in_words(shape)}"
+                )
+            images[place] = pixels
+        return images
+
+    def _copy_stored(self, shape: tuple[int, int, int], images: np.ndarray) -> list[int]:
+        """Copy the pixels of our own PNGs, whose rows stand in the file as they are; returns the other places."""
+        size = stored_size(*shape)
+        is_other = np.ones(len(images), bool)
+        if stored_prefix(*shape) and len(self._content) >= size:
+            candidates = np.flatnonzero(self.image_sizes == size)
+            files = sliding_window_view(np.frombuffer(self._content, np.uint8), size)
+            for start in range(0, len(candidates), _AT_ONCE):
+                places = candidates[start : start + _AT_ONCE]
+                pixels, found = stored_pixels(files[self.image_offsets[places]], shape)
+                images[places[found]] = pixels[found]
+                is_other[places[found]] = False
+        return np.flatnonzero(is_other).tolist()
+
+    def _decode(self, member: Member) -> np.ndarray:
+        try:
+            return decode_image(self._content[member.offset : member.offset + member.size])[0]
+        except BadImage as error:
+            raise DataError(f"{self._name}: {member.name} {error}") from error
+
+
+def _samples(members: list[Member], name: str) -> Iterator[tuple[str, Member, Member]]:
+    """Each sample as (key, image, label). As in WebDataset, a key ends at the first dot of a file's name."""
+    key, parts = "", dict[str, Member]()
+    for member in members:
+        folder, slash, base = member.name.rpartition("/")
+        stem, _, extension = base.partition(".")
+        if folder + slash + stem != key and parts:
+            yield _sample(key, parts, name)
+            parts = {}
+        key = folder + slash + stem
+        parts[extension.lower()] = member
+    if parts:
+        yield _sample(key, parts, name)
+
+
+def _sample(key: str, parts: dict[str, Member], name: str) -> tuple[str, Member, Member]:
+    for extension in IMAGE_EXTENSIONS:
+        if extension in parts and "cls" in parts:
+            return key, parts[extension], parts["cls"]
+    raise DataError(f"{name}: sample {key} has .{', .'.join(parts)}; it should have .cls and one of .png, .jpg, .jpeg")

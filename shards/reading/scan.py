@@ -1,0 +1,101 @@
+"""A manifest for a WebDataset folder from elsewhere, which has none."""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from shards.errors import DataError
+from shards.labels import SPLIT_FOLDERS, SPLITS
+from shards.manifest import FILE_NAME, SCHEMA_VERSION, Duplicates, Manifest, Shard, Split, read_manifest
+from shards.pixel_statistics import mean_and_std, pixel_sums
+from shards.reading.content import Content
+
+
+def load_or_scan_manifest(folder: Path) -> Manifest:
+    """The manifest of ``folder``: its own, or else by a scan of its tars. Raises :class:`DataError`."""
+    if folder.is_dir() and not (folder / FILE_NAME).exists() and any(folder.glob("*.tar")):
+        states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())]
+        return _scanned(folder.resolve(), tuple(states))
+    return read_manifest(folder)
+
+
+@lru_cache(maxsize=2)
+def _scanned(folder: Path, states: tuple[tuple[str, int, int], ...]) -> Manifest:
+    """A scan reads everything, so a process scans a folder once, as long as its files stay what they are."""
+    return scan_folder(folder)
+
+
+def scan_folder(folder: Path) -> Manifest:
+    """Read all of ``folder/*.tar`` and describe it; nothing is written.
+
+    A tar's split is how its name begins (``train``, ``val`` or ``valid``, ``test``). Class names are the lines of
+    ``classes.txt``, in label order, or else ``class-0``, ``class-1``, ... Duplicates are not looked for. Raises
+    :class:`DataError` for a folder without training tars, and for a tar that cannot be read.
+    """
+    by_split: dict[str, list[Path]] = {split: [] for split in SPLITS}
+    for path in sorted(folder.glob("*.tar")):
+        by_split[_split_of(path)].append(path)
+    if not by_split["train"]:
+        raise DataError(f"{folder}: has no tar whose name begins with train, so it cannot be used to train")
+    shape: tuple[int, int, int] | None = None
+    shards: dict[str, list[Shard]] = {}
+    labels: dict[str, list[np.ndarray]] = {}
+    sums, square_sums = [], []
+    for split, paths in by_split.items():
+        for path in paths:
+            data = path.read_bytes()
+            content = Content(data, str(path))
+            if not content.keys:
+                raise DataError(f"{path}: holds no sample; remove it")
+            shape = shape or content.shape()
+            if split == "train":
+                one_sums, one_square_sums = pixel_sums(content.pixels(shape))
+                sums.append(one_sums)
+                square_sums.append(one_square_sums)
+            labels.setdefault(split, []).append(content.labels())
+            sha256 = hashlib.sha256(data).hexdigest()
+            shards.setdefault(split, []).append(
+                Shard(name=path.name, samples=len(content.keys), bytes=len(data), sha256=sha256)
+            )
+    assert shape is not None
+    mean, std = mean_and_std(np.concatenate(sums), np.concatenate(square_sums), shape[1] * shape[2])
+    names = _class_names(folder, max(int(one.max()) for parts in labels.values() for one in parts) + 1)
+    splits = {}
+    for split, members in shards.items():
+        counts = np.bincount(np.concatenate(labels[split]), minlength=len(names)).tolist()
+        splits[split] = Split(shards=tuple(members), samples=sum(counts), class_counts=tuple(counts))
+    everything = "".join(shard.sha256 for split in splits.values() for shard in split.shards)
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        class_names=names,
+        image_shape=shape,
+        mean=mean,
+        std=std,
+        splits=splits,
+        duplicates=Duplicates(within={}, across={}, conflicting_groups={}),
+        source_format="webdataset-folder",
+        source_sha256=hashlib.sha256(everything.encode()).hexdigest(),
+        rejects=0,
+        votes=None,
+        options={},
+    )
+
+
+def _split_of(path: Path) -> str:
+    name = path.name.lower()
+    for prefix in sorted(SPLIT_FOLDERS, key=len, reverse=True):
+        if name.startswith(prefix):
+            return SPLIT_FOLDERS[prefix]
+    raise DataError(f"{path}: belongs to no split; its name should begin with train, val or test")
+
+
+def _class_names(folder: Path, needed: int) -> tuple[str, ...]:
+    path = folder / "classes.txt"
+    if not path.is_file():
+        return tuple(f"class-{label}" for label in range(needed))
+    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    if len(names) < needed:
+        raise DataError(f"{path}: names {len(names)} classes, but the tars hold label {needed - 1}; a line a class")
+    return names

@@ -1,0 +1,73 @@
+"""Where the files of a tar stand, read from the tar's own headers."""
+
+import io
+import tarfile
+from typing import NamedTuple
+
+import numpy as np
+
+from shards.errors import DataError
+
+_BLOCK = 512
+_OCTAL = 8 ** np.arange(10, -1, -1)
+
+
+class Member(NamedTuple):
+    """One file of a tar."""
+
+    name: str
+    offset: int
+    """Of the file's first byte, plural from the tar's."""
+    size: int
+
+
+def index_tar(content: bytes, name: str) -> list[Member]:
+    """The regular files of the tar ``content``, in order; ``name`` is what an error calls it.
+
+    Plain ustar headers are read here, all at once; a tar with any other header (pax, GNU long names, sparse files)
+    goes to ``tarfile``, which takes twenty times as long. Raises :class:`DataError` if the tar is cut short or is none.
+    """
+    if len(content) < _BLOCK:
+        raise _cut_short(content, name)
+    blocks = np.frombuffer(content, np.uint8, len(content) // _BLOCK * _BLOCK).reshape(-1, _BLOCK)
+    heads = np.flatnonzero((blocks[:, 257:262] == tuple(b"ustar")).all(axis=1))
+    headers = blocks[heads]
+    digits = headers[:, 124:135] - ord("0")
+    kinds, ends = headers[:, 156], headers[:, 135]
+    is_plain = np.isin(kinds, (0, ord("0"))) & (digits < 8).all(axis=1) & np.isin(ends, (0, ord(" ")))
+    if not (is_plain & (headers[:, 345] == 0)).all():
+        return _index_by_tarfile(content, name)
+    sizes = digits.astype(np.int64) @ _OCTAL
+    following = heads + 1 + (sizes + _BLOCK - 1) // _BLOCK
+    # Each header must stand where the one before says, and an empty block after the last: else some are no headers.
+    places = np.append(heads, following[-1] if len(heads) else 0)
+    if places[0] != 0 or not np.array_equal(places[1:], following):
+        return _index_by_tarfile(content, name)
+    if places[-1] >= len(blocks):
+        raise _cut_short(content, name)
+    if blocks[places[-1]].any():
+        return _index_by_tarfile(content, name)
+    try:
+        names = [member.decode() for member in np.ascontiguousarray(headers[:, :100]).view("S100")[:, 0].tolist()]
+    except UnicodeDecodeError:
+        return _index_by_tarfile(content, name)
+    if "\0" in "".join(names):
+        return _index_by_tarfile(content, name)
+    return list(map(Member, names, ((heads + 1) * _BLOCK).tolist(), sizes.tolist()))
+
+
+def _cut_short(content: bytes, name: str) -> DataError:
+    return DataError(f"{name}: is cut short after {len(content)} bytes; copy or pack it again")
+
+
+def _index_by_tarfile(content: bytes, name: str) -> list[Member]:
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+            found = archive.getmembers()
+    except tarfile.TarError as error:
+        raise DataError(f"{name}: is not a tar that can be read ({error})") from error
+    members = [Member(one.name, one.offset_data, one.size) for one in found if one.isfile()]
+    for member in members:
+        if member.offset + member.size > len(content):
+            raise DataError(f"{name}: is cut short inside {member.name}")
+    return members

@@ -1,0 +1,79 @@
+"""What a source hands to the packer: a table of its usable samples, and a way to get at each one's image."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from shards.png import encode_pngs
+
+if TYPE_CHECKING:
+    import pandas
+
+_PNGS_AT_ONCE = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reject:
+    """A row or a file that cannot be used."""
+
+    place: str
+    """``row 17`` (plural from 1, without the header) or a file's path inside the source."""
+    reason: str
+    """What is wrong with it and what would be right."""
+
+
+class Images(Protocol):
+    """The images of a source, as files to put into a tar. Sent to worker processes, so small when pickled."""
+
+    def files(self, places: list[Any]) -> Iterator[tuple[str, bytes]]:
+        """(extension, content) of the image at each of ``places``."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scanned:
+    """A source, read once."""
+
+    table: "pandas.DataFrame"
+    """A row for each usable sample, in the source's order. Columns: ``key``; ``split`` (train, val, test); ``label``;
+    ``place`` (where :class:`Images` finds it); ``digest`` (of its pixels, hex)."""
+    sums: np.ndarray
+    """int64, (samples, channels): each sample's sum of pixels."""
+    square_sums: np.ndarray
+    """int64, (samples, channels): each sample's sum of squared pixels."""
+    images: Images
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    rejects: list[Reject]
+    source_format: str
+    source_sha256: str
+    votes: list[bytes | None] | None = None
+    """FER+ votes of each sample as JSON; None for a sample without, or where no votes were given."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PixelFile:
+    """Images that stand decoded in a file: uint8, (rows, channels, height, width)."""
+
+    path: Path
+    rows: int
+    shape: tuple[int, int, int]
+
+    def create(self) -> None:
+        """Make the file, empty, at its full length."""
+        with open(self.path, "wb") as file:
+            file.truncate(max(1, self.rows * self.shape[0] * self.shape[1] * self.shape[2]))
+
+    def open(self, mode: Literal["r", "r+"] = "r") -> np.ndarray:
+        """The images, mapped from the file."""
+        return np.asarray(np.memmap(self.path, np.uint8, mode=mode, shape=(self.rows, *self.shape)))
+
+    def files(self, places: list[int]) -> Iterator[tuple[str, bytes]]:
+        """The images at ``places`` as PNGs."""
+        images = self.open()
+        for start in range(0, len(places), _PNGS_AT_ONCE):
+            for content in encode_pngs(images[places[start : start + _PNGS_AT_ONCE]]):
+                yield "png", content

@@ -1,0 +1,211 @@
+"""Decoded splits on the machine's disk: made once, whole or not at all, and checked."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fer_ddp.data.cache
+from fer_ddp import FERDataset
+from fer_ddp.data.cache import cached_split
+from fer_ddp.errors import RunError
+from shards.errors import DataError
+from shards.manifest import read_manifest
+from shards.reading.reader import read_split
+from shards.reading.split_index import write_index
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache that holds nothing yet."""
+    monkeypatch.setenv("FER_DDP_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file with a line for each time that a split is decoded, in this process or a fork of it."""
+    log = tmp_path / "decoded.txt"
+    log.touch()
+
+    def logged(folder: Path, split: str, *more: Any, **options: Any) -> None:
+        with open(log, "a") as file:
+            file.write(f"{split}\n")
+        time.sleep(0.2)  # long enough for the others to come by
+        write_index(folder, split, *more, **options)
+
+    monkeypatch.setattr(fer_ddp.data.cache, "write_index", logged)
+    return log
+
+
+def cached(own_cache: Path, name: str) -> Path:
+    (found,) = own_cache.glob(f"*/train/{name}")
+    return found
+
+
+def test_a_second_opening_does_not_decode_again(faces: Path, own_cache: Path, decoded: Path) -> None:
+    FERDataset(faces, "train")
+    FERDataset(faces, "train")
+    assert decoded.read_text() == "train\n"
+
+
+def open_in_eight_processes(folder: Path, split: str) -> tuple[list[int], list[int]]:
+    """Open a split in eight processes at once: (the sums of their pixels, the exit codes of those that failed)."""
+    context = multiprocessing.get_context("fork")
+    start, results = context.Barrier(8), context.SimpleQueue()
+
+    def open_at_once() -> None:
+        start.wait()
+        results.put(int(FERDataset(folder, split).images.sum()))
+
+    processes = [context.Process(target=open_at_once) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=30)
+    failed = [process.exitcode for process in processes if process.exitcode != 0]
+    return [results.get() for _ in range(8 - len(failed))], failed
+
+
+def test_eight_processes_that_open_at_once_decode_once(faces: Path, own_cache: Path, decoded: Path) -> None:
+    sums = open_in_eight_processes(faces, "train")
+    assert sums == ([int(read_split(faces, "train").images.sum())] * 8, [])
+    assert decoded.read_text() == "train\n"
+
+
+def test_if_the_process_that_decodes_is_killed_another_begins_anew(
+    faces: Path, own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = tmp_path / "killed"
+
+    def killed_halfway(*arguments: Any, **options: Any) -> None:
+        write_index(*arguments, **options)
+        if not killed.exists():
+            killed.touch()
+            os.truncate(arguments[3] / "images.npy", 100_000)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(fer_ddp.data.cache, "write_index", killed_halfway)
+    sums = open_in_eight_processes(faces, "train")
+    assert sums == ([int(read_split(faces, "train").images.sum())] * 7, [-signal.SIGKILL])
+    assert list(own_cache.glob("*/train.tmp")) == []
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "keys.jsonl"])
+def test_a_damaged_cache_is_decoded_again(faces: Path, own_cache: Path, decoded: Path, name: str) -> None:
+    FERDataset(faces, "train")
+    path = cached(own_cache, name)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    time.sleep(0.02)  # the times of files are no finer than some milliseconds
+    path.write_bytes(content)
+    again, split = FERDataset(faces, "train"), read_split(faces, "train")
+    assert decoded.read_text() == "train\ntrain\n"
+    assert np.array_equal(again.images.numpy(), split.images)
+    assert (again.labels.tolist(), again.keys) == (split.labels.tolist(), split.keys)
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "keys.jsonl", "checked.json"])
+def test_a_cache_with_a_file_missing_is_decoded_again(faces: Path, own_cache: Path, decoded: Path, name: str) -> None:
+    FERDataset(faces, "train")
+    cached(own_cache, name).unlink()
+    assert len(FERDataset(faces, "train")) == 240
+
+
+def test_files_that_were_touched_are_looked_at_again_and_serve(faces: Path, own_cache: Path, decoded: Path) -> None:
+    FERDataset(faces, "train")
+    os.utime(cached(own_cache, "images.npy"))
+    before = cached(own_cache, "checked.json").read_text()
+    FERDataset(faces, "train")
+    after = cached(own_cache, "checked.json").read_text()
+    FERDataset(faces, "train")
+    assert (decoded.read_text(), before != after) == ("train\n", True)
+    assert cached(own_cache, "checked.json").read_text() == after
+
+
+def test_files_are_looked_at_again_after_a_start_of_the_machine(faces: Path, own_cache: Path, decoded: Path) -> None:
+    FERDataset(faces, "train")
+    path = cached(own_cache, "checked.json")
+    checked = json.loads(path.read_text())
+    checked["state"][0] = "another start"
+    checked["sha256"]["images.npy"] = "what a crash left"
+    path.write_text(json.dumps(checked))
+    FERDataset(faces, "train")
+    assert decoded.read_text() == "train\ntrain\n"
+
+
+def test_a_full_disk_is_told_of(
+    faces: Path, own_cache: Path, full_disk: Callable[[], AbstractContextManager[None]]
+) -> None:
+    with (
+        pytest.raises(RunError, match="the decoded split can't be kept there \\(File too large\\); set FER_DDP_CACHE"),
+        full_disk(),
+    ):
+        FERDataset(faces, "val")
+
+
+def test_where_images_stand_is_kept_without_their_pixels(faces: Path, own_cache: Path) -> None:
+    index, split = cached_split(faces, "val", read_manifest(faces), pixels=False), read_split(faces, "val")
+    assert (index.keys(), index.labels().tolist()) == (split.keys, split.labels.tolist())
+    assert sorted(path.name for path in index.path.iterdir()) == [
+        "checked.json",
+        "index.json",
+        "keys.jsonl",
+        "labels.npy",
+        "members.npy",
+    ]
+
+
+def test_another_data_set_has_a_cache_of_its_own(faces: Path, own_cache: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(faces, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["class_names"][0] = "furious"
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    names = [FERDataset(folder, "val").class_names[0] for folder in (faces, other)]
+    assert (names, len(list(own_cache.iterdir()))) == (["angry", "furious"], 2)
+
+
+def test_what_is_done_to_the_tensors_stays_out_of_the_cache(faces: Path, own_cache: Path, decoded: Path) -> None:
+    dataset = FERDataset(faces, "train")
+    dataset.images.zero_()
+    dataset.labels.zero_()
+    again = FERDataset(faces, "train")
+    assert again.images.any()
+    assert again.labels.any()
+    assert decoded.read_text() == "train\n"
+
+
+def test_a_cache_that_cannot_be_written_is_refused_with_another_choice(
+    faces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FER_DDP_CACHE", str(tmp_path / "file" / "cache"))
+    place = tmp_path / "file" / "cache" / read_manifest(faces).digest[:32] / "val"
+    with pytest.raises(RunError) as caught:
+        FERDataset(faces, "val")
+    assert str(caught.value) == (
+        f"{place}: the decoded split can't be kept there (Not a directory); "
+        f"set FER_DDP_CACHE to a folder with room on a local disk"
+    )
+
+
+def test_a_truncated_tar_is_refused_by_its_name_and_leaves_no_cache(
+    faces: Path, own_cache: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cut"
+    shutil.copytree(faces, folder)
+    tar = folder / "train-000000.tar"
+    tar.write_bytes(tar.read_bytes()[:5000])
+    with pytest.raises(DataError, match=f"{tar}: has 5000 bytes"):
+        FERDataset(folder, "train")
+    assert list(own_cache.glob("*/train")) == []

@@ -1,0 +1,165 @@
+"""What a finished run is good for afterwards: answers about image files, and one file that torch alone loads."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fer_ddp.__main__ import main
+from fer_ddp.config.load import load_job
+from fer_ddp.data.dataset import FERDataset
+from fer_ddp.errors import JobError
+from fer_ddp.evaluation.trained_model import load_trained_model
+from fer_ddp.runs.folder import RunFolder
+from fer_ddp.runs.predictions import read_predictions
+from fer_ddp.training.run import train
+
+TEST = "test"
+
+
+@pytest.fixture(scope="module")
+def run(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, its weights averaged, its batch norms and dropout used."""
+    folder = tmp_path_factory.mktemp("finished")
+    job = {
+        "run": str(folder / "run"),
+        "data": {"path": str(faces)},
+        "model": {
+            "name": "plain_cnn",
+            "arguments": {"channels": [4, 8], "hidden": 16, "batch_norm": True, "dropout": 0.3},
+        },
+        "optimizer": {"name": "adam", "lr": 0.003},
+        "ema": {"decay": 0.9},
+        "epochs": 1,
+        "global_batch_size": 24,
+        "precision": "float32",
+        "memory_format": "channels_last",
+        "wandb": {"mode": "disabled"},
+    }
+    (folder / "job.yaml").write_text(json.dumps(job))
+    train(load_job(folder / "job.yaml", []), torch.device("cpu"))
+    return folder / "run"
+
+
+@pytest.fixture
+def moved(run: Path, faces: Path, tmp_path: Path) -> Path:
+    """The run folder alone, as on a machine that doesn't have its data."""
+    shutil.copytree(run, tmp_path / "moved")
+    config = tmp_path / "moved" / "config.yaml"
+    config.write_text(config.read_text().replace(str(faces), str(tmp_path / "absent")))
+    assert not Path(load_job(config, []).data.path).exists()
+    return tmp_path / "moved"
+
+
+def image_file(faces: Path, index: int, path: Path, mode: str = "L", size: tuple[int, int] = (48, 48)) -> Path:
+    Image.fromarray(FERDataset(faces, TEST).images[index, 0].numpy()).convert(mode).resize(size, 0).save(path)
+    return path
+
+
+def test_predict_says_what_the_evaluation_said(
+    moved: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [image_file(faces, index, tmp_path / f"{index}.png") for index in (3, 0)]
+    assert main(["predict", str(moved), *map(str, paths), "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    evaluated = read_predictions(moved / "predictions" / "test.csv")
+    assert [answer["image"] for answer in answers] == [str(path) for path in paths]
+    for answer, index in zip(answers, (3, 0), strict=True):
+        assert list(answer["probabilities"]) == list(evaluated.class_names)
+        np.testing.assert_allclose(
+            list(answer["probabilities"].values()), evaluated.probabilities[index], rtol=0, atol=1e-6
+        )
+        assert answer["class"] == max(answer["probabilities"], key=answer["probabilities"].get)
+
+
+def test_an_image_in_colour_and_of_another_size_is_made_to_fit(
+    run: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    large = image_file(faces, 0, tmp_path / "large.png", "RGB", (96, 96))
+    assert main(["predict", str(run), str(large)]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    shares = [float(part.split()[1]) for part in line.removeprefix(f"{large}: ").split(", ")]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(100, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "No such file or directory; give image files, PNG or JPEG"),
+        (b"no image", "is no image that can be decoded; it should be a whole PNG or JPEG"),
+    ],
+    ids=["absent", "no image"],
+)
+def test_what_is_no_image_is_one_sentence(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, sentence: str
+) -> None:
+    path = tmp_path / "face.png"
+    if content is not None:
+        path.write_bytes(content)
+    assert main(["predict", str(run), str(path)]) == 1
+    assert capsys.readouterr().err == f"error: {path}: {sentence}\n"
+
+
+def test_the_exported_file_says_with_torch_alone_what_the_evaluation_said(
+    moved: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "exported"
+    assert main(["export", str(moved), "--out", str(folder)]) == 0
+    assert capsys.readouterr().out == f"look at {folder}/model.pt2, {folder}/model.json\n"
+    torch.save(FERDataset(faces, TEST).images, tmp_path / "images.pt")
+    code = (
+        "import sys, torch\n"
+        "model = torch.export.load('exported/model.pt2').module()\n"
+        "images = torch.load('images.pt')\n"
+        "torch.save([model(images), model(images[:1])], 'answers.pt')\n"
+        "assert not [name for name in sys.modules if name.startswith(('fer_ddp', 'shards'))]\n"
+    )
+    subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=True)
+    whole, one = torch.load(tmp_path / "answers.pt")
+    evaluated = read_predictions(moved / "predictions" / "test.csv")
+    np.testing.assert_allclose(whole.detach().numpy(), evaluated.probabilities, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(one.detach().numpy(), evaluated.probabilities[:1], rtol=0, atol=1e-5)
+    card, summary = (json.loads(path.read_text()) for path in (folder / "model.json", moved / "summary.json"))
+    assert card["class_names"] == list(evaluated.class_names)
+    assert card["input"] == {"dtype": "uint8", "shape": ["batch", 1, 48, 48]}
+    assert card["test"]["accuracy"] == summary["test"]["accuracy"]
+
+
+def test_a_folder_that_holds_something_is_not_written_to(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").touch()
+    assert main(["export", str(run), "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path}: is not an empty folder; choose another --out\n"
+
+
+@pytest.mark.parametrize("words", [["predict", "RUN", "face.png"], ["export", "RUN", "--out", "exported"]], ids=str)
+def test_a_folder_that_is_no_run_is_one_sentence(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([word.replace("RUN", str(tmp_path)) for word in words]) == 2
+    assert "is no run folder" in capsys.readouterr().err
+
+
+def test_a_model_is_not_put_before_images_of_another_size(run: Path, faces: Path) -> None:
+    chosen = load_trained_model(RunFolder(run), load_job(run / "config.yaml", []), torch.device("cpu"))
+    manifest = FERDataset(faces, TEST).manifest
+    chosen.check_data(manifest, "faces")
+    with pytest.raises(JobError) as caught:
+        chosen.check_data(dataclasses.replace(manifest, image_shape=(3, 24, 24)), "small")
+    assert str(caught.value) == (
+        "small: its images are 3 x 24 x 24 (channels, height, width); the model takes 1 x 48 x 48"
+    )
+
+
+def test_a_run_keeps_the_normalization_it_was_trained_with(run: Path, faces: Path) -> None:
+    job, manifest = load_job(run / "config.yaml", []), FERDataset(faces, TEST).manifest
+    assert (job.data.mean, job.data.std) == (manifest.mean, manifest.std)

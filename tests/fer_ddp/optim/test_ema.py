@@ -1,0 +1,39 @@
+"""The average of the weights, by its definition."""
+
+import torch
+from torch import nn
+
+from fer_ddp.optim.ema import EmaConfig, build_ema, update_ema
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).double()
+
+
+def move(model: nn.Module, step: int) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(step)
+    model(torch.arange(12.0, dtype=torch.float64).view(4, 3) * step)
+
+
+def test_the_first_update_copies_and_the_next_ones_average_weights_and_statistics() -> None:
+    model = network().train()
+    config = EmaConfig(decay=0.9)
+    ema = build_ema(model, config)
+    assert ema is not None
+    expected: dict[str, torch.Tensor] = {}
+    for step in range(1, 4):
+        move(model, step)
+        update_ema(ema, model, config)
+        now = {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
+        expected = {name: 0.9 * expected[name] + 0.1 * now[name] for name in now} if expected else now
+    averaged = {name: ema.module.state_dict()[name] for name in expected}
+    torch.testing.assert_close(averaged, expected, rtol=1e-14, atol=0)
+    assert "1.running_mean" in averaged
+    assert ema.module.state_dict()["1.num_batches_tracked"] == 3
+
+
+def test_without_a_decay_there_is_no_average() -> None:
+    assert build_ema(network(), EmaConfig()) is None

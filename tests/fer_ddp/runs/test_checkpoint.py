@@ -1,0 +1,148 @@
+"""Checkpoints: what is loaded is what was saved, or the file is refused."""
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fer_ddp.errors import RunError
+from fer_ddp.runs.checkpoint import load_checkpoint, save_checkpoint
+from shards.files import atomic_write_bytes
+
+
+def state() -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(2, 3, generator=generator)
+    return {
+        "step": 2**62 + 1,
+        "lr": 0.1 + 0.2,
+        "best": None,
+        "on": True,
+        "names": ["müde", "happy", ""],
+        "network": {"0.weight": weight, "0.bias": weight[0], "empty": torch.empty(0, 4), "one": torch.tensor(7)},
+        "dtypes": [weight.to(dtype) for dtype in (torch.bfloat16, torch.float16, torch.float64, torch.int32)],
+        "mask": weight > 0,
+        "optimizer": {
+            "state": {0: {"step": torch.tensor(1.0)}, 11: {}},
+            "param_groups": [{"lr": 1e-300, "params": [0]}],
+        },
+        "worst": float("-inf"),
+    }
+
+
+def plain(value: Any) -> Any:
+    """``value`` with its tensors as dtype and numbers, to be compared by ``==``."""
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype), value.tolist()
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "last.safetensors"
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(RunError) as caught:
+        load_checkpoint(path)
+    return str(caught.value)
+
+
+def is_refused_as_damaged(path: Path, content: bytes) -> bool:
+    path.write_bytes(content)
+    try:
+        load_checkpoint(path)
+    except RunError as error:
+        sentence = str(error)
+        return sentence.startswith(f"{path}: the checkpoint is damaged (") and "\n" not in sentence
+    return False
+
+
+def test_a_state_comes_back_as_it_was(path: Path) -> None:
+    save_checkpoint(path, state())
+    assert plain(load_checkpoint(path)) == plain(state())
+
+
+def test_equal_states_are_equal_bytes_whatever_the_order_and_the_memory_format(path: Path, tmp_path: Path) -> None:
+    images = torch.arange(96.0).view(2, 3, 4, 4)
+    save_checkpoint(path, {"a": images, "b": {"x": 1, "y": images[0]}})
+    other = tmp_path / "other"
+    save_checkpoint(other, {"b": {"y": images[0].clone(), "x": 1}, "a": images.to(memory_format=torch.channels_last)})
+    assert path.read_bytes() == other.read_bytes()
+
+
+def test_tied_weights_are_saved(path: Path) -> None:
+    weight = torch.arange(6.0).view(2, 3)
+    save_checkpoint(path, {"encoder": weight, "decoder": weight, "transposed": weight.t()})
+    assert torch.equal(load_checkpoint(path)["transposed"], weight.t())
+
+
+def test_the_file_is_plain_safetensors(path: Path) -> None:
+    from safetensors.torch import load_file
+
+    save_checkpoint(path, state())
+    assert torch.equal(load_file(path)["/network/0.weight"], state()["network"]["0.weight"])
+
+
+@pytest.mark.parametrize("flip", [0x01, 0xFF])
+def test_a_flipped_byte_is_refused_wherever_it_is(path: Path, flip: int) -> None:
+    save_checkpoint(path, {"step": 3, "weight": torch.ones(2, 3, dtype=torch.bfloat16)})
+    whole = path.read_bytes()
+    missed = []
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= flip
+        if not is_refused_as_damaged(path, bytes(damaged)):
+            missed.append(place)
+    assert missed == []
+
+
+def test_another_dtype_or_shape_in_the_header_is_refused(path: Path) -> None:
+    save_checkpoint(path, {"a": torch.ones(2, 3, dtype=torch.int32)})
+    whole = path.read_bytes()
+    changes = [(b'"I32"', b'"F32"'), (b"[2,3]", b"[3,2]"), (b"[2,3]", b"[6,1]")]
+    assert [is_refused_as_damaged(path, whole.replace(*change)) for change in changes] == [True, True, True]
+
+
+@pytest.mark.parametrize("part", [0.0, 0.001, 0.5, 0.999])
+def test_a_truncated_file_is_refused(path: Path, part: float) -> None:
+    save_checkpoint(path, state())
+    whole = path.read_bytes()
+    assert is_refused_as_damaged(path, whole[: int(len(whole) * part)])
+
+
+def test_a_safetensors_file_of_someone_else_is_refused(path: Path) -> None:
+    from safetensors.torch import save
+
+    assert is_refused_as_damaged(path, save({"weight": torch.ones(3)}))
+
+
+def test_an_absent_file_is_refused_by_its_name(path: Path) -> None:
+    assert refusal(path) == f"{path}: there is no such checkpoint"
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
+    path: Path, full_disk: Callable[[], AbstractContextManager[None]]
+) -> None:
+    save_checkpoint(path, {"step": 1})
+    old = path.read_bytes()
+    with pytest.raises(OSError, match="File too large") as caught, full_disk():
+        save_checkpoint(path, {"step": 2, "weight": torch.zeros(10_000)})
+    assert caught.value.errno == errno.EFBIG
+    assert (path.read_bytes(), os.listdir(path.parent)) == (old, [path.name])
+
+
+def test_a_new_file_is_seen_only_when_it_is_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    atomic_write_bytes(path, b"old")
+    seen = []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (seen.append(path.read_bytes()), sync(descriptor)))
+    atomic_write_bytes(path, b"new")
+    assert seen == [b"old", b"new"]  # before the rename the file's content is synced, after it the folder

@@ -1,0 +1,190 @@
+"""Reading a split, against plain webdataset, and what is damaged."""
+
+import io
+import re
+import shutil
+import tarfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from PIL import Image
+
+from shards.errors import DataError
+from shards.png import encode_pngs, stored_prefix
+from shards.reading.reader import read_split
+from shards.reading.scan import load_or_scan_manifest, scan_folder
+
+
+@pytest.fixture
+def copy(small_set, tmp_path):
+    return Path(shutil.copytree(small_set, tmp_path / "copy"))
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_tar(path: Path, files: dict[str, bytes], format: int = tarfile.USTAR_FORMAT) -> None:
+    with tarfile.open(path, "w", format=format) as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            member.mtime = 1.5  # in the pax format a fraction gives every member an extended header
+            tar.addfile(member, io.BytesIO(content))
+
+
+def test_plain_webdataset_reads_the_same_pixels_labels_and_keys_in_the_same_order(small_set):
+    paths = [str(path) for path in sorted(small_set.glob("train-*.tar"))]
+    samples = list(webdataset.WebDataset(paths, shardshuffle=False).decode("l8"))
+    train = read_split(small_set, "train")
+    assert train.keys == [sample["__key__"] for sample in samples]
+    assert train.labels.tolist() == [sample["cls"] for sample in samples]
+    assert np.array_equal(train.images[:, 0], np.stack([sample["png"] for sample in samples]))
+
+
+def test_arrays_have_the_promised_types_and_shapes(small_set):
+    train = read_split(small_set, "train")
+    assert (train.images.dtype, train.images.shape) == (np.uint8, (70, 1, 8, 8))
+    assert (train.labels.dtype, train.labels.shape) == (np.int64, (70,))
+
+
+def test_two_processes_read_what_one_reads(small_set):
+    one, two = read_split(small_set, "train", workers=1), read_split(small_set, "train", workers=2)
+    assert one.keys == two.keys
+    assert np.array_equal(one.images, two.images)
+    assert np.array_equal(one.labels, two.labels)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_tar_that_is_cut_short_is_named(workers, copy):
+    path = copy / "train-000002.tar"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(DataError, match=r"train-000002\.tar: has 5000 bytes, the manifest says"):
+        read_split(copy, "train", workers=workers)
+
+
+def test_a_changed_byte_is_found(copy):
+    content = bytearray((copy / "val-000000.tar").read_bytes())
+    content[2000] ^= 1
+    (copy / "val-000000.tar").write_bytes(content)
+    with pytest.raises(DataError, match=r"val-000000\.tar: its sha256 is not the manifest's"):
+        read_split(copy, "val")
+
+
+def test_a_missing_shard_is_named(copy):
+    (copy / "val-000000.tar").unlink()
+    with pytest.raises(DataError, match=r"val-000000\.tar: cannot be read"):
+        read_split(copy, "val")
+
+
+def test_a_split_that_is_absent_is_refused_with_those_there_are(write_csv, pack_source, tmp_path):
+    pack_source(write_csv(["3,1 2 3 4,Training"]))
+    with pytest.raises(DataError, match=f"{tmp_path / 'out'}: has no val split; it has train"):
+        read_split(tmp_path / "out", "val")
+
+
+@pytest.mark.parametrize("address", ["pipe:cat secret", "http://host/set", "s3://bucket/set", "file:/tmp/set"])
+def test_an_address_is_refused(address):
+    with pytest.raises(DataError, match="is an address with a scheme; it should be a folder") as caught:
+        read_split(Path(address), "train")
+    assert caught.value.exit_status == 2
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(DataError, match="there is no such folder") as caught:
+        read_split(tmp_path / "nowhere", "train")
+    assert caught.value.exit_status == 2
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_a_webdataset_folder_from_elsewhere_is_read_by_a_scan(format, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 5, 4, 3), dtype=np.uint8)
+    long = "x" * 120 + "/" if format != tarfile.USTAR_FORMAT else ""
+    files = {}
+    for place in range(3):
+        files[f"{long}face{place}.png"] = png(pixels[place])
+        files[f"{long}face{place}.cls"] = str(place).encode()
+        files[f"{long}face{place}.json"] = b"{}"
+    write_tar(tmp_path / "train-0.tar", files, format)
+    write_tar(tmp_path / "valid-0.tar", {"one.png": png(pixels[1]), "one.cls": b"1"}, format)
+    manifest = scan_folder(tmp_path)
+    assert manifest.class_names == ("class-0", "class-1", "class-2")
+    assert manifest.splits["val"].class_counts == (0, 1, 0)
+    assert manifest.mean == pytest.approx(pixels.mean(axis=(0, 1, 2)) / 255)
+    train = read_split(tmp_path, "train")
+    assert train.keys == [f"{long}face{place}" for place in range(3)]
+    assert train.labels.tolist() == [0, 1, 2]
+    assert np.array_equal(train.images, pixels.transpose(0, 3, 1, 2))
+
+
+def test_class_names_of_a_folder_from_elsewhere_come_from_classes_txt(tmp_path):
+    write_tar(tmp_path / "train-0.tar", {"a.png": png(np.zeros((2, 2), np.uint8)), "a.cls": b"1"})
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    assert load_or_scan_manifest(tmp_path).class_names == ("cat", "dog")
+
+
+def test_a_folder_from_elsewhere_is_scanned_once_as_long_as_it_stays_the_same(tmp_path):
+    write_tar(tmp_path / "train-0.tar", {"a.png": png(np.zeros((2, 2), np.uint8)), "a.cls": b"1"})
+    first, again = load_or_scan_manifest(tmp_path), load_or_scan_manifest(tmp_path)
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    assert (again is first, load_or_scan_manifest(tmp_path).class_names) == (True, ("cat", "dog"))
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({"a.cls": b"1"}, "sample a has .cls; it should have .cls and one of .png, .jpg, .jpeg"),
+        ({"a.png": png(np.zeros((2, 2), np.uint8)), "a.cls": b"two"}, "a.cls holds b'two'; it should be a label"),
+        ({"a.png": b"nothing", "a.cls": b"1"}, "a.png is no image that can be decoded"),
+        (
+            {f"{name}.{end}": png(np.zeros((2, side), np.uint8)) if end == "png" else b"0"
+             for name, side in (("a", 2), ("b", 3)) for end in ("png", "cls")},
+            "b.png is 3 x 2 grey; the data set's images are 2 x 2 grey",
+        ),
+    ],
+    ids=["no-image", "no-number", "no-png", "another-shape"],
+)  # fmt: skip
+def test_a_sample_that_cannot_be_used_is_named(files, sentence, tmp_path):
+    write_tar(tmp_path / "train-0.tar", files)
+    with pytest.raises(DataError, match=f"train-0.tar: {re.escape(sentence)}"):
+        read_split(tmp_path, "train")
+
+
+@pytest.mark.parametrize("length", [100, 700, 1500, 2048])
+def test_a_foreign_tar_that_is_cut_short_is_named(length, tmp_path):
+    write_tar(tmp_path / "train-0.tar", {"a.cls": b"1", "a.png": png(np.zeros((30, 30), np.uint8))})
+    content = (tmp_path / "train-0.tar").read_bytes()
+    (tmp_path / "train-0.tar").write_bytes(content[:length])
+    with pytest.raises(DataError, match=r"train-0\.tar: (is cut short|is not a tar)"):
+        read_split(tmp_path, "train")
+
+
+def test_a_tar_inside_a_sample_is_none_of_the_samples(tmp_path):
+    another_tar = tarfile.TarInfo("b.png").tobuf(tarfile.USTAR_FORMAT)
+    image = png(np.zeros((30, 30), np.uint8))
+    write_tar(tmp_path / "train-0.tar", {"a.tar": another_tar, "a.png": image, "a.cls": b"0"})
+    train = read_split(tmp_path, "train")
+    assert (train.keys, train.images.shape) == (["a"], (1, 1, 30, 30))
+
+
+def test_a_png_like_ours_with_filtered_rows_is_decoded(tmp_path):
+    """Another program may store rows uncompressed too, but as differences from their left neighbours (filter 1)."""
+    pixels = np.arange(12, dtype=np.uint8).reshape(1, 1, 3, 4) * 7
+    file = encode_pngs(pixels)[0]
+    begin = len(stored_prefix(1, 3, 4))
+    rows = np.concatenate([np.ones((3, 1), np.uint8), np.diff(pixels[0, 0], axis=1, prepend=np.uint8(0))], axis=1)
+    data = file[37:begin] + rows.tobytes() + zlib.adler32(rows.tobytes()).to_bytes(4)
+    changed = file[:37] + data + zlib.crc32(data).to_bytes(4) + file[-12:]
+    write_tar(tmp_path / "train-0.tar", {"a.png": changed, "a.cls": b"0"})
+    assert np.array_equal(read_split(tmp_path, "train").images, pixels)
+
+
+def test_a_file_that_is_no_tar_is_named(tmp_path):
+    (tmp_path / "train-0.tar").write_bytes(b"hello world" * 1000)
+    with pytest.raises(DataError, match=r"train-0\.tar: is not a tar that can be read"):
+        read_split(tmp_path, "train")

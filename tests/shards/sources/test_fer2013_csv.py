@@ -1,0 +1,211 @@
+"""FER2013's CSV: what is read from it, and what is refused."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+
+from shards.errors import DataError
+from shards.reading.reader import read_split
+from shards.sources.fer2013_csv import BadRow, parse_clean_rows, parse_row
+
+OFFICIAL = (0, 1, 2)
+GOOD = "3,1 2 3 4,Training"
+
+
+def clean(lines, columns=OFFICIAL, pixel_count=4):
+    content = "".join(f"{line}\n" for line in lines).encode()
+    starts = [0, *(match.end() for match in re.finditer(b"\n", content))]
+    return parse_clean_rows(content, starts, columns, pixel_count)
+
+
+def by_key(split):
+    return {
+        key: (int(label), image.tobytes())
+        for key, label, image in zip(split.keys, split.labels, split.images, strict=True)
+    }
+
+
+def test_every_row_keeps_its_pixels_and_its_label(small_set, rows):
+    val = by_key(read_split(small_set, "val"))
+    assert val == {f"row-{row + 1:07d}": (rows.labels[row], rows.images[row].tobytes()) for row in range(70, 84)}
+
+
+def test_kaggles_header_with_blanks_in_another_order_gives_the_same_samples(
+    small_set, rows, write_csv, pack_source, tmp_path
+):
+    lines = [",".join(line.split(",")[place] for place in (0, 2, 1)) for line in rows.lines]
+    pack_source(write_csv(lines, header="emotion, Usage, pixels"), shard_samples=16)
+    assert by_key(read_split(tmp_path / "out", "train")) == by_key(read_split(small_set, "train"))
+
+
+@pytest.mark.parametrize(
+    ("line_end", "ending"),
+    [("\r\n", "\r\n"), ("\r", "\r"), ("\r", ""), ("\n", "\n\n\n"), ("\n", "")],
+    ids=[
+        "windows",
+        "carriage-returns",
+        "carriage-returns-none-at-the-end",
+        "blank-lines-at-the-end",
+        "none-at-the-end",
+    ],
+)
+def test_line_ends_do_not_matter(line_end, ending, tmp_path, pack_source):
+    path = tmp_path / "fer.csv"
+    path.write_bytes((line_end.join(["emotion,pixels,Usage", GOOD, "0,9 8 7 255,PublicTest"]) + ending).encode())
+    pack_source(path)
+    assert by_key(read_split(tmp_path / "out", "val")) == {"row-0000002": (0, bytes([9, 8, 7, 255]))}
+
+
+@pytest.mark.parametrize("columns", [OFFICIAL, (0, 2, 1)], ids=["pixels-in-the-middle", "pixels-last"])
+@pytest.mark.parametrize("blank", ["", "  ", "\r"], ids=repr)
+def test_blank_lines_between_rows_are_no_rows_and_count_as_lines(blank, columns, write_csv, pack_source, tmp_path):
+    def line(text):
+        return ",".join(text.split(",")[place] for place in columns)
+
+    lines = [blank, line(GOOD), blank, blank, line("9,1 2 3 4,Training"), blank, line("0,9 8 7 255,PublicTest")]
+    manifest = pack_source(write_csv(lines, header=line("emotion,pixels,Usage")), max_rejects=1)
+    assert (manifest.rejects, (tmp_path / "out.rejects.csv").read_text().splitlines()[1][:5]) == (1, "row 5")
+    assert by_key(read_split(tmp_path / "out", "train")) == {"row-0000002": (3, bytes([1, 2, 3, 4]))}
+    assert by_key(read_split(tmp_path / "out", "val")) == {"row-0000007": (0, bytes([9, 8, 7, 255]))}
+
+
+def test_a_byte_order_mark_and_quotes_are_read(tmp_path, pack_source):
+    path = tmp_path / "fer.csv"
+    path.write_bytes(b'\xef\xbb\xbf"emotion","pixels","Usage"\n"3","1 2 3 4","Training"\n')
+    pack_source(path)
+    assert by_key(read_split(tmp_path / "out", "train")) == {"row-0000001": (3, bytes([1, 2, 3, 4]))}
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (
+            "7,1 2 3 4,Training",
+            "emotion is '7'; it should be a label from 0 to 6 (0 angry, 1 disgust, 2 fear, 3 happy, ",
+        ),
+        ("-1,1 2 3 4,Training", "emotion is '-1'; it should be a label from 0 to 6"),
+        (",1 2 3 4,Training", "emotion is ''; it should be a label from 0 to 6"),
+        ("3,1 2 3,Training", "has 3 pixels; it should have 4"),
+        ("3,1 2 3 4 5,Training", "has 5 pixels; it should have 4"),
+        ("3,,Training", "has 0 pixels; it should have 4"),
+        ("3,1 2 3 256,Training", "pixel 4 is '256'; it should be a whole number from 0 to 255"),
+        ("3,1 300 3 4,Training", "pixel 2 is '300'; it should be a whole number from 0 to 255"),
+        ("3,1 2 999 4,Training", "pixel 3 is '999'; it should be a whole number from 0 to 255"),
+        ("3,1 2 1000 4,Training", "pixel 3 is '1000'; it should be a whole number from 0 to 255"),
+        ("3,1 2 -3 4,Training", "pixel 3 is '-3'; it should be a whole number from 0 to 255"),
+        ("3,1 2.5 3 4,Training", "pixel 2 is '2.5'; it should be a whole number from 0 to 255"),
+        ("3,1 x 3 4,Training", "pixel 2 is 'x'; it should be a whole number from 0 to 255"),
+        ("3,1 2 3 4,Train", "Usage is 'Train'; it should be Training, PublicTest, PrivateTest"),
+        ("3,1 2 3 4", "has 2 fields; it should have emotion, pixels and Usage"),
+        ("3,1 2,3 4,Training", "has 4 fields; it should have emotion, pixels and Usage"),
+        ("3", "has 1 field; it should have emotion, pixels and Usage"),
+    ],
+)
+def test_a_bad_row_is_refused_with_its_row_and_what_would_be_right(line, reason, write_csv, pack_source, tmp_path):
+    path = write_csv([GOOD, GOOD, line, GOOD])
+    with pytest.raises(DataError, match=re.escape(f"the first is row 3: {reason}")) as caught:
+        pack_source(path)
+    assert caught.value.exit_status == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_short_and_a_long_row_do_not_make_up_for_each_other(write_csv, pack_source, tmp_path):
+    path = write_csv([GOOD, "3,1 2 3 4 5,Training", "3,1 2 3,Training", GOOD])
+    with pytest.raises(DataError, match="2 of 4 samples"):
+        pack_source(path)
+    with open(tmp_path / "out.rejects.csv", newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["place", "reason"],
+            ["row 2", "has 5 pixels; it should have 4"],
+            ["row 3", "has 3 pixels; it should have 4"],
+        ]
+
+
+def test_up_to_max_rejects_the_rest_is_packed_and_the_rejects_are_counted(write_csv, pack_source, tmp_path):
+    manifest = pack_source(write_csv([GOOD, "8,1 2 3 4,Training", GOOD]), max_rejects=1)
+    assert (manifest.rejects, manifest.splits["train"].samples) == (1, 2)
+    assert sorted(read_split(tmp_path / "out", "train").keys) == ["row-0000001", "row-0000003"]
+
+
+def test_rejects_of_an_earlier_try_are_removed(write_csv, pack_source, tmp_path):
+    (tmp_path / "out.rejects.csv").write_text("place,reason\nrow 1,old\n")
+    pack_source(write_csv([GOOD]))
+    assert not (tmp_path / "out.rejects.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is empty; it should be a CSV with the columns emotion, pixels and Usage"),
+        (b"emotion,pixels,Usage\n", "has a header and no row"),
+        (b"emotion,pixels\n3,1 2 3 4\n", "has no column usage; its header is 'emotion, pixels'"),
+        (b"emotion,pixels,Usage,name\n", "has columns too many"),
+        ("emotion,pixels,Usage\n3,1 2 3 4,Training\n".encode("utf-16"), "is not UTF-8"),
+        (b"emotion,pixels,Usage\n3,1 2 3 4,Training\n3,1 2 3 4,Tr\xe4ning\n", "row 2 is not UTF-8"),
+    ],
+    ids=["empty", "no-row", "missing-column", "column-too-many", "utf-16", "latin-1"],
+)
+def test_a_file_that_is_no_such_csv_is_refused(content, sentence, tmp_path, pack_source):
+    path = tmp_path / "fer.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"fer.csv: {re.escape(sentence)}") as caught:
+        pack_source(path)
+    assert caught.value.exit_status == 1
+
+
+def test_a_csv_without_training_rows_is_refused(write_csv, pack_source):
+    with pytest.raises(DataError, match="no usable training sample"):
+        pack_source(write_csv(["3,1 2 3 4,PublicTest"]))
+
+
+def test_the_fast_parser_gives_what_the_slow_one_gives():
+    random = np.random.default_rng(1)
+    lines = [f"{random.integers(7)},{' '.join(map(str, random.integers(0, 256, 50)))},PublicTest" for _ in range(200)]
+    labels, splits, pixels = clean(lines, pixel_count=50)
+    slow = [parse_row(line.encode(), OFFICIAL, 50) for line in lines]
+    assert labels == [label for label, _, _ in slow]
+    assert splits == [split for _, split, _ in slow]
+    assert np.array_equal(pixels, np.stack([row for _, _, row in slow]))
+
+
+def test_the_fast_parser_never_takes_what_the_slow_one_refuses():
+    """Lines with random damage, in batches of three: taken whole and equal, or left to the slow parser."""
+    random = np.random.default_rng(2)
+    letters = "0123456789 ,.-xT"
+    taken = 0
+    for _ in range(3000):
+        lines = []
+        for _ in range(3):
+            line = list(f"{random.integers(7)},{' '.join(map(str, random.integers(0, 300, 4)))},Training")
+            for _ in range(random.integers(0, 2)):
+                place = random.integers(len(line))
+                line[place] = letters[random.integers(len(letters))] * random.integers(0, 3)
+            lines.append("".join(line))
+        found = clean(lines)
+        if found is None:
+            continue
+        taken += 1
+        slow = [parse_row(line.encode(), OFFICIAL, 4) for line in lines]
+        assert found[:2] == ([label for label, _, _ in slow], [split for _, split, _ in slow])
+        assert np.array_equal(found[2], np.stack([row for _, _, row in slow]))
+    assert taken > 100
+
+
+def test_a_row_that_only_the_slow_parser_can_read_is_read(write_csv, pack_source, tmp_path):
+    pack_source(write_csv([GOOD, "0, 1  2 3 0004 ,PublicTest"]))
+    assert by_key(read_split(tmp_path / "out", "val")) == {"row-0000002": (0, bytes([1, 2, 3, 4]))}
+
+
+def test_parse_row_says_what_is_wrong():
+    with pytest.raises(BadRow, match="has 3 pixels; it should have 4"):
+        parse_row(b"3,1 2 3,Training", OFFICIAL, 4)
+
+
+def test_pieces_of_a_file_meet_without_a_gap(write_csv, pack_source, tmp_path):
+    """More rows than a piece holds: each row is there once, with its own pixels."""
+    lines = [f"{row % 7},{row % 256} {row // 256} 7 9,Training" for row in range(600)]
+    pack_source(write_csv(lines), workers=2, shard_samples=500)
+    train = by_key(read_split(tmp_path / "out", "train"))
+    assert train == {f"row-{row + 1:07d}": (row % 7, bytes([row % 256, row // 256, 7, 9])) for row in range(600)}

@@ -1,0 +1,200 @@
+"""Folders of images: labels by name, and files that cannot be used."""
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from PIL import Image
+
+from shards.errors import DataError
+from shards.labels import FER2013_CLASSES, class_order
+from shards.reading.reader import read_split
+from shards.sources.sample_keys import path_keys
+
+
+def write_image(path: Path, seed: int = 0, size: tuple[int, int] = (6, 6), mode: str = "L") -> np.ndarray:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bands = {"L": 1, "RGB": 3, "RGBA": 4}[mode]
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], bands), dtype=np.uint8)
+    Image.fromarray(pixels[..., 0] if bands == 1 else pixels).save(path)
+    return pixels
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "faces"
+
+
+def rejects(tmp_path: Path) -> list[list[str]]:
+    with open(tmp_path / "out.rejects.csv", newline="") as file:
+        return list(csv.reader(file))[1:]
+
+
+def test_kaggles_folders_get_the_csvs_label_order_and_not_the_alphabets(root, pack_source, tmp_path):
+    for seed, name in enumerate(sorted(FER2013_CLASSES)):
+        write_image(root / "train" / name / f"{name}.png", seed)
+        write_image(root / "test" / name / f"{name}.png", seed + 10)
+    manifest = pack_source(root)
+    assert manifest.class_names == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+    assert list(manifest.splits) == ["train", "test"]
+    train = read_split(tmp_path / "out", "train")
+    expected = {f"train-{name}-{name}": label for label, name in enumerate(FER2013_CLASSES)}
+    assert dict(zip(train.keys, train.labels.tolist(), strict=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("folders", "names", "labels"),
+    [
+        (["Happiness", "anger"], FER2013_CLASSES, {"Happiness": 3, "anger": 0}),
+        (
+            ["Angry", "Disgusted", "Fearful", "Happy", "Neutral", "Sadness", "Surprised"],
+            FER2013_CLASSES,
+            {"Angry": 0, "Disgusted": 1, "Fearful": 2, "Happy": 3, "Neutral": 6, "Sadness": 4, "Surprised": 5},
+        ),
+        (["neutral", "contempt", "angry"], ("angry", "contempt", "neutral"), {"angry": 0, "contempt": 1, "neutral": 2}),
+        (["1", "10", "2"], ("1", "10", "2"), {"1": 0, "10": 1, "2": 2}),
+    ],
+    ids=["synonyms", "all-seven", "another-class", "numbers"],
+)
+def test_class_names_and_their_order(folders, names, labels):
+    assert class_order(folders) == (names, labels)
+
+
+def test_the_pixels_of_a_png_are_kept(root, pack_source, tmp_path):
+    pixels = write_image(root / "train" / "sad" / "a.png", mode="RGB")
+    pack_source(root)
+    assert np.array_equal(read_split(tmp_path / "out", "train").images[0], pixels.transpose(2, 0, 1))
+
+
+def test_a_jpeg_keeps_its_own_bytes(root, pack_source, tmp_path):
+    write_image(root / "train" / "sad" / "a.jpeg")
+    pack_source(root)
+    sample = next(iter(webdataset.WebDataset([str(tmp_path / "out" / "train-000000.tar")], shardshuffle=False)))
+    assert sample["jpg"] == (root / "train" / "sad" / "a.jpeg").read_bytes()
+    assert read_split(tmp_path / "out", "train").images.shape == (1, 1, 6, 6)
+
+
+def test_a_jpeg_with_a_pngs_name_is_taken_for_what_it_is(root, pack_source, tmp_path):
+    write_image(root / "train" / "sad" / "a.jpeg")
+    (root / "train" / "sad" / "a.jpeg").rename(root / "train" / "sad" / "a.png")
+    pack_source(root)
+    sample = next(iter(webdataset.WebDataset([str(tmp_path / "out" / "train-000000.tar")], shardshuffle=False)))
+    assert "jpg" in sample
+
+
+def test_files_that_cannot_be_used_are_rejected_with_their_reason(root, pack_source, tmp_path):
+    for place in range(3):
+        write_image(root / "train" / "sad" / f"good{place}.png", place)
+    write_image(root / "train" / "sad" / "large.png", size=(7, 6))
+    write_image(root / "train" / "sad" / "colour.png", mode="RGB")
+    write_image(root / "train" / "sad" / "clear.png", mode="RGBA")
+    write_image(root / "train" / "loose.png")
+    (root / "train" / "sad" / "notes.txt").write_text("x")
+    (root / "train" / "sad" / "empty.jpg").write_bytes(b"")
+    whole = (root / "train" / "sad" / "good0.png").read_bytes()
+    (root / "train" / "sad" / "short.png").write_bytes(whole[:50])
+    (root / "train" / "sad" / ".DS_Store").write_bytes(b"")
+    (root / "train" / "sad" / "Thumbs.db").write_bytes(b"")
+    manifest = pack_source(root, max_rejects=7)
+    assert (manifest.rejects, manifest.splits["train"].samples) == (7, 3)
+    wanted = "most of the images are 6 x 6 grey, all should be"
+    expected = [
+        ["train/loose.png", "stands in no class folder; it should be in SPLIT/CLASS"],
+        ["train/sad/clear.png", "is an image of mode RGBA; it should be 8-bit grey or RGB"],
+        ["train/sad/colour.png", f"is 6 x 6 RGB; {wanted}"],
+        ["train/sad/empty.jpg", "is no image that can be decoded; it should be a whole PNG or JPEG"],
+        ["train/sad/large.png", f"is 7 x 6 grey; {wanted}"],
+        ["train/sad/notes.txt", "is no image by its name; it should end in .png, .jpg or .jpeg"],
+    ]
+    found = rejects(tmp_path)
+    assert found[:-1] == expected
+    assert found[-1][0] == "train/sad/short.png"
+    assert found[-1][1].startswith("is damaged (")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "mode"), [(np.zeros((6, 6), np.uint16), "I;16"), (np.zeros((6, 6, 4), np.uint8), "RGBA")], ids=repr
+)
+def test_images_that_are_all_of_another_mode_are_refused_by_it(pixels, mode, root, pack_source):
+    (root / "train" / "sad").mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.fromarray(pixels).save(root / "train" / "sad" / f"{name}.png")
+    sentence = f"{root}: none of its 2 images can be used; the first, train/sad/a.png, is an image of mode {mode}; "
+    with pytest.raises(DataError, match=re.escape(f"{sentence}it should be 8-bit grey or RGB")):
+        pack_source(root)
+
+
+def test_a_link_back_to_a_folder_above_is_left_out(root, pack_source):
+    write_image(root / "train" / "sad" / "a.png")
+    (root / "train" / "sad" / "loop").symlink_to(root / "train")
+    write_image(root / ".elsewhere" / "b.png", 1)
+    (root / "train" / "sad" / "more").symlink_to(root / ".elsewhere")
+    (root / ".elsewhere" / "back").symlink_to(root / "train" / "sad")
+    assert pack_source(root).samples == 2
+
+
+def test_a_link_to_itself_is_rejected(root, pack_source, tmp_path):
+    write_image(root / "train" / "sad" / "a.png")
+    (root / "train" / "sad" / "b.png").symlink_to(root / "train" / "sad" / "b.png")
+    pack_source(root, max_rejects=1)
+    assert rejects(tmp_path) == [["train/sad/b.png", "cannot be read (Too many levels of symbolic links)"]]
+
+
+def test_a_split_folder_without_images_is_refused(root, pack_source):
+    write_image(root / "train" / "sad" / "a.png")
+    (root / "test" / "sad").mkdir(parents=True)
+    with pytest.raises(DataError, match="test: holds no image; remove the folder, or put images in test/CLASS"):
+        pack_source(root)
+
+
+@pytest.mark.parametrize(
+    ("folders", "sentence"),
+    [
+        (["test"], "has no folder train"),
+        (["train", "val", "valid"], "valid: is the split val, and so is"),
+        (["train", "extra"], "extra: is no split; the folders in"),
+    ],
+)
+def test_folders_that_are_not_as_they_should_be_are_refused(folders, sentence, root, pack_source):
+    for name in folders:
+        write_image(root / name / "sad" / "a.png")
+    with pytest.raises(DataError, match=re.escape(sentence)):
+        pack_source(root)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "Val"])
+def test_validation_may_have_each_of_its_names(name, root, pack_source):
+    write_image(root / "train" / "sad" / "a.png")
+    write_image(root / name / "sad" / "a.png", 1)
+    assert list(pack_source(root).splits) == ["train", "val"]
+
+
+def test_keys_are_safe_and_no_two_are_the_same():
+    paths = ["train/sad/a.b.png", "train/sad/a-b.png", "train/sad/smörgås 1.jpg", "train/sad/" + "x" * 200 + ".png"]
+    keys = path_keys(paths)
+    assert len(set(keys)) == 4
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,89}", key) for key in keys)
+
+
+def test_folders_give_the_same_bytes_with_two_workers(root, pack_source, tmp_path):
+    for place in range(20):
+        write_image(root / "train" / "sad" / f"{place}.png", place)
+    one = pack_source(root, workers=1)
+    (tmp_path / "out").rename(tmp_path / "first")
+    assert pack_source(root, workers=2) == one
+
+
+def test_an_indexed_png_is_stored_as_rgb_without_loss(root, pack_source, tmp_path):
+    path = root / "train" / "sad" / "a.png"
+    pixels = write_image(path, mode="RGB")
+    file = io.BytesIO()
+    Image.fromarray(pixels).quantize(36).save(file, "PNG")
+    path.write_bytes(file.getvalue())
+    with Image.open(path) as image:
+        expected = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+    pack_source(root)
+    assert np.array_equal(read_split(tmp_path / "out", "train").images[0], expected)
