@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from fer_ddp.errors import Interrupted, JobError, RunError, system_sentence
+from fer_ddp.errors import Interrupted, RunError, system_sentence
 from fer_ddp.signals import StoppedEarly, stop_early
-from shards.errors import DataError
+from shards.errors import UserError
 
 
 def exit_status_of(command: Callable[[], None]) -> int:
@@ -19,7 +19,7 @@ def exit_status_of(command: Callable[[], None]) -> int:
     try:
         stop_early()
         command()
-    except (JobError, RunError, DataError, Interrupted) as error:
+    except UserError as error:
         _say(f"{'interrupted' if isinstance(error, Interrupted) else 'error'}: {error}")
         return error.exit_status
     except OSError as error:

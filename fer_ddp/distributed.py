@@ -13,8 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fer_ddp.errors import Interrupted, JobError, RunError, system_sentence
-from shards.errors import DataError
+from fer_ddp.errors import JobError, RunError, system_sentence
+from shards.errors import UserError
 
 T = TypeVar("T")
 
@@ -128,7 +128,7 @@ def rank_zero_call(function: Callable[[], T]) -> T:
     if is_main():
         try:
             outcome = (function(), None)
-        except (JobError, RunError, Interrupted, DataError) as error:
+        except UserError as error:
             outcome = (None, error)
         except OSError as error:
             outcome = (None, RunError(system_sentence(error)))
@@ -144,7 +144,7 @@ def on_every_rank(function: Callable[[], T]) -> T:
     failure: Exception | None = None
     try:
         result = function()
-    except (JobError, RunError, DataError) as error:
+    except UserError as error:
         failure = error
     failures: list[Exception | None] = [failure]
     if world_size() > 1:

@@ -16,7 +16,7 @@ from fer_ddp.yaml_io import read_yaml
 from launch import slurm_commands
 from launch.folder import ArrayFolder
 from launch.torchrun import SignalForwarder, start_ranks
-from shards.errors import DataError
+from shards.errors import UserError
 from shards.reading.scan import load_or_scan_manifest
 
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
@@ -35,7 +35,7 @@ def run_member(folder: str, member: str, nodes: int, ranks: int) -> None:
         job_file = array.member_file(member)
         try:
             load_or_scan_manifest(Path(read_yaml(job_file)["data"]["path"]))
-        except (JobError, DataError) as error:
+        except UserError as error:
             sentence = f"on {socket.gethostname()}: {error}"
             array.explain_attempt(member, sentence)
             print(f"error: {sentence}", file=sys.stderr, flush=True)

@@ -1,12 +1,18 @@
-"""The one exception that this package raises for a mistake that is not its own."""
+"""The errors a user meets: each message is one whole sentence, and nothing that raises one shows a traceback."""
 
 
-class DataError(Exception):
-    """Data or a path that cannot be used. The message is one whole sentence for the user.
+class UserError(Exception):
+    """What was wrong, where (file, row, key) and what would be right, in one sentence without a full stop.
 
-    ``exit_status`` is 2 where the command is wrong (a path that does not exist, an option that makes no sense)
-    and 1 where the command was right and the data cannot be used.
+    ``exit_status`` is the status that a command ends with: 1 the work failed, 2 the command or the job is wrong,
+    75 interrupted with the state saved.
     """
+
+    exit_status: int = 1
+
+
+class DataError(UserError):
+    """Data or a path that cannot be used; ``exit_status`` is 2 where the command itself is wrong, else 1."""
 
     def __init__(self, message: str, *, exit_status: int = 1) -> None:
         super().__init__(message)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fer_ddp.errors import JobError, RunError
+from fer_ddp.errors import JobError
 from fer_ddp.runs.files import read_json, read_lines, read_status
 from fer_ddp.runs.predictions import Predictions, read_predictions
 from fer_ddp.yaml_io import read_yaml
+from shards.errors import UserError
 
 MEMBERS_FILE = "members.json"
 """What an ensemble's folder has and a run's has not; there it stands for ``config.yaml``."""
@@ -90,7 +91,7 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[SkippedRun]]:
             runs.append(_read_run(path))
         except _NotUsable as unusable:
             left_out.append(SkippedRun(path=path, reason=str(unusable)))
-        except (RunError, JobError) as error:
+        except UserError as error:
             left_out.append(SkippedRun(path=path, reason=f"can't be read: {error}"))
     return runs, left_out
 

@@ -10,7 +10,7 @@ import torch
 from fer_ddp import distributed
 from fer_ddp.config.job import Job
 from fer_ddp.data.dataset import open_split, with_statistics
-from fer_ddp.errors import Interrupted, JobError, RunError, system_sentence
+from fer_ddp.errors import Interrupted, RunError, system_sentence
 from fer_ddp.evaluation.evaluate import evaluate_run
 from fer_ddp.evaluation.evaluator import Evaluator
 from fer_ddp.runs.folder import RunFolder
@@ -21,7 +21,7 @@ from fer_ddp.text import plural
 from fer_ddp.training.loop import run_epochs
 from fer_ddp.training.setup import build_trainer, check_run, resolve_auto
 from fer_ddp.training.state import TrainingState
-from shards.errors import DataError
+from shards.errors import UserError
 from shards.manifest import Manifest
 from shards.reading.scan import load_or_scan_manifest
 
@@ -42,7 +42,7 @@ def train(job: Job, device: torch.device) -> None:
     tracker = Tracker(run.path, job.wandb.mode if distributed.is_main() else "disabled")
     try:
         _train_and_evaluate(run, job, manifest, device, tracker, stop)
-    except (Interrupted, JobError, RunError, DataError) as error:
+    except UserError as error:
         if distributed.is_main():
             run.write_status("interrupted" if isinstance(error, Interrupted) else "failed", message=str(error))
         raise
