@@ -12,9 +12,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from torch import nn
 
 from fer_ddp.models.face_cnn import FaceCNN
-from fer_ddp.models.improved_face_cnn import ImprovedFaceCNN
 from fer_ddp.models.plain_cnn import PlainCNN
-from fer_ddp.models.residual_cnn import AdvancedFaceCNN
+from fer_ddp.models.residual_cnn import AdvancedFaceCNN, ImprovedFaceCNN
 from fer_ddp.models.torchvision_models import build_torchvision_model, check_torchvision_model
 
 MODELS: dict[str, Callable[..., nn.Module]] = {

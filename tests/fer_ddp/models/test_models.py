@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fer_ddp.models.face_cnn import FaceCNN
 from fer_ddp.models.plain_cnn import PlainCNN
 from fer_ddp.models.registry import MODELS, create_model
-from fer_ddp.models.residual_cnn import AdvancedFaceCNN
+from fer_ddp.models.residual_cnn import AdvancedFaceCNN, ImprovedFaceCNN
 
 GREY_FACES = {"in_channels": 1, "image_size": 48, "num_classes": 7}
 
@@ -30,7 +30,7 @@ def refusal(name: str, arguments: dict[str, object], image_size: int = 48, in_ch
 
 @pytest.mark.parametrize("in_channels", [1, 3])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_network_gives_finite_logits_for_grey_and_rgb_images(name: str, in_channels: int) -> None:
+def test_a_model_gives_finite_logits_for_grey_and_rgb_images(name: str, in_channels: int) -> None:
     model = create_model(name, {}, in_channels=in_channels, image_size=48, num_classes=7)
     with torch.no_grad():
         logits = model(torch.rand(2, in_channels, 48, 48))
@@ -40,7 +40,7 @@ def test_a_network_gives_finite_logits_for_grey_and_rgb_images(name: str, in_cha
 
 @pytest.mark.parametrize("image_size", [32, 45])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_network_takes_images_of_another_size(name: str, image_size: int) -> None:
+def test_a_model_takes_images_of_another_size(name: str, image_size: int) -> None:
     model = create_model(name, {}, in_channels=1, image_size=image_size, num_classes=8)
     with torch.no_grad():
         assert model(torch.rand(2, 1, image_size, image_size)).shape == (2, 8)
@@ -57,7 +57,7 @@ def test_the_docstring_states_the_parameters_and_multiply_adds(name: str) -> Non
     assert stated.groups() == (f"{count_parameters(model):,}", f"{million_multiply_adds:.1f}")
 
 
-def test_the_docstring_states_the_size_of_the_advanced_network_with_skip() -> None:
+def test_the_docstring_states_the_size_of_the_advanced_model_with_skip() -> None:
     model = create_model("advanced_face_cnn", {"skip": True}, **GREY_FACES)
     assert f"with `skip`, {count_parameters(model):,} and" in (AdvancedFaceCNN.__doc__ or "")
 
@@ -82,6 +82,25 @@ def test_a_skip_connection_carries_the_image_past_convolutions_that_give_nothing
     assert spread == {False: False, True: True}
 
 
+def test_model_3_has_the_weights_and_outputs_it_had_as_a_class_of_its_own() -> None:
+    # Recorded when ImprovedFaceCNN did not yet share Model 4's code, so checkpoints from then load.
+    torch.manual_seed(0)
+    model = ImprovedFaceCNN(**GREY_FACES).double().eval()
+    logits = model(torch.linspace(-1, 1, 4 * 48 * 48).view(4, 1, 48, 48).double())
+    recorded = [
+        0.06912260977,
+        -0.03282779278,
+        0.03219525289,
+        0.01879036134,
+        0.04490067522,
+        -0.05318378911,
+        0.07089406576,
+    ]
+    assert logits[0].tolist() == pytest.approx(recorded, rel=1e-6)
+    assert len(model.state_dict()) == 80
+    assert {"blocks.3.convolutions.4.weight", "blocks.3.shortcut.0.weight", "head.5.bias"} <= model.state_dict().keys()
+
+
 def test_plain_cnn_puts_batch_norm_after_each_convolution_and_dropout_after_each_block() -> None:
     model = PlainCNN(**GREY_FACES, channels=(8, 16), batch_norm=True, block_dropout=0.1)
     kinds = [[type(layer).__name__ for layer in block.children()] for block in model.blocks]
@@ -89,7 +108,7 @@ def test_plain_cnn_puts_batch_norm_after_each_convolution_and_dropout_after_each
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_network_draws_random_numbers_only_in_its_dropout_modules(name: str) -> None:
+def test_a_model_draws_random_numbers_only_in_its_dropout_modules(name: str) -> None:
     model = create_model(name, {}, **GREY_FACES)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
@@ -101,7 +120,7 @@ def test_a_network_draws_random_numbers_only_in_its_dropout_modules(name: str) -
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_building_a_network_draws_its_weights_and_nothing_else(name: str) -> None:
+def test_building_a_model_draws_its_weights_and_nothing_else(name: str) -> None:
     torch.manual_seed(3)
     MODELS[name](**GREY_FACES)
     expected = torch.get_rng_state()
@@ -110,7 +129,7 @@ def test_building_a_network_draws_its_weights_and_nothing_else(name: str) -> Non
     assert torch.equal(torch.get_rng_state(), expected)
 
 
-def test_a_network_is_handed_out_in_training_mode_with_untouched_statistics() -> None:
+def test_a_model_is_handed_out_in_training_mode_with_untouched_statistics() -> None:
     model = create_model("face_cnn", {}, **GREY_FACES)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     assert model.training
