@@ -1,17 +1,151 @@
-"""Trains facial expression recognition models; see README.md."""
+"""Trains facial expression recognition models; docs/python.md shows the interface, README.md the commands.
 
+Importing it loads no torch: each function does when it is called. What a user did wrong raises a `UserError`.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from fer_ddp.data.dataset import FERDataset as FERDataset
+from fer_ddp.errors import Interrupted, JobError, RunError
+from shards.errors import DataError, UserError
 
-__all__ = ["FERDataset"]
+if TYPE_CHECKING:
+    import torch
+
+    from fer_ddp.config.job import Job as Job
+    from fer_ddp.data.dataset import FERDataset as FERDataset
+    from fer_ddp.deploy.predict import Predictions as Predictions
+    from fer_ddp.deploy.predict import Predictor as Predictor
+    from fer_ddp.evaluation.evaluate import Results as Results
+    from fer_ddp.report.write import WrittenReport as WrittenReport
+    from shards.figures import plot_sample_images as plot_sample_images
+
+_LAZY = {
+    "FERDataset": "fer_ddp.data.dataset",
+    "Job": "fer_ddp.config.job",
+    "Predictions": "fer_ddp.deploy.predict",
+    "Predictor": "fer_ddp.deploy.predict",
+    "Results": "fer_ddp.evaluation.evaluate",
+    "WrittenReport": "fer_ddp.report.write",
+    "plot_sample_images": "shards.figures",
+}
+
+__all__ = [
+    "DataError",
+    "FERDataset",
+    "Interrupted",
+    "Job",
+    "JobError",
+    "Predictions",
+    "Predictor",
+    "Results",
+    "RunError",
+    "UserError",
+    "WrittenReport",
+    "evaluate",
+    "load",
+    "load_job",
+    "plot_sample_images",
+    "train",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when asked for: it needs torch, which takes seconds.
-    if name == "FERDataset":
-        from fer_ddp.data.dataset import FERDataset
+    if name in _LAZY:
+        from importlib import import_module
 
-        return FERDataset
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'fer_ddp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def load_job(job: str | Path, overrides: Sequence[str] = (), **keys: object) -> "Job":
+    """A job from a YAML file, or from a recipe by its name, such as ``smoke``.
+
+    overrides: ``key.sub=value``, as on the command line. keys: the same as Python values, ``epochs=2`` or
+    ``**{"data.path": folder}``. Raises JobError for an unknown key, a wrong type or an impossible combination.
+    """
+    import json
+
+    from fer_ddp.config.load import load_job
+
+    given = [f"{key}={json.dumps(value, default=str)}" for key, value in keys.items()]
+    return load_job(Path(job), [*overrides, *given])
+
+
+def train(job: "Job", device: "str | torch.device | None" = None) -> "Results":
+    """Train ``job`` in its run folder and evaluate it; a run that was interrupted is resumed.
+
+    device: such as ``cpu`` or ``cuda:1``; None is a GPU if there is one. Returns the summary and the run folder. In the
+    main thread a stop signal or Ctrl-C saves the state and raises Interrupted. Raises JobError before anything is
+    written, RunError or DataError if the work fails.
+    """
+    import torch
+
+    from fer_ddp import distributed
+    from fer_ddp.evaluation.evaluate import Results
+    from fer_ddp.runs.files import read_json
+    from fer_ddp.training.run import train
+
+    with distributed.world() as default:
+        train(job, torch.device(device or default))
+    folder = Path(job.run)
+    return Results(summary=read_json(folder / "summary.json"), folder=folder)
+
+
+def evaluate(run: str | Path, data: str | Path | None = None, device: "str | torch.device | None" = None) -> "Results":
+    """Evaluate the weights that a run selected on its val and test splits, or on those of other ``data``.
+
+    Writes ``summary.json``, ``predictions/`` and ``figures/`` into the run folder, for other data into a folder inside
+    it; returns that folder and the summary. Raises JobError if ``run`` is not a run folder or the data don't fit the
+    model, DataError if the data are damaged.
+    """
+    import torch
+
+    from fer_ddp import distributed
+    from fer_ddp.config.load import load_job
+    from fer_ddp.evaluation.evaluate import evaluate_run
+    from fer_ddp.runs.files import check_run_folder
+    from fer_ddp.runs.folder import RunFolder
+
+    folder = RunFolder(run)
+    check_run_folder(folder.path)
+    job = load_job(folder.path / "config.yaml", [] if data is None else [f"data.path={data}"])
+    if data is None and not Path(job.data.path).exists():
+        raise JobError(f"{job.data.path}: the run's data are not there; say where they are now: data.path=FOLDER")
+    with distributed.world() as default:
+        chosen = torch.device(device or default)
+        return distributed.rank_zero_call(lambda: evaluate_run(folder, job, chosen, folder.world_size()))
+
+
+def load(folder: str | Path, device: "str | torch.device | None" = None) -> "Predictor":
+    """A trained model from a run folder or an exported folder: ``load("runs/smoke-seed0").predict("face.png")``.
+
+    device: such as ``cpu`` or ``cuda:1``; None is a GPU if there is one. Raises JobError if ``folder`` is neither,
+    RunError if it is damaged.
+    """
+    import torch
+
+    from fer_ddp import distributed
+    from fer_ddp.deploy.predict import load
+
+    return load(Path(folder), torch.device(device or distributed.default_device()))
+
+
+def write_report(
+    runs: str | Path | Iterable[str | Path], out: str | Path = "report.html", *, images: bool = False
+) -> "WrittenReport":
+    """Compare runs on one page ``out`` (.html), with the same as .md and .csv beside it; returns the three paths.
+
+    runs: a run folder, a folder that holds some, or several of either. images: also show the worst errors, which puts
+    images of the data set into the page. Raises JobError for a path without runs.
+    """
+    from fer_ddp.report.write import write_report
+
+    folders = [runs] if isinstance(runs, str | Path) else runs
+    return write_report([Path(run) for run in folders], Path(out), images=images)

@@ -27,7 +27,7 @@ def world() -> Iterator[torch.device]:
     `fer_ddp.cli.end_process` ends it.
     Raises JobError if this machine has GPUs, but fewer than ranks.
     """
-    device = _device()
+    device = default_device()
     if not launched():
         yield device
         return
@@ -67,7 +67,8 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def _device() -> torch.device:
+def default_device() -> torch.device:
+    """This rank's GPU, the CPU where there is none. Raises JobError if this machine has fewer GPUs than ranks."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     # SLURM may show each rank only its own GPU.

@@ -18,12 +18,7 @@ def decode_image(content: bytes) -> tuple[np.ndarray, bool]:
     try:
         with Image.open(io.BytesIO(content)) as file:
             file.load()
-            is_jpeg = file.format in ("JPEG", "MPO")
-            mode = {"1": "L", "P": "RGB"}.get(file.mode, file.mode)
-            if mode not in ("L", "RGB") or "transparency" in file.info:
-                kind = "with transparency" if "transparency" in file.info else f"of mode {file.mode}"
-                raise BadImage(f"is an image {kind}; it should be 8-bit grey or RGB")
-            pixels = np.asarray(file if file.mode == mode else file.convert(mode))
+            return pixels_of(file), file.format in ("JPEG", "MPO")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = (
             "is no image that can be decoded"
@@ -31,8 +26,19 @@ def decode_image(content: bytes) -> tuple[np.ndarray, bool]:
             else f"is damaged ({error})"
         )
         raise BadImage(f"{reason}; it should be a whole PNG or JPEG") from error
-    height, width = pixels.shape[:2]
-    return np.ascontiguousarray(pixels.reshape(height, width, -1).transpose(2, 0, 1)), is_jpeg
+
+
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """Pixels of an image, uint8, (1 or 3, height, width).
+
+    Raises :class:`BadImage` for what 8-bit grey or RGB cannot hold without loss.
+    """
+    mode = {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
+    if mode not in ("L", "RGB") or "transparency" in image.info:
+        kind = "with transparency" if "transparency" in image.info else f"of mode {image.mode}"
+        raise BadImage(f"is an image {kind}; it should be 8-bit grey or RGB")
+    pixels = np.asarray(image if image.mode == mode else image.convert(mode))
+    return np.ascontiguousarray(pixels.reshape(image.height, image.width, -1).transpose(2, 0, 1))
 
 
 def shape_in_words(shape: tuple[int, ...]) -> str:

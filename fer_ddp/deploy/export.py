@@ -1,15 +1,21 @@
 """A run's model as one file that torch alone can load: pixels in, probabilities out."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.export.passes import move_to_device_pass
 
 from fer_ddp.augment.pixels import normalize, to_unit_range
 from fer_ddp.config.load import load_job
 from fer_ddp.data.dataset import normalization
 from fer_ddp.errors import JobError, RunError
+from fer_ddp.evaluation.evaluator import BATCH_SIZE
 from fer_ddp.evaluation.trained_model import TrainedModel, load_trained_model
 from fer_ddp.runs.files import check_run_folder, read_json
 from fer_ddp.runs.folder import RunFolder
@@ -63,6 +69,30 @@ def export(run: Path, folder: Path) -> list[Path]:
         raise RunError(f"{folder / MODEL}: says something else than the model ({job.model.name}), so it was removed")
     write_json(folder / CARD, _card(run, chosen, job.to_dict()))
     return [folder / MODEL, folder / CARD]
+
+
+def load_exported(
+    folder: Path, device: torch.device
+) -> tuple[Callable[[Tensor], NDArray[np.floating[Any]]], dict[str, Any]]:
+    """What `export` wrote: (uint8 images (n, channels, height, width) to probabilities (n, classes), ``model.json``).
+
+    Raises RunError if a file is damaged.
+    """
+    card = read_json(folder / CARD)
+    try:
+        if not is_zipfile(folder / MODEL):  # torch would log a traceback of its own
+            raise ValueError("not a whole file of torch.export")
+        program = move_to_device_pass(torch.export.load(folder / MODEL), device)
+        card["class_names"], card["input"]["shape"]
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder}: {MODEL} or {CARD} is damaged ({error}); export the run again") from None
+    model = program.module()
+
+    def probabilities(images: Tensor) -> NDArray[np.floating[Any]]:
+        with torch.inference_mode():
+            return torch.cat([model(batch.to(device)).cpu() for batch in images.split(BATCH_SIZE)]).numpy()
+
+    return probabilities, card
 
 
 def _card(run: Path, chosen: TrainedModel, job: dict[str, Any]) -> dict[str, Any]:

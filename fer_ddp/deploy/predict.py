@@ -1,6 +1,6 @@
-"""A run's model on image files: the probability of each expression."""
+"""A trained model on images: the probability of each expression, from a run folder or an exported folder alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,73 +9,157 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from fer_ddp.config.load import load_job
+from fer_ddp.deploy.export import CARD, MODEL, load_exported
 from fer_ddp.errors import RunError
 from fer_ddp.evaluation.evaluator import Evaluator
 from fer_ddp.evaluation.trained_model import load_trained_model
 from fer_ddp.runs.files import check_run_folder
 from fer_ddp.runs.folder import RunFolder
-from shards.images import BadImage, decode_image
+from shards.images import BadImage, decode_image, pixels_of
+
+ImageLike = str | Path | Image.Image | NDArray[np.uint8] | Tensor
+"""A file, a PIL image, an array (height, width) or (height, width, 1 or 3), or a tensor as a data set has it,
+(channels, height, width); arrays and tensors are uint8."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answers:
-    """What a model says to some images."""
+class Predictions:
+    """What a model predicts for some images."""
 
-    paths: tuple[Path, ...]
+    images: tuple[str, ...]
+    """The path of each image, or ``image 0`` for one that is not a file."""
     class_names: tuple[str, ...]
     probabilities: NDArray[np.floating[Any]]
     """(images, classes), each row summing to 1."""
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The name of each image's most probable class."""
+        return tuple(self.class_names[int(index)] for index in self.probabilities.argmax(axis=1))
+
     def text(self) -> str:
         """A line for each image: the most probable class and its probability, then the others, most probable first."""
         lines = []
-        for path, row in zip(self.paths, self.probabilities, strict=True):
+        for image, row in zip(self.images, self.probabilities, strict=True):
             ranked = [
                 f"{self.class_names[index]} {100 * row[index]:.1f} %" for index in np.argsort(-row, kind="stable")
             ]
-            lines.append(f"{path}: {', '.join(ranked)}")
+            lines.append(f"{image}: {', '.join(ranked)}")
         return "\n".join(lines)
 
     def to_json(self) -> list[dict[str, Any]]:
         """For each image its path, the class, and every class's probability."""
         return [
-            {
-                "image": str(path),
-                "class": self.class_names[int(row.argmax())],
-                "probabilities": dict(zip(self.class_names, map(float, row), strict=True)),
-            }
-            for path, row in zip(self.paths, self.probabilities, strict=True)
+            {"image": image, "class": name, "probabilities": dict(zip(self.class_names, map(float, row), strict=True))}
+            for image, name, row in zip(self.images, self.classes, self.probabilities, strict=True)
         ]
 
 
-def predict(run: Path, paths: Sequence[Path], device: torch.device) -> Answers:
-    """Put image files before the model that ``run`` chose.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Predictor:
+    """A trained model that takes images as they are."""
 
-    An image is taken as a face that fills it, as FER2013's do: it is made grey or RGB and resized to the size the model
-    was trained on, not searched for faces. The run folder is all that is needed. Raises JobError if ``run`` is no run
-    folder, RunError for an image that can't be read or a run folder that was edited.
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    """The shape it was trained on: channels, height, width. Other images are resized to it."""
+    probabilities: Callable[[Tensor], NDArray[np.floating[Any]]]
+    """Of uint8 (images, *image_shape), on the CPU: float (images, classes)."""
+
+    def predict(self, images: ImageLike | Iterable[ImageLike]) -> Predictions:
+        """Class probabilities of one image or several.
+
+        images: a path, a PIL image, a uint8 array (H, W), (H, W, 3), (N, H, W) or (N, H, W, 3), a uint8 tensor
+        (C, H, W) or (N, C, H, W), or any mixture of single images in a list. Each is taken as a face that fills the
+        image, as FER2013's do: it is converted to grey or RGB and resized, not searched for faces. Raises RunError for
+        what is not such an image.
+        """
+        given = _single_images(images)
+        if not given:
+            raise RunError("there are no images to classify; give one or more")
+        names = tuple(
+            str(image) if isinstance(image, str | Path) else f"image {index}" for index, image in enumerate(given)
+        )
+        pixels = [self._pixels(image, name) for image, name in zip(given, names, strict=True)]
+        probabilities = self.probabilities(torch.from_numpy(np.stack(pixels)))
+        return Predictions(images=names, class_names=self.class_names, probabilities=probabilities)
+
+    def _pixels(self, image: Any, name: str) -> NDArray[np.uint8]:
+        try:
+            return _resized(_decoded(image), self.image_shape)
+        except BadImage as error:
+            raise RunError(f"{name}: {error}") from None
+        except OSError as error:
+            raise RunError(f"{name}: {error.strerror or error}; give image files, PNG or JPEG") from None
+
+
+def load(folder: Path, device: torch.device) -> Predictor:
+    """The model that a run selected, or an exported one, ready for images; the folder alone is needed.
+
+    Raises JobError if ``folder`` is neither, RunError if its files are damaged or don't fit each other.
     """
-    check_run_folder(run)
-    job = load_job(run / "config.yaml", [])
-    chosen = load_trained_model(RunFolder(run), job, device)
-    images = torch.from_numpy(np.stack([_read(path, chosen.image_shape) for path in paths]))
-    probabilities = Evaluator.of(job.data, job.precision, job.memory_format, device).probabilities(chosen.model, images)
-    return Answers(paths=tuple(paths), class_names=chosen.class_names, probabilities=probabilities)
+    if (folder / CARD).is_file() and (folder / MODEL).is_file():
+        model, card = load_exported(folder, device)
+        _, channels, height, width = card["input"]["shape"]
+        return Predictor(
+            class_names=tuple(card["class_names"]), image_shape=(channels, height, width), probabilities=model
+        )
+    check_run_folder(folder)
+    job = load_job(folder / "config.yaml", [])
+    trained = load_trained_model(RunFolder(folder), job, device)
+    evaluator = Evaluator.of(job.data, job.precision, job.memory_format, device)
+    return Predictor(
+        class_names=trained.class_names,
+        image_shape=trained.image_shape,
+        probabilities=lambda images: evaluator.probabilities(trained.model, images),
+    )
 
 
-def _read(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Pixels of an image file as uint8 of ``shape`` (channels, height, width)."""
-    try:
-        pixels, _ = decode_image(path.read_bytes())
-    except OSError as error:
-        raise RunError(f"{path}: {error.strerror}; give image files, PNG or JPEG") from None
-    except BadImage as error:
-        raise RunError(f"{path}: {error}") from None
-    channels, height, width = shape
+def predict(folder: Path, paths: Iterable[Path], device: torch.device) -> Predictions:
+    """`Predictor.predict` of image files by the model in ``folder``. Raises as it and `load` do."""
+    return load(folder, device).predict(paths)
+
+
+def _single_images(images: Any) -> list[Any]:
+    if isinstance(images, str | Path | Image.Image):
+        return [images]
+    if isinstance(images, Tensor):
+        return list(images) if images.ndim == 4 else [images]
+    if isinstance(images, np.ndarray):
+        is_batch = images.ndim == 4 or (images.ndim == 3 and images.shape[-1] not in (1, 3))
+        return list(images) if is_batch else [images]
+    if isinstance(images, Iterable):
+        return list(images)
+    return [images]
+
+
+def _decoded(image: Any) -> NDArray[np.uint8]:
+    """Pixels of one image as uint8 (1 or 3, height, width). Raises BadImage, or OSError for a file."""
+    if isinstance(image, str | Path):
+        return decode_image(Path(image).read_bytes())[0]
+    if isinstance(image, Image.Image):
+        return pixels_of(image)
+    if isinstance(image, Tensor):
+        pixels, kind, right = image.numpy(force=True), "a tensor", "(1 or 3, height, width)"
+    elif isinstance(image, np.ndarray):
+        pixels = image[..., None] if image.ndim == 2 else image
+        pixels, kind, right = np.moveaxis(pixels, -1, 0), "an array", "(height, width) or (height, width, 3)"
+    else:
+        raise BadImage(f"is a {type(image).__name__}; it should be a path, a PIL image, an array or a tensor")
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or 0 in pixels.shape:
+        raise BadImage(
+            f"is {kind} of {pixels.dtype} {tuple(image.shape)}; it should be uint8, 0 to 255, of shape {right}"
+        )
+    return pixels
+
+
+def _resized(pixels: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """``pixels`` (1 or 3, height, width) as grey or RGB of ``shape`` (channels, height, width)."""
     if pixels.shape == shape:
         return pixels
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+    channels, height, width = shape
+    image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
     image = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)

@@ -12,7 +12,7 @@ import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -33,6 +33,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.predictions = self.path / "predictions"
         self.figures = self.path / "figures"
+        self._lock: IO[str] | None = None
 
     def create(self) -> None:
         """Make the folders. Raises JobError if that isn't possible."""
@@ -57,8 +58,8 @@ class RunFolder:
             )
 
     def lock(self) -> None:
-        """Keep this run for this process, until it ends. Raises JobError if another process trains it."""
-        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115  held for as long as the process lives
+        """Keep this run for this process, until `unlock`. Raises JobError if another process trains it."""
+        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115  held until the training ends
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -67,6 +68,11 @@ class RunFolder:
                 f"{self.path}: is being trained by process {status.get('pid')} on {status.get('host')}; "
                 f"wait for it, or choose another run="
             ) from None
+
+    def unlock(self) -> None:
+        """Let another training have this run, also while a notebook keeps the error that ended this one."""
+        if self._lock is not None:
+            self._lock.close()
 
     def saved_config(self) -> dict[str, Any] | None:
         """The configuration this run was started with; None if it is new. Raises JobError if it can't be read."""

@@ -59,6 +59,7 @@ def train(job: Job, device: torch.device) -> None:
         raise failure from None
     finally:
         tracker.close()
+        run.unlock()
 
 
 def _in_words(error: RuntimeError, job: Job) -> RunError | None:
