@@ -9,16 +9,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from shards.manifest import Manifest
+from shards.palette import INK, OF_SPLIT, QUIET
 
-_COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#009E73"}
-"""Okabe and Ito's, which the colour-blind can tell apart."""
-_INK, _QUIET = "#222222", "#777777"
+_MARGIN = 0.14
+"""Inches around a figure."""
 
 
 def plot_distribution(manifest: Manifest, *, title: str = "") -> Figure:
     """How many images of each class each split holds: a panel a split, bars in per cent, counts beside them.
 
-    Classes stand in label order and the panels share one scale, so that splits can be compared at a glance. ``title``
+    Classes are in label order and the panels share one scale, so that splits can be compared at a glance. ``title``
     is the headline.
     """
     names, splits = manifest.class_names, manifest.splits
@@ -28,19 +28,19 @@ def plot_distribution(manifest: Manifest, *, title: str = "") -> Figure:
     shares = {name: 100 * np.array(split.class_counts) / max(1, split.samples) for name, split in splits.items()}
     widest = max(float(share.max()) for share in shares.values())
     for panel, (name, split) in zip(panels, splits.items(), strict=True):
-        bars = panel.barh(range(len(names)), shares[name], color=_COLOURS[name], height=0.72)
+        bars = panel.barh(range(len(names)), shares[name], color=OF_SPLIT[name], height=0.72)
         counts = [f"{count:,}  ({share:.1f} %)" for count, share in zip(split.class_counts, shares[name], strict=True)]
-        panel.bar_label(bars, counts, padding=4, fontsize=9, color=_INK)
-        panel.set_title(f"{name}: {split.samples:,} images", fontsize=11, loc="left", color=_INK)
+        panel.bar_label(bars, counts, padding=4, fontsize=9, color=INK)
+        panel.set_title(f"{name}: {split.samples:,} images", fontsize=11, loc="left", color=INK)
         panel.set_xlim(0, widest * 1.55)
         panel.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        panel.set_xlabel("per cent of the split", fontsize=9, color=_INK)
+        panel.set_xlabel("per cent of the split", fontsize=9, color=INK)
         panel.spines[["top", "right", "left"]].set_visible(False)
-        panel.tick_params(axis="y", length=0, labelsize=10, labelcolor=_INK)
-        panel.tick_params(axis="x", labelsize=9, labelcolor=_QUIET, color=_QUIET)
+        panel.tick_params(axis="y", length=0, labelsize=10, labelcolor=INK)
+        panel.tick_params(axis="x", labelsize=9, labelcolor=QUIET, color=QUIET)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].invert_yaxis()
-    _headline(figure, title)
+    _finish(figure, title, w_pad=0.06, h_pad=0.06)
     return figure
 
 
@@ -61,7 +61,6 @@ def plot_sample_images(
     """
     random = np.random.default_rng(seed)
     figure = Figure(figsize=(1.5 + 0.95 * columns, 0.35 + 0.95 * len(class_names)), dpi=150, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.04, wspace=0, hspace=0)  # type: ignore[union-attr,call-arg]
     grid = figure.subplots(len(class_names), columns, squeeze=False)
     for label, name in enumerate(class_names):
         members = np.flatnonzero(labels == label)
@@ -78,16 +77,23 @@ def plot_sample_images(
             ha="right",
             va="center",
             fontsize=11,
-            color=_INK,
+            color=INK,
         )
-    _headline(figure, title)
+    _finish(figure, title, w_pad=0.02, h_pad=0.04)
     return figure
 
 
-def _headline(figure: Figure, title: str) -> None:
+def _finish(figure: Figure, title: str, *, w_pad: float, h_pad: float) -> None:
+    """Put the headline above the panels, and a margin around everything; pads in inches, around each panel."""
+    heading = 0.4 if title else 0.0
+    width, height = figure.get_figwidth(), figure.get_figheight() + heading
+    figure.set_figheight(height)
+    rect = (_MARGIN / width, _MARGIN / height, 1 - 2 * _MARGIN / width, 1 - (2 * _MARGIN + heading) / height)
+    engine = figure.get_layout_engine()
+    engine.set(rect=rect, w_pad=w_pad, h_pad=h_pad, wspace=0, hspace=0)  # type: ignore[union-attr,call-arg]
     if title:
-        figure.set_figheight(figure.get_figheight() + 0.35)
-        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK, parse_math=False)
+        x, y = _MARGIN / width, 1 - _MARGIN / height
+        figure.suptitle(title, x=x, y=y, ha="left", va="top", size=13, weight="bold", color=INK, parse_math=False)
 
 
 def _bare(panel: Axes) -> None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ddp.figures.style import INK, MAX_ANNOTATED_CLASSES, QUIET, in_our_style, new_figure
+from fer_ddp.figures.style import MAX_ANNOTATED_CLASSES, in_our_style, new_figure
 from fer_ddp.text import percent, plural, shortened
+from shards.palette import INK, QUIET
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

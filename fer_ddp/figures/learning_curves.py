@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ddp.figures.style import BLUE, FAINT, QUIET, VERMILION, about, figure_without_data, in_our_style, new_figure
+from fer_ddp.figures.style import about, figure_without_data, in_our_style, new_figure
 from fer_ddp.text import percent, plural
+from shards.palette import FAINT, OF_SPLIT, QUIET
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,7 +97,7 @@ def _draw_curves(
     panel: "Axes", epochs: NDArray[np.float64], curves: Mapping[str, NDArray[np.float64]], best: int | None
 ) -> None:
     """Lines named at their right ends; a dot on the validation curve at the best epoch."""
-    colours = {"training": BLUE, "validation": VERMILION}
+    colours = {"training": OF_SPLIT["train"], "validation": OF_SPLIT["val"]}
     marker = "o" if len(epochs) == 1 else ""
     ends = []
     for name, values in curves.items():
@@ -105,7 +106,7 @@ def _draw_curves(
             last = int(np.flatnonzero(np.isfinite(values))[-1])
             ends.append((float(values[last]), float(epochs[last]), name))
     if best is not None:
-        panel.plot(epochs[best], curves["validation"][best], "o", color=VERMILION, markersize=6, zorder=3)
+        panel.plot(epochs[best], curves["validation"][best], "o", color=colours["validation"], markersize=6, zorder=3)
     low, high = panel.get_ylim()
     points_a_unit = 215 / (high - low)  # a panel is about 215 points high
     ends.sort()

@@ -5,19 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_ddp.figures.style import (
-    BLUE,
-    FAINT,
-    GREEN,
-    INK,
-    MAX_ANNOTATED_CLASSES,
-    QUIET,
-    VERMILION,
-    about,
-    in_our_style,
-    new_figure,
-)
+from fer_ddp.figures.style import MAX_ANNOTATED_CLASSES, about, in_our_style, new_figure
 from fer_ddp.text import percent, shortened
+from shards.palette import BLUE, FAINT, GREEN, INK, QUIET, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""What the figures have in common: colours and fonts, a headline over the plot, numbers in words, how one is saved."""
+"""What the figures have in common: fonts, a headline above the plot, how one is saved."""
 
 import io
 import textwrap
@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from fer_ddp.errors import RunError
 from shards.files import atomic_write_bytes
+from shards.palette import INK, QUIET
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 150
-
-# Okabe and Ito's colours, which colour-blind readers tell apart, and three greys.
-BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
-INK, QUIET, FAINT = "#1F2328", "#59636E", "#D8DEE4"
 
 _STYLE: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],  # comes with matplotlib, so a figure looks the same everywhere

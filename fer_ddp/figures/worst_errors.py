@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ddp.figures.style import QUIET, about, figure_without_data, in_our_style, new_figure
+from fer_ddp.figures.style import about, figure_without_data, in_our_style, new_figure
 from fer_ddp.text import percent, plural, shortened
+from shards.palette import QUIET
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

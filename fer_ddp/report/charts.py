@@ -11,9 +11,24 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from fer_ddp.metrics.calibration import Reliability
+from shards.palette import BLUE, FAINT, INK, OF_SPLIT, ORANGE, QUIET, SKY_BLUE
 
-_MOST_POINTS = 120
+_MAX_POINTS = 120
 """Of a curve: more could not be seen, and would make the page large."""
+DEEP_SHARE = 0.78
+"""From this share on, a cell of the confusion matrix is so dark that white text is easier to read."""
+
+
+def palette_css() -> str:
+    """The palette as CSS variables: validation is the accent colour, training the second one, as in all figures."""
+    light = {"ink": INK, "quiet": QUIET, "line": FAINT, "accent": OF_SPLIT["val"], "second": OF_SPLIT["train"]}
+    dark = {"ink": "#e3e6ea", "quiet": "#98a2ad", "line": "#2c323a", "accent": SKY_BLUE, "second": ORANGE}
+    cell = " ".join(str(int(BLUE[place : place + 2], 16)) for place in (1, 3, 5))
+    on_white, on_black = (
+        f":root {{ {' '.join(f'--{name}: {colour};' for name, colour in colours.items())} --cell: {cell}; }}"
+        for colours in (light, dark)
+    )
+    return f"{on_white}\n@media screen and (prefers-color-scheme: dark) {{ {on_black} }}\n"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +93,7 @@ def axis(scale: Scale) -> Markup:
 
 
 def bar(spread: tuple[float, float, float], described: str) -> Markup:
-    """A bar of (mean, least, greatest), each 0 to 100, with a whisker where the last two differ."""
+    """A bar of (mean, minimum, maximum), each 0 to 100, with a whisker where the last two differ."""
     mean, low, high = (round(value, 1) for value in spread)
     whisker = f'<line class="whisker" x1="{low}%" x2="{high}%" y1="7" y2="7"/>' if high > low else ""
     return Markup(
@@ -100,10 +115,10 @@ class Curves:
 def curves_plot(
     measures: Sequence[Curves], x: Scale, y: Scale, described: str, y_text: Callable[[float], str] | None = None
 ) -> Markup:
-    """The mean over seeds as a line, from the least to the greatest seed as a band.
+    """The mean over seeds as a line, the range over seeds as a band.
 
-    Where the seeds end at different epochs, mean and band go as far as all of them do, and each seed goes on as a thin
-    line.
+    Where seeds end at different epochs, mean and band end with the first of them, and the others continue as thin
+    lines.
     """
     shapes = []
     for curves in measures:
@@ -129,7 +144,7 @@ def curves_plot(
 
 
 def reliability_plot(figures: Reliability, described: str) -> Markup:
-    """The accuracy of each bin of confidence as a bar, beside the diagonal where confidence is right."""
+    """The accuracy of each bin of confidence as a bar, with the diagonal of perfect calibration."""
     unit = Scale(low=0, high=1, ticks=(0, 0.5, 1))
     width = 100 / len(figures.counts) - 0.8
     bars = []
@@ -145,9 +160,9 @@ def reliability_plot(figures: Reliability, described: str) -> Markup:
 
 
 def _thinned(epochs: Sequence[float]) -> list[float]:
-    if len(epochs) <= _MOST_POINTS:
+    if len(epochs) <= _MAX_POINTS:
         return list(epochs)
-    return [epochs[place] for place in np.unique(np.linspace(0, len(epochs) - 1, _MOST_POINTS).round().astype(int))]
+    return [epochs[place] for place in np.unique(np.linspace(0, len(epochs) - 1, _MAX_POINTS).round().astype(int))]
 
 
 def _path(points: Sequence[tuple[float, float]], x: Scale, y: Scale) -> str:

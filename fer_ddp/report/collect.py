@@ -27,17 +27,17 @@ class Recipe:
 
     @property
     def is_ensemble(self) -> bool:
-        """Whether it is one."""
+        """Whether it is an ensemble."""
         return bool(self.runs[0].members)
 
     def correct(self, split: str) -> NDArray[np.bool_]:
-        """(seeds, samples): whether the run was right on the sample."""
-        return np.stack([answers.predicted == answers.labels for answers in self.predictions[split]])
+        """(seeds, samples): whether the run's prediction is correct."""
+        return np.stack([of_run.predicted == of_run.labels for of_run in self.predictions[split]])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportRuns:
-    """All that a report is about."""
+    """The runs that a report compares."""
 
     recipes: tuple[Recipe, ...]
     """In the order in which their first runs were given."""
@@ -69,8 +69,8 @@ class ReportRuns:
 def collect_runs(paths: Sequence[Path]) -> ReportRuns:
     """Read the run folders that ``paths`` are or hold.
 
-    The report is about the data that most of the finished runs are about (of several, the first). Raises JobError for
-    a path that holds no run, RunError if no run can be used.
+    The report covers the data set that most of the finished runs use (in a tie, the first). Raises JobError for a path
+    that holds no run, RunError if no run can be used.
     """
     runs, left_out = read_runs(find_runs(paths))
     if not runs:
@@ -80,18 +80,18 @@ def collect_runs(paths: Sequence[Path]) -> ReportRuns:
     for run in runs:
         if run.data_digest != digest:
             reason = (
-                f"is about other data (digest {run.data_digest[:12]}, this report's is {digest[:12]}); "
-                "give it a report of its own"
+                f"uses other data (digest {run.data_digest[:12]}, this report's is {digest[:12]}); "
+                "make a separate report of it"
             )
             left_out.append(SkippedRun(path=run.path, reason=reason))
     splits = max((run.splits for run in on_these), key=len)
     kept: list[tuple[Run, dict[str, Predictions]]] = []
     for run in on_these:
-        answers = _predictions(run, splits, kept[0] if kept else None)
-        if isinstance(answers, SkippedRun):
-            left_out.append(answers)
+        predictions = _predictions(run, splits, kept[0] if kept else None)
+        if isinstance(predictions, SkippedRun):
+            left_out.append(predictions)
         else:
-            kept.append((run, answers))
+            kept.append((run, predictions))
     if not kept:
         raise RunError("no run can be used: " + "; ".join(f"{out.path} {out.reason}" for out in left_out))
     recipes, repeated = _recipes(kept)
@@ -110,41 +110,41 @@ def collect_runs(paths: Sequence[Path]) -> ReportRuns:
 def _predictions(
     run: Run, splits: tuple[str, ...], first: tuple[Run, dict[str, Predictions]] | None
 ) -> dict[str, Predictions] | SkippedRun:
-    """The run's answers by split, or why it can't stand beside the ``first``."""
+    """The run's predictions by split, or why it can't be compared with the ``first``."""
     if run.splits != splits:
         reason = f"was not evaluated on {' and '.join(s for s in splits if s not in run.splits)}; `evaluate` does it"
         return SkippedRun(path=run.path, reason=reason)
-    answers = {}
+    predictions = {}
     for split in splits:
         try:
-            answers[split] = run.predictions(split)
+            predictions[split] = run.predictions(split)
         except RunError as error:
             return SkippedRun(path=run.path, reason=f"can't be read: {error}")
-        reference = answers[split] if first is None else first[1][split]
-        if answers[split].class_names != run.class_names or run.class_names != reference.class_names:
+        reference = predictions[split] if first is None else first[1][split]
+        if predictions[split].class_names != run.class_names or run.class_names != reference.class_names:
             reason = f"has other classes ({', '.join(run.class_names)}) than {', '.join(reference.class_names)}"
             return SkippedRun(path=run.path, reason=reason)
-        same = answers[split].keys == reference.keys and np.array_equal(answers[split].labels, reference.labels)
+        same = predictions[split].keys == reference.keys and np.array_equal(predictions[split].labels, reference.labels)
         if first is not None and not same:
             reason = (
-                f"answers other samples of {split} than {first[0].path}, though both are about the same data; "
-                "`evaluate` writes its predictions anew"
+                f"predicts other samples of {split} than {first[0].path}, though both use the same data; "
+                "`evaluate` writes its predictions again"
             )
             return SkippedRun(path=run.path, reason=reason)
-    return answers
+    return predictions
 
 
 def _recipes(kept: list[tuple[Run, dict[str, Predictions]]]) -> tuple[list[Recipe], list[SkippedRun]]:
-    """Group runs by their job; and those whose seed their recipe has already, since they tell nothing new."""
+    """Group runs by their job. The second list: runs that repeat a seed of their recipe."""
     groups: dict[Identity, list[tuple[Run, dict[str, Predictions]]]] = {}
-    for run, answers in kept:
-        groups.setdefault(identity(run), []).append((run, answers))
+    for run, predictions in kept:
+        groups.setdefault(identity(run), []).append((run, predictions))
     names = names_of({key: job_of(group[0][0]) for key, group in groups.items()})
     recipes, repeated = [], []
     for key, group in groups.items():
         by_seed: dict[int | None, tuple[Run, dict[str, Predictions]]] = {}
-        for run, answers in group:
-            twin = by_seed.setdefault(run.seed, (run, answers))[0]
+        for run, predictions in group:
+            twin = by_seed.setdefault(run.seed, (run, predictions))[0]
             if twin is not run:
                 reason = f"repeats seed {run.seed} of {names[key]}, which {twin.path} is"
                 repeated.append(SkippedRun(path=run.path, reason=reason))
@@ -153,7 +153,7 @@ def _recipes(kept: list[tuple[Run, dict[str, Predictions]]]) -> tuple[list[Recip
             Recipe(
                 name=names[key],
                 runs=tuple(run for run, _ in ordered),
-                predictions={split: tuple(answers[split] for _, answers in ordered) for split in ordered[0][1]},
+                predictions={split: tuple(predictions[split] for _, predictions in ordered) for split in ordered[0][1]},
             )
         )
     return recipes, repeated

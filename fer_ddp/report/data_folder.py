@@ -1,4 +1,4 @@
-"""The data set that the runs are about, where it can be reached from here: its manifest, its FER+ votes."""
+"""The runs' data set, if it is accessible: its manifest, FER+ votes and images."""
 
 import base64
 import json
@@ -30,9 +30,9 @@ class DataFolder:
     manifest: Manifest
 
 
-def find_data(gathered: ReportRuns) -> tuple[DataFolder | None, str]:
-    """The folder that the runs name, if it is here and still the same; else None and a sentence that says why."""
-    paths = dict.fromkeys(str(run.job.get("data", {}).get("path", "")) for run in gathered.runs if run.job)
+def find_data(collected: ReportRuns) -> tuple[DataFolder | None, str]:
+    """The runs' data folder, if it exists with the same content; else None and a sentence that gives the reason."""
+    paths = dict.fromkeys(str(run.job.get("data", {}).get("path", "")) for run in collected.runs if run.job)
     reasons = []
     for path in filter(None, paths):
         try:
@@ -40,17 +40,16 @@ def find_data(gathered: ReportRuns) -> tuple[DataFolder | None, str]:
         except (DataError, OSError) as error:
             reasons.append(str(error).rstrip("."))
             continue
-        if manifest.digest == gathered.data_digest:
+        if manifest.digest == collected.data_digest:
             return DataFolder(path=Path(path), manifest=manifest), ""
         reasons.append(f"{path}: holds other data now (digest {manifest.digest[:12]})")
-    return None, f"The data can't be reached from here ({'; '.join(reasons) or 'the runs name no folder'})."
+    return None, f"The data are not accessible ({'; '.join(reasons) or 'the runs name no folder'})."
 
 
 def read_votes(data: DataFolder, split: str, keys: Sequence[str]) -> NDArray[np.int64]:
     """FER+ votes of the samples ``keys``: (samples, 10), in the order of `shards.sources.ferplus_votes.CATEGORIES`.
 
-    A sample without votes has a row of zeros. Raises DataError as `read_shard` does, and for votes that
-    are none.
+    A sample without votes has a row of zeros. Raises DataError as `read_shard` does, and for malformed votes.
     """
     by_key: dict[str, list[int]] = {}
     for shard in data.manifest.split(split, data.path).shards:
@@ -62,18 +61,18 @@ def read_votes(data: DataFolder, split: str, keys: Sequence[str]) -> NDArray[np.
                     by_key[member.name.removesuffix(_VOTES)] = [int(votes[category]) for category in CATEGORIES]
                 except (ValueError, KeyError, TypeError):
                     raise DataError(
-                        f"{data.path / shard.name}: {member.name} holds no votes; they are a count for each of "
+                        f"{data.path / shard.name}: {member.name} holds no votes; it must hold a count for each of "
                         f"{', '.join(CATEGORIES)}"
                     ) from None
     return np.array([by_key.get(key, [0] * len(CATEGORIES)) for key in keys], dtype=np.int64)
 
 
-_MOST = 24
+_MAX_MISTAKES = 24
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mistake:
-    """A sample that a recipe takes for something else."""
+    """A misclassified sample."""
 
     picture: str
     """A ``data:`` address that holds a PNG."""
@@ -86,20 +85,20 @@ class Mistake:
 
 def worst_mistakes(data: DataFolder, recipe: Recipe, split: str) -> list[Mistake]:
     """The mistakes of a recipe's mean over seeds, the most confident first. Raises DataError for damaged shards."""
-    answers = recipe.predictions[split][0]
+    first = recipe.predictions[split][0]
     probabilities = mean_probabilities([each.probabilities for each in recipe.predictions[split]])
     predicted = probabilities.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != answers.labels)
-    chosen = wrong[np.argsort(-probabilities.max(axis=1)[wrong], kind="stable")][:_MOST]
+    wrong = np.flatnonzero(predicted != first.labels)
+    chosen = wrong[np.argsort(-probabilities.max(axis=1)[wrong], kind="stable")][:_MAX_MISTAKES]
     decoded = read_split(data.path, split, manifest=data.manifest)
     places = {key: place for place, key in enumerate(decoded.keys)}
-    pngs = encode_pngs(decoded.images[[places[answers.keys[sample]] for sample in chosen]]) if len(chosen) else []
+    pngs = encode_pngs(decoded.images[[places[first.keys[sample]] for sample in chosen]]) if len(chosen) else []
     return [
         Mistake(
             picture=f"data:image/png;base64,{base64.b64encode(png).decode()}",
-            key=answers.keys[sample],
-            label=answers.class_names[answers.labels[sample]],
-            predicted=answers.class_names[predicted[sample]],
+            key=first.keys[sample],
+            label=first.class_names[first.labels[sample]],
+            predicted=first.class_names[predicted[sample]],
             probability=float(probabilities[sample].max()),
         )
         for sample, png in zip(chosen, pngs, strict=True)

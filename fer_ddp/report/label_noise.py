@@ -63,16 +63,16 @@ def label_noise(
     class_names: Sequence[str],
     recipes: Sequence[Recipe],
     split: str,
-    keep: NDArray[np.bool_],
+    mask: NDArray[np.bool_],
 ) -> LabelNoise | None:
     """Compare votes (samples, 10), as `read_votes` gives them, with labels (samples,) and the recipes' answers.
 
-    keep: (samples,), those that count. None if the classes are not FER2013's or fewer than two samples have votes.
+    mask: (samples,), those that count. None if the classes are not FER2013's or fewer than two samples have votes.
     """
     if not set(class_names) <= set(_MEANINGS.values()):
         return None
     totals = votes.sum(axis=1)
-    chosen = np.flatnonzero(keep & (totals > 1))
+    chosen = np.flatnonzero(mask & (totals > 1))
     if len(chosen) < 2:
         return None
     shares = votes[chosen] / totals[chosen, None]
@@ -99,7 +99,7 @@ def label_noise(
     pairs = (votes[chosen] * (votes[chosen] - 1)).sum(axis=1) / (totals[chosen] * (totals[chosen] - 1))
     return LabelNoise(
         samples=len(chosen),
-        without=int(keep.sum()) - len(chosen),
+        without=int(mask.sum()) - len(chosen),
         one_person=float(of_label.mean()),
         two_people=float(pairs.mean()),
         everyone=everyone,

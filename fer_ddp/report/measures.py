@@ -1,4 +1,4 @@
-"""What a recipe's runs amount to on a split, or on some of its samples."""
+"""A recipe's metrics on a split, or on some of its samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassFigures:
-    """How a class is recognized."""
+    """A class's metrics."""
 
     name: str
     support: int
@@ -65,21 +65,21 @@ class SplitFigures:
     brier: Spread
     calibration_error: Spread
     reliability: Reliability
-    """Of all runs' answers together."""
+    """Of all runs' predictions together."""
     confusion: NDArray[np.int64]
     """(classes, classes), `confusion[true][predicted]`, counts over all runs."""
     classes: tuple[ClassFigures, ...]
 
 
-def measure(answers: Sequence[Predictions], keep: NDArray[np.bool_]) -> SplitFigures:
-    """Measure a recipe's runs (a `Predictions` each) on the samples that ``keep`` (samples,) says; two at least."""
-    kept = [(each.labels[keep], each.probabilities[keep]) for each in answers]
-    class_names = answers[0].class_names
+def measure(predictions: Sequence[Predictions], mask: NDArray[np.bool_]) -> SplitFigures:
+    """Measure a recipe's runs (a `Predictions` each) on the samples that ``mask`` (samples,) selects; two at least."""
+    kept = [(each.labels[mask], each.probabilities[mask]) for each in predictions]
+    class_names = predictions[0].class_names
     metrics = [classification_metrics(labels, probabilities, class_names) for labels, probabilities in kept]
     confusions = [np.array(each["confusion"]) for each in metrics]
     intervals = [bootstrap_class_means(each, resamples=RESAMPLES).macro_f1 for each in confusions]
     return SplitFigures(
-        accuracy=summarize_seeds(np.stack([(each.predicted == each.labels)[keep] for each in answers])),
+        accuracy=summarize_seeds(np.stack([(each.predicted == each.labels)[mask] for each in predictions])),
         macro_f1=_spread(metrics, "macro_f1"),
         macro_f1_interval=Interval(*np.mean(intervals, axis=0).tolist()),
         balanced_accuracy=_spread(metrics, "balanced_accuracy"),
@@ -111,18 +111,18 @@ def _spread(metrics: Sequence[dict[str, Any]], key: str) -> Spread:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tempered:
-    """A recipe's calibration on test once a temperature, fitted on val a run, has softened its answers."""
+    """A recipe's calibration on test once a temperature, fitted on val a run, has softened its predictions."""
 
     temperature: Spread
     calibration_error: Spread
 
 
-def temper(val: Sequence[Predictions], test: Sequence[Predictions], keep: dict[str, NDArray[np.bool_]]) -> Tempered:
-    """``val``, ``test``: a `Predictions` each run; ``keep``: by split, the samples that count."""
-    temperatures = tuple(fit_temperature(run.labels[keep["val"]], run.probabilities[keep["val"]]) for run in val)
+def temper(val: Sequence[Predictions], test: Sequence[Predictions], masks: dict[str, NDArray[np.bool_]]) -> Tempered:
+    """``val``, ``test``: a `Predictions` each run; ``masks``: by split, (samples,), those that count."""
+    temperatures = tuple(fit_temperature(run.labels[masks["val"]], run.probabilities[masks["val"]]) for run in val)
     errors = tuple(
         reliability(
-            run.labels[keep["test"]], apply_temperature(run.probabilities[keep["test"]], temperature)
+            run.labels[masks["test"]], apply_temperature(run.probabilities[masks["test"]], temperature)
         ).expected_calibration_error
         for run, temperature in zip(test, temperatures, strict=True)
     )

@@ -1,4 +1,4 @@
-"""The page: figures, charts and words put into ``page.html.jinja``."""
+"""The page: figures, charts and text rendered with ``page.html.jinja``."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
-from fer_ddp import text as words
+from fer_ddp import text
 from fer_ddp.report import charts
 from fer_ddp.report.collect import Recipe, ReportRuns
 from fer_ddp.report.compare import Pair
@@ -21,11 +21,10 @@ from fer_ddp.report.published import is_fer2013, published_figures
 from fer_ddp.report.views import Leaking, View, leaking_samples
 from fer_ddp.runs.finished import Run
 from fer_ddp.statistics.intervals import Interval
-from fer_ddp.text import plural
 
 
 def page(
-    gathered: ReportRuns,
+    collected: ReportRuns,
     views: Sequence[View],
     *,
     costs: Mapping[str, NetworkCost | None],
@@ -43,44 +42,50 @@ def page(
         lstrip_blocks=True,
     )
     environment.filters |= {"tight": _tight, "breakable": _breakable}
-    environment.globals |= {name: getattr(words, name) for name in _WORDS} | {"plural": plural}
+    environment.globals |= {name: getattr(text, name) for name in _TEXT_FUNCTIONS}
     recipes = (*views[0].recipes, *views[0].ensembles)
     return environment.get_template("page.html.jinja").render(
-        gathered=gathered,
+        collected=collected,
         views=views,
         recipes=recipes,
-        style=Markup(Path(__file__).with_name("page.css").read_text(encoding="utf-8")),
+        style=Markup(charts.palette_css() + Path(__file__).with_name("page.css").read_text(encoding="utf-8")),
+        deep_share=charts.DEEP_SHARE,
         accuracy_chart=_accuracy_chart,
         difference_chart=_difference_chart,
         learning_curves=_learning_curves(recipes),
         class_bar=_class_bar,
         confusion_rows=_confusion_rows,
-        commonest_mistake=_commonest_mistake,
+        most_common_mistake=_most_common_mistake,
         reliability=_reliability,
         mean_confidence=_mean_confidence,
         costs=costs,
         times={recipe.name: time_cost(recipe.runs) for recipe in recipes},
         data=data,
         no_data=no_data,
-        leaks=_leaks(gathered, leaking, recipes),
-        fer2013=is_fer2013(gathered),
-        published=published_figures() if is_fer2013(gathered) else [],
-        best_epoch=any(run.job.get("select") == "best_val" for run in gathered.runs),
+        leaks=_leaks(collected, leaking, recipes),
+        fer2013=is_fer2013(collected),
+        published=published_figures() if is_fer2013(collected) else [],
+        best_epoch=any(run.job.get("select") == "best_val" for run in collected.runs),
         surroundings=surroundings([run for recipe in recipes for run in recipe.runs]),
         repeat_command=repeat_command,
         mistakes=mistakes,
     )
 
 
-_WORDS = (
+_TEXT_FUNCTIONS = (
     *("percent", "percent_interval", "points", "points_interval", "p_value"),
-    *("large", "duration", "listed"),
+    *("large", "duration", "join_names", "plural"),
 )
 
 
 def _tight(sentence: str) -> str:
     """No line break between a number and its unit."""
-    return sentence.replace(" %", "\u00a0%").replace("p = ", "p\u00a0=\u00a0").replace("p < ", "p\u00a0<\u00a0")
+    return (
+        sentence.replace(" %", "\u00a0%")
+        .replace(" points", "\u00a0points")
+        .replace("p = ", "p\u00a0=\u00a0")
+        .replace("p < ", "p\u00a0<\u00a0")
+    )
 
 
 def _breakable(name: str) -> Markup:
@@ -95,7 +100,7 @@ def _accuracy_chart(view: View) -> tuple[list[tuple[Recipe, SplitFigures, Markup
     lines = []
     for recipe, figures in shown:
         accuracy = figures.accuracy
-        described = f"{words.percent(accuracy.mean)}, 95 % interval {words.percent_interval(accuracy.interval)}"
+        described = f"{text.percent(accuracy.mean)}, 95 % interval {text.percent_interval(accuracy.interval)}"
         lines.append((recipe, figures, _dots(scale, accuracy.mean, accuracy.interval, accuracy.accuracies, described)))
     return lines, charts.axis(scale)
 
@@ -106,7 +111,7 @@ def _difference_chart(view: View) -> tuple[list[tuple[Pair, Markup]], Markup]:
     lines = []
     for pair in view.pairs:
         compared = pair.comparison
-        described = f"{words.points(compared.difference)} points, {words.points_interval(compared.interval)}"
+        described = f"{text.points(compared.difference)} points, {text.points_interval(compared.interval)}"
         lines.append((pair, _dots(scale, compared.difference, compared.interval, (), described)))
     return lines, charts.axis(scale)
 
@@ -164,7 +169,7 @@ def _curves(recipe: Recipe, split: str, measure: str, factor: float) -> charts.C
 
 def _class_bar(figures: ClassFigures) -> Markup:
     f1 = figures.f1
-    return charts.bar((100 * f1.mean, 100 * f1.low, 100 * f1.high), f"F1 {words.percent(f1.mean)}")
+    return charts.bar((100 * f1.mean, 100 * f1.low, 100 * f1.high), f"F1 {text.percent(f1.mean)}")
 
 
 def _confusion_rows(figures: SplitFigures) -> list[tuple[ClassFigures, list[tuple[int, float]]]]:
@@ -176,7 +181,7 @@ def _confusion_rows(figures: SplitFigures) -> list[tuple[ClassFigures, list[tupl
     ]
 
 
-def _commonest_mistake(figures: SplitFigures) -> str:
+def _most_common_mistake(figures: SplitFigures) -> str:
     """A sentence."""
     mistakes = figures.confusion - np.diag(figures.confusion.diagonal())
     if not mistakes.any():
@@ -184,7 +189,7 @@ def _commonest_mistake(figures: SplitFigures) -> str:
     true, guess = divmod(int(mistakes.argmax()), len(mistakes))
     share = mistakes[true, guess] / mistakes.sum()
     names = [each.name for each in figures.classes]
-    return f"Its commonest mistake is {names[true]} taken for {names[guess]}: {words.percent(share)} of all mistakes."
+    return f"Its most common mistake: {names[true]} → {names[guess]}, {text.percent(share)} of all mistakes."
 
 
 def _reliability(figures: SplitFigures) -> Markup:
@@ -209,7 +214,7 @@ class _Leaks:
     """On the leaking samples, by recipe, mean over seeds; empty if there is none."""
 
 
-def _leaks(gathered: ReportRuns, leaking: Leaking | None, recipes: Sequence[Recipe]) -> dict[str, _Leaks] | None:
+def _leaks(collected: ReportRuns, leaking: Leaking | None, recipes: Sequence[Recipe]) -> dict[str, _Leaks] | None:
     """By split; None if it is not known what leaks."""
     if leaking is None:
         return None
@@ -219,5 +224,5 @@ def _leaks(gathered: ReportRuns, leaking: Leaking | None, recipes: Sequence[Reci
             leaking=int(leaks.sum()),
             accuracies={each.name: float(each.correct(split)[:, leaks].mean()) for each in recipes if leaks.any()},
         )
-        for split, leaks in leaking_samples(gathered, leaking).items()
+        for split, leaks in leaking_samples(collected, leaking).items()
     }

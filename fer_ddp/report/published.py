@@ -34,11 +34,11 @@ def published_figures() -> list[PublishedFigure]:
     return [PublishedFigure(**row) for row in rows]
 
 
-def is_fer2013(gathered: ReportRuns) -> bool:
+def is_fer2013(collected: ReportRuns) -> bool:
     """Whether the data are FER2013's: its classes in its order, and its counts of each in one of the splits."""
-    if gathered.class_names != FER2013_CLASSES:
+    if collected.class_names != FER2013_CLASSES:
         return False
     return any(
         tuple(np.bincount(labels, minlength=len(FER2013_CLASSES)).tolist()) == _CLASS_COUNTS[split]
-        for split, labels in gathered.labels.items()
+        for split, labels in collected.labels.items()
     )

@@ -8,13 +8,13 @@ from typing import Any
 
 from fer_ddp.report.collect import ReportRuns
 from fer_ddp.report.costs import NetworkCost, TimeCost, time_cost
-from fer_ddp.report.views import View
+from fer_ddp.report.views import Leaking, View, leaking_samples
 from fer_ddp.text import large, p_value, percent, percent_interval, points, points_interval
 
 _TITLES = {"all": "All images", "clean": "Without the images that leak"}
 
 
-def markdown(gathered: ReportRuns, views: Sequence[View], costs: Mapping[str, NetworkCost | None]) -> str:
+def markdown(collected: ReportRuns, views: Sequence[View], costs: Mapping[str, NetworkCost | None]) -> str:
     """The verdict, the table of recipes and the differences, for each view; and what was left out."""
     lines = ["# Report", ""]
     for view in views:
@@ -24,23 +24,23 @@ def markdown(gathered: ReportRuns, views: Sequence[View], costs: Mapping[str, Ne
         lines += _recipes(view, costs)
         if view.pairs:
             lines += ["", f"Differences on {view.reporting_split}, in points; p corrected by Holm:", ""]
-            lines += ["| difference | points | 95 % interval | p | certain |", "|---|---|---|---|---|"]
+            lines += ["| difference | points | 95 % interval | p | significant |", "|---|---|---|---|---|"]
             lines += [
                 f"| {pair.first} − {pair.second} | {points(pair.comparison.difference)} | "
                 f"{points_interval(pair.comparison.interval)} | {p_value(pair.corrected_p).removeprefix('p = ')} | "
-                f"{'yes' if pair.certain else 'no'} |"
+                f"{'yes' if pair.significant else 'no'} |"
                 for pair in view.pairs
             ]
         lines.append("")
-    counts = ", ".join(f"{split} {len(keys):,} images" for split, keys in gathered.keys.items())
-    lines += [f"Data: digest {gathered.data_digest[:12]}; {counts}.", ""]
-    if gathered.left_out:
-        lines += ["Left out:", "", *(f"- `{out.path}` {out.reason}" for out in gathered.left_out), ""]
+    counts = ", ".join(f"{split} {len(keys):,} images" for split, keys in collected.keys.items())
+    lines += [f"Data: digest {collected.data_digest[:12]}; {counts}.", ""]
+    if collected.left_out:
+        lines += ["Left out:", "", *(f"- `{out.path}` {out.reason}" for out in collected.left_out), ""]
     return "\n".join(lines)
 
 
 def _recipes(view: View, costs: Mapping[str, NetworkCost | None]) -> list[str]:
-    splits = list(view.keep)
+    splits = list(view.masks)
     head = [f"{split} accuracy (95 % interval)" for split in splits]
     lines = [
         "| " + " | ".join(["recipe", "seeds", *head, f"{view.reporting_split} macro-F1", "parameters", "MACs"]) + " |",
@@ -59,17 +59,21 @@ def _recipes(view: View, costs: Mapping[str, NetworkCost | None]) -> list[str]:
     return lines
 
 
-def table(gathered: ReportRuns, views: Sequence[View], costs: Mapping[str, NetworkCost | None]) -> str:
-    """CSV: a row a run, unused ones at the end with the reason; figures in full precision."""
+def table(
+    collected: ReportRuns, views: Sequence[View], costs: Mapping[str, NetworkCost | None], leaking: Leaking | None
+) -> str:
+    """CSV: a row a run, skipped ones at the end with the reason; figures in full precision."""
     everything, *clean = views
+    if leaking is not None and not any(leaks.any() for leaks in leaking_samples(collected, leaking).values()):
+        clean = [everything]
     head = ["recipe", "run", "seed"]
-    head += [f"{split}_{name}" for split in gathered.splits for name in ("accuracy", "macro_f1", "calibration_error")]
-    head += [f"{split}_accuracy_without_leaks" for _ in clean for split in gathered.splits]
+    head += [f"{split}_{name}" for split in collected.splits for name in ("accuracy", "macro_f1", "calibration_error")]
+    head += [f"{split}_accuracy_without_leaks" for _ in clean for split in collected.splits]
     head += ["parameters", "multiply_accumulates", "seconds", "images_per_second", "left_out"]
     text = io.StringIO(newline="")
     rows = csv.DictWriter(text, head, lineterminator="\n")
     rows.writeheader()
-    for recipe in gathered.all_recipes:
+    for recipe in collected.all_recipes:
         for place, run in enumerate(recipe.runs):
             row: dict[str, Any] = {"recipe": recipe.name, "run": run.path, "seed": run.seed}
             for split, figures in everything.figures[recipe.name].items():
@@ -80,7 +84,7 @@ def table(gathered: ReportRuns, views: Sequence[View], costs: Mapping[str, Netwo
                 for split, figures in view.figures[recipe.name].items():
                     row[f"{split}_accuracy_without_leaks"] = figures.accuracy.accuracies[place]
             rows.writerow(row | _cost_columns(costs[recipe.name], time_cost([run])))
-    for out in gathered.left_out:
+    for out in collected.left_out:
         rows.writerow({"run": out.path, "left_out": out.reason})
     return text.getvalue()
 

@@ -1,4 +1,4 @@
-"""All figures of a report, on all samples and, where it is known which leak, on the others."""
+"""All figures of a report: on all samples and, if some are known to leak, without those."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from fer_ddp.report.measures import SplitFigures, Tempered, measure, temper
 from shards.labels import FER2013_CLASSES
 
 Leaking = Mapping[str, Collection[str]]
-"""By split (``val``, ``test``): the keys of the samples whose image stands in train as well."""
+"""By split (``val``, ``test``): the keys of the samples whose image is also in train."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +23,7 @@ class View:
     """The figures on some of the samples."""
 
     key: Literal["all", "clean"]
-    keep: dict[str, NDArray[np.bool_]]
+    masks: dict[str, NDArray[np.bool_]]
     """By split, (samples,): which count."""
     recipes: tuple[Recipe, ...]
     """By val accuracy, the best first."""
@@ -41,30 +41,30 @@ class View:
     @property
     def reporting_split(self) -> str:
         """``test`` if there is one, else ``val``."""
-        return "test" if "test" in self.keep else "val"
+        return "test" if "test" in self.masks else "val"
 
 
-def make_views(gathered: ReportRuns, leaking: Leaking | None, data: DataFolder | None) -> tuple[View, ...]:
-    """One view of all samples, and where ``leaking`` is given and leaves enough samples, one without those.
+def make_views(collected: ReportRuns, leaking: Leaking | None, data: DataFolder | None) -> tuple[View, ...]:
+    """One view of all samples, and one without those in ``leaking``, if there are any and enough are left.
 
     Raises DataError if the votes in ``data`` can't be read.
     """
-    everything = {split: np.ones(len(keys), bool) for split, keys in gathered.keys.items()}
+    everything = {split: np.ones(len(keys), bool) for split, keys in collected.keys.items()}
     votes = {}
-    if data is not None and data.manifest.votes is not None and set(gathered.class_names) <= set(FER2013_CLASSES):
-        votes = {split: read_votes(data, split, keys) for split, keys in gathered.keys.items()}
-    views = [_view("all", gathered, everything, votes)]
+    if data is not None and data.manifest.votes is not None and set(collected.class_names) <= set(FER2013_CLASSES):
+        votes = {split: read_votes(data, split, keys) for split, keys in collected.keys.items()}
+    views = [_view("all", collected, everything, votes)]
     if leaking is not None:
-        clean = {split: ~leaks for split, leaks in leaking_samples(gathered, leaking).items()}
-        if all(keep.sum() > 1 for keep in clean.values()):
-            views.append(_view("clean", gathered, clean, votes))
+        clean = {split: ~leaks for split, leaks in leaking_samples(collected, leaking).items()}
+        if any(not mask.all() for mask in clean.values()) and all(mask.sum() > 1 for mask in clean.values()):
+            views.append(_view("clean", collected, clean, votes))
     return tuple(views)
 
 
-def leaking_samples(gathered: ReportRuns, leaking: Leaking) -> dict[str, NDArray[np.bool_]]:
+def leaking_samples(collected: ReportRuns, leaking: Leaking) -> dict[str, NDArray[np.bool_]]:
     """By split, (samples,): whether the sample leaks."""
     samples = {}
-    for split, keys in gathered.keys.items():
+    for split, keys in collected.keys.items():
         known = frozenset(leaking.get(split, ()))
         samples[split] = np.array([key in known for key in keys], dtype=np.bool_)
     return samples
@@ -72,31 +72,32 @@ def leaking_samples(gathered: ReportRuns, leaking: Leaking) -> dict[str, NDArray
 
 def _view(
     key: Literal["all", "clean"],
-    gathered: ReportRuns,
-    keep: dict[str, NDArray[np.bool_]],
+    collected: ReportRuns,
+    masks: dict[str, NDArray[np.bool_]],
     votes: Mapping[str, NDArray[np.int64]],
 ) -> View:
-    ranked = rank(gathered.recipes, keep)
-    shown = (*ranked, *gathered.ensembles)
-    pairs = compare(ranked, "test" if "test" in keep else "val", keep["test" if "test" in keep else "val"])
+    ranked = rank(collected.recipes, masks)
+    shown = (*ranked, *collected.ensembles)
+    pairs = compare(ranked, "test" if "test" in masks else "val", masks["test" if "test" in masks else "val"])
     noises = {
-        split: label_noise(votes[split], gathered.labels[split], gathered.class_names, shown, split, keep[split])
+        split: label_noise(votes[split], collected.labels[split], collected.class_names, shown, split, masks[split])
         for split in votes
     }
     return View(
         key=key,
-        keep=keep,
+        masks=masks,
         recipes=tuple(ranked),
-        ensembles=gathered.ensembles,
+        ensembles=collected.ensembles,
         figures={
-            recipe.name: {split: measure(recipe.predictions[split], keep[split]) for split in keep} for recipe in shown
+            recipe.name: {split: measure(recipe.predictions[split], masks[split]) for split in masks}
+            for recipe in shown
         },
         tempered={
-            recipe.name: temper(recipe.predictions["val"], recipe.predictions["test"], keep)
+            recipe.name: temper(recipe.predictions["val"], recipe.predictions["test"], masks)
             for recipe in shown
-            if set(keep) == {"val", "test"}
+            if set(masks) == {"val", "test"}
         },
         pairs=tuple(pairs),
-        verdict=judge(ranked, pairs, keep) if ranked else None,
+        verdict=judge(ranked, pairs, masks) if ranked else None,
         noise={split: noise for split, noise in noises.items() if noise is not None},
     )

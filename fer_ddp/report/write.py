@@ -1,4 +1,4 @@
-"""The report of runs: one page that opens from disk, and the same as Markdown and CSV."""
+"""The report of runs: a self-contained HTML page, and the same as Markdown and CSV."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class WrittenReport:
     markdown: Path
     table: Path
     left_out: tuple[SkippedRun, ...]
-    """The run folders that the report is not about; it says so too."""
+    """The run folders that the report skips; the page lists them too."""
 
     def text(self) -> str:
         """For a terminal."""
@@ -39,33 +39,33 @@ def write_report(
     """Write the report of ``runs`` to ``out`` (.html), with ``.md`` and ``.csv`` beside it.
 
     runs: run folders, ensembles' folders, or folders that hold some. images: also show the worst errors, which puts
-    images of the data set into the page. leaking: by split, the keys of the samples whose image stands in train as
-    well; every figure comes with and without them. None looks for them, where the data are here and not too many.
+    images of the data set into the page. leaking: by split, the keys of the samples whose image is also in train;
+    every figure comes with and without them. None: search for them, if the data are accessible and not too many.
 
     The same runs give the same bytes. Raises JobError for a path without runs or a wrong ``out``, RunError if no run
     can be used or a file can't be written, DataError if the data are here and damaged.
     """
     if out.suffix != ".html":
         raise JobError(f"--out {out}: must end in .html; the .md and .csv beside it get the same name")
-    gathered = collect_runs(runs)
-    data, no_data = find_data(gathered)
+    collected = collect_runs(runs)
+    data, no_data = find_data(collected)
     if images and data is None:
         raise JobError(f"--images: {no_data[0].lower()}{no_data[1:]}")
     if leaking is None and data is not None and data.manifest.samples <= COMPARED_AT_ONCE:
         leaking = leaking_keys(data.path, workers=usable_cpus())
-    views = make_views(gathered, leaking, data)
-    costs = _costs(gathered, data)
+    views = make_views(collected, leaking, data)
+    costs = _costs(collected, data)
     shown = (*views[0].recipes, *views[0].ensembles)
     mistakes = worst_mistakes(data, shown[0], views[0].reporting_split) if images and data else []
     written = WrittenReport(
-        page=out, markdown=out.with_suffix(".md"), table=out.with_suffix(".csv"), left_out=gathered.left_out
+        page=out, markdown=out.with_suffix(".md"), table=out.with_suffix(".csv"), left_out=collected.left_out
     )
     files = {
         written.page: page(
-            gathered, views, costs=costs, data=data, no_data=no_data, leaking=leaking, mistakes=mistakes
+            collected, views, costs=costs, data=data, no_data=no_data, leaking=leaking, mistakes=mistakes
         ),
-        written.markdown: markdown(gathered, views, costs),
-        written.table: table(gathered, views, costs),
+        written.markdown: markdown(collected, views, costs),
+        written.table: table(collected, views, costs, leaking),
     }
     for path, text in files.items():
         try:
@@ -76,9 +76,9 @@ def write_report(
     return written
 
 
-def _costs(gathered: ReportRuns, data: DataFolder | None) -> dict[str, NetworkCost | None]:
-    """By recipe; None where the data, and so the images' shape, can't be reached."""
+def _costs(collected: ReportRuns, data: DataFolder | None) -> dict[str, NetworkCost | None]:
+    """By recipe; None where the data, and so the images' shape, are not accessible."""
     known: dict[str, NetworkCost | None] = {}
-    for recipe in gathered.all_recipes:
+    for recipe in collected.all_recipes:
         known[recipe.name] = network_cost(recipe.runs[0], data.manifest.image_shape) if data else None
     return known

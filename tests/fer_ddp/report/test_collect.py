@@ -14,12 +14,12 @@ LABELS = labels_of()
 VAL = {"val": (LABELS, answers(LABELS, right(120)))}
 
 
-def recipes(gathered: ReportRuns) -> dict[str, list[str]]:
-    return {recipe.name: [run.path.name for run in recipe.runs] for recipe in gathered.recipes}
+def recipes(collected: ReportRuns) -> dict[str, list[str]]:
+    return {recipe.name: [run.path.name for run in recipe.runs] for recipe in collected.recipes}
 
 
-def left_out(gathered: ReportRuns) -> dict[str, str]:
-    return {out.path.name: out.reason for out in gathered.left_out}
+def left_out(collected: ReportRuns) -> dict[str, str]:
+    return {out.path.name: out.reason for out in collected.left_out}
 
 
 def test_runs_of_a_job_with_several_seeds_are_one_recipe(tmp_path: Path) -> None:
@@ -81,9 +81,9 @@ def test_a_run_that_is_not_finished_is_named_and_left_out(tmp_path: Path) -> Non
     (tmp_path / "c" / "status.json").write_text('{"state": "failed", "message": "the disk is full"}')
     write_run(tmp_path / "d", VAL, seed=3, state="running")
     (tmp_path / "d" / "status.json").unlink()
-    gathered = collect_runs([tmp_path])
-    assert recipes(gathered) == {"baseline": ["a"]}
-    assert left_out(gathered) == {
+    collected = collect_runs([tmp_path])
+    assert recipes(collected) == {"baseline": ["a"]}
+    assert left_out(collected) == {
         "b": "is not finished: running, epoch 2",
         "c": "is not finished: failed (the disk is full)",
         "d": "is not finished: it has not begun",
@@ -101,10 +101,10 @@ def test_the_report_is_about_the_data_of_most_runs_and_names_the_others(tmp_path
     write_run(tmp_path / "a", VAL, digest="1" * 64)
     write_run(tmp_path / "b", VAL, digest="2" * 64, seed=1)
     write_run(tmp_path / "c", VAL, digest="2" * 64, seed=2)
-    gathered = collect_runs([tmp_path])
-    assert gathered.data_digest == "2" * 64
-    assert left_out(gathered) == {
-        "a": "is about other data (digest 111111111111, this report's is 222222222222); give it a report of its own"
+    collected = collect_runs([tmp_path])
+    assert collected.data_digest == "2" * 64
+    assert left_out(collected) == {
+        "a": "uses other data (digest 111111111111, this report's is 222222222222); make a separate report of it"
     }
 
 
@@ -122,14 +122,14 @@ def test_a_run_with_other_classes_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["keys", "labels"])
-def test_a_run_that_answers_other_samples_is_left_out(tmp_path: Path, what: str) -> None:
+def test_a_run_that_predicts_other_samples_is_left_out(tmp_path: Path, what: str) -> None:
     first = write_run(tmp_path / "a", VAL)
     labels = LABELS if what == "keys" else LABELS[::-1]
     keys = {"val": [f"{'x' if what == 'keys' else 'val'}-{place}" for place in range(200)]}
     write_run(tmp_path / "b", {"val": (labels, answers(labels, right(120)))}, seed=1, keys=keys)
     reason = (
-        f"answers other samples of val than {first}, though both are about the same data; "
-        "`evaluate` writes its predictions anew"
+        f"predicts other samples of val than {first}, though both use the same data; "
+        "`evaluate` writes its predictions again"
     )
     assert left_out(collect_runs([tmp_path])) == {"b": reason}
 
@@ -143,9 +143,9 @@ def test_a_run_without_one_of_the_splits_is_left_out(tmp_path: Path) -> None:
 def test_a_seed_that_a_recipe_has_already_is_left_out(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a", VAL, seed=3)
     write_run(tmp_path / "b", VAL, seed=3)
-    gathered = collect_runs([tmp_path])
-    assert recipes(gathered) == {"baseline": ["a"]}
-    assert left_out(gathered) == {"b": f"repeats seed 3 of baseline, which {first} is"}
+    collected = collect_runs([tmp_path])
+    assert recipes(collected) == {"baseline": ["a"]}
+    assert left_out(collected) == {"b": f"repeats seed 3 of baseline, which {first} is"}
 
 
 def test_a_run_whose_files_are_damaged_is_left_out_with_their_name(tmp_path: Path) -> None:

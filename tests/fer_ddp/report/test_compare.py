@@ -1,4 +1,4 @@
-"""The sentence at the top: which recipe, by how much, how certain; and that test has no say in which."""
+"""The headline: which recipe, by how much, whether significant; and that test does not select it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,50 +40,46 @@ def details(view: View) -> tuple[str, ...]:
     return view.verdict.details
 
 
-ONE_SEED = "Each recipe has one seed, so this is about these runs: another seed may turn it around."
-NO_TEST = "There is no test split here: val both chose and reports, which flatters the figures a little."
+ONE_SEED = "Each recipe has one seed, so this holds for these runs only; other seeds may reverse it."
+NO_TEST = "There is no test split: val both selects and reports, which is slightly optimistic."
 
 
-def test_a_difference_that_is_certain(tmp_path: Path) -> None:
+def test_a_difference_that_is_significant(tmp_path: Path) -> None:
     better, plain = (val(*(right(count, shift=seed) for seed in range(3))) for count in (160, 100))
     view = view_of(tmp_path, {"plain": plain, "better": better})
     assert sentence(view) == (
-        "better is best: it gets 80.0 % of the val images right, 30.0 points more than plain, the next. "
-        "That is certain."
+        "better is best: 80.0 % val accuracy, 30.0 points above plain. Statistically significant (p < 0.05, Holm)."
     )
     assert details(view) == (
-        "The difference to plain is +30.0 points: 95 % interval +23.7 to +36.3, p < 0.001.",
+        "Difference to plain: +30.0 points, 95 % interval +23.7 to +36.3, p < 0.001.",
         NO_TEST,
     )
     assert view.verdict is not None
-    assert (view.verdict.chosen, view.verdict.certain) == ("better", True)
+    assert (view.verdict.chosen, view.verdict.significant) == ("better", True)
 
 
 def test_a_difference_that_chance_may_have_made(tmp_path: Path) -> None:
     view = view_of(tmp_path, {"plain": val(right(120)), "other": val(right(122, shift=40))})
     assert sentence(view) == (
-        "other comes first: it gets 61.0 % of the val images right, 1.0 points more than plain, the next. "
-        "That is not certain."
+        "other comes first: 61.0 % val accuracy, 1.0 points above plain. Not statistically significant."
     )
     assert details(view) == (
-        "The difference to plain is +1.0 points: 95 % interval −7.9 to +9.9, p = 0.91.",
+        "Difference to plain: +1.0 points, 95 % interval −7.9 to +9.9, p = 0.91.",
         ONE_SEED,
         NO_TEST,
     )
 
 
-def test_a_tie_is_not_certain(tmp_path: Path) -> None:
+def test_a_tie_is_not_significant(tmp_path: Path) -> None:
     view = view_of(tmp_path, {"a": val(right(120), right(122)), "b": val(right(120), right(122))})
-    assert sentence(view) == (
-        "a comes first: it gets 60.5 % of the val images right, as many as b, the next. That is not certain."
-    )
+    assert sentence(view) == ("a comes first: 60.5 % val accuracy, the same as b. Not statistically significant.")
     assert view.verdict is not None
-    assert view.verdict.certain is False
+    assert view.verdict.significant is False
 
 
-def test_single_runs_are_certain_for_themselves_alone(tmp_path: Path) -> None:
+def test_single_runs_are_significant_for_themselves_alone(tmp_path: Path) -> None:
     view = view_of(tmp_path, {"a": val(right(160)), "b": val(right(100))})
-    assert sentence(view).endswith(" That is certain for these runs, one seed each.")
+    assert sentence(view).endswith(" Statistically significant (p < 0.05, Holm) for these runs, one seed each.")
     assert details(view)[1:] == (ONE_SEED, NO_TEST)
 
 
@@ -92,31 +88,36 @@ def test_small_differences_are_not_rounded_to_none(tmp_path: Path) -> None:
     for name, count in (("a", 1501), ("b", 1500)):
         write_run(tmp_path / name, {"val": (labels, answers(labels, right(count, 3000)))}, name=name)
     (view,) = make_views(collect_runs([tmp_path]), None, None)
-    assert sentence(view).startswith("a comes first: it gets 50.0 % of the val images right, 0.03 points more than b,")
+    assert sentence(view).startswith("a comes first: 50.0 % val accuracy, 0.03 points above b.")
 
 
 def test_a_lead_over_some_alone_is_said_to_be_that(tmp_path: Path) -> None:
     recipes = {"a": val(right(150)), "b": val(right(148)), "c": val(right(146, shift=40)), "d": val(right(60))}
     view = view_of(tmp_path, recipes)
-    assert sentence(view).endswith("1.0 points more than b, the next. That is not certain.")
-    assert details(view)[1:3] == ("It is certainly ahead of d.", "Nor can it be told apart from c.")
+    assert sentence(view).endswith("1.0 points above b. Not statistically significant.")
+    assert details(view)[1:3] == (
+        "It is significantly better than d.",
+        "Its difference to c is not significant either.",
+    )
 
 
 def test_many_names_are_counted(tmp_path: Path) -> None:
     recipes = {"a": val(right(150)), "b": val(right(149))} | {name: val(right(60)) for name in "cdefg"}
-    assert details(view_of(tmp_path, recipes))[1] == "It is certainly ahead of 5 other recipes."
+    assert details(view_of(tmp_path, recipes))[1] == "It is significantly better than 5 other recipes."
 
 
 def test_one_recipe_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
     view = view_of(tmp_path, {"a": val(right(120))})
-    assert sentence(view) == "a gets 60.0 % of the val images right (95 % interval 53.1 to 66.5 %)."
+    assert sentence(view) == "a: 60.0 % val accuracy (95 % interval 53.1 to 66.5 %)."
     assert details(view) == ("There is no other recipe to compare it with.",)
     assert view.pairs == ()
 
 
 def test_without_val_nothing_is_chosen(tmp_path: Path) -> None:
     view = view_of(tmp_path, {"a": [{"test": right(100)}], "b": [{"test": right(160)}]})
-    assert sentence(view) == "No recipe is chosen: there is no val split, and choosing by test would flatter."
+    assert (
+        sentence(view) == "No recipe is selected: there is no val split, and selecting on test would bias the result."
+    )
     assert [recipe.name for recipe in view.recipes] == ["a", "b"]
 
 
@@ -125,8 +126,7 @@ def test_val_chooses_and_test_reports(tmp_path: Path) -> None:
     second = {"val": right(140), "test": right(121, shift=60)}
     view = view_of(tmp_path, {"second": [second], "first": [first]})
     assert sentence(view) == (
-        "first, first on val, gets 60.0 % of the test images right, 0.5 points fewer than second, the next. "
-        "That is not certain."
+        "first, first on val: 60.0 % test accuracy, 0.5 points below second. Not statistically significant."
     )
 
 
@@ -134,12 +134,12 @@ def test_the_choice_stays_with_val_where_test_would_choose_another(tmp_path: Pat
     first = {"val": right(150), "test": right(100)}
     second = {"val": right(140), "test": right(160)}
     view = view_of(tmp_path, {"second": [second], "first": [first]})
-    assert sentence(view).endswith("30.0 points fewer than second, the next. On test second is certainly ahead of it.")
-    assert details(view)[1] == (
-        "On test second did better; the choice stays with val, since choosing by test would flatter."
+    assert sentence(view).endswith(
+        "30.0 points below second. On the test split second is significantly better (p < 0.05, Holm)."
     )
+    assert details(view)[1] == ("second did better on test, but val selects: selecting on test would bias the result.")
     assert view.verdict is not None
-    assert (view.verdict.chosen, view.verdict.certain) == ("first", False)
+    assert (view.verdict.chosen, view.verdict.significant) == ("first", False)
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -169,4 +169,4 @@ def test_all_pairs_are_corrected_together(tmp_path: Path) -> None:
 def test_few_seeds_are_named(tmp_path: Path) -> None:
     seeds = val(*(right(150, shift=seed) for seed in range(3)))
     view = view_of(tmp_path, {"a": seeds, "b": val(right(100)), "c": val(right(90), right(91))})
-    assert "b has 1 seed and c has 2 seeds: too few to tell how far seeds differ." in details(view)
+    assert "b has 1 seed and c has 2 seeds: too few to estimate the spread between seeds." in details(view)

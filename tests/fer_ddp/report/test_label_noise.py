@@ -89,5 +89,5 @@ def test_a_folder_that_holds_other_data_now_is_not_used(faces: Path, tmp_path: P
     digest = read_manifest(faces).digest[:12]
     assert find_data(collect_runs([tmp_path / "run"])) == (
         None,
-        f"The data can't be reached from here ({faces}: holds other data now (digest {digest})).",
+        f"The data are not accessible ({faces}: holds other data now (digest {digest})).",
     )

@@ -111,8 +111,8 @@ def test_the_same_runs_give_the_same_bytes(runs: Path, tmp_path: Path) -> None:
 def test_the_answer_stands_at_the_top(runs: Path) -> None:
     text = page_of(runs).text
     answer = (
-        "better is best: it gets 80.0\u00a0% of the test images right, 30.0 points more than plain, the next. "
-        "That is certain for these runs, of few seeds."
+        "better is best: 80.0\u00a0% test accuracy, 30.0\u00a0points above plain. "
+        "Statistically significant (p\u00a0<\u00a00.05, Holm) for these runs, with few seeds."
     ).replace("\u00a0", " ")
     assert 0 < text.index(answer) < text.index("Recipes")
 
@@ -122,7 +122,7 @@ def test_names_are_text_and_no_markup(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "a", run, name="<b>bold</b>", classes=("<i>", 'say "&"'))
     page = page_of(tmp_path / "runs")
     assert "i" not in page.tags
-    assert "<b>bold</b> gets 60.0 % of the val images right" in page.text
+    assert "<b>bold</b>: 60.0 % val accuracy" in page.text
     assert 'say "&"' in page.text
 
 
@@ -137,8 +137,8 @@ def test_every_figure_comes_with_and_without_the_samples_that_leak(runs: Path) -
     leaking = {"val": [f"val-{place}" for place in range(80)], "test": [f"test-{place}" for place in range(80)]}
     page = page_of(runs, leaking=leaking)
     # Right are 160 (100) samples from the seed-th on: of the 120 that are left, 80 and 81 (20 and 21).
-    assert "it gets 80.0 % of the test images right, 30.0 points more than plain" in page.text
-    assert "it gets 67.1 % of the test images right, 50.0 points more than plain" in page.text
+    assert "80.0 % test accuracy, 30.0 points above plain" in page.text
+    assert "67.1 % test accuracy, 50.0 points above plain" in page.text
     assert "val 80 of 200 (40.0 %), test 80 of 200 (40.0 %)" in page.text
     assert {"view-all", "view-clean"} <= set(page.ids)
 
@@ -146,17 +146,25 @@ def test_every_figure_comes_with_and_without_the_samples_that_leak(runs: Path) -
 def test_without_a_list_of_leaks_there_is_no_switch(runs: Path) -> None:
     page = page_of(runs)
     assert "view-all" not in page.ids
-    assert "All figures are with the images that leak, if any do: this report was not told which they are." in page.text
+    assert "All figures include the images that leak, if any do: this report does not know which they are." in page.text
+
+
+def test_without_a_leak_nothing_is_shown_twice(runs: Path) -> None:
+    page = page_of(runs, leaking={"val": [], "test": []})
+    assert "view-all" not in page.ids
+    assert page.text.count("30.0 points above plain") == 2  # the page's title and its headline
+    assert "None: no image of val and test is also in train (val 200, test 200 images compared)." in page.text
+    assert "test_accuracy_without_leaks" in (runs.parent / "out" / "report.csv").read_text()
 
 
 def test_leaks_that_leave_nothing_over_are_said_to(runs: Path) -> None:
     page = page_of(runs, leaking={"val": [f"val-{place}" for place in range(199)], "test": []})
-    assert "Too few are left without them to measure anything." in page.text
+    assert "Too few images are left without them to measure anything." in page.text
 
 
 def test_a_data_folder_that_is_gone_is_said_to_be(runs: Path) -> None:
     sentence = (
-        "The data can't be reached from here (data/gone: there is no such folder; it should be one that "
+        "The data are not accessible (data/gone: there is no such folder; it should be one that "
         "`python -m shards pack` wrote)."
     )
     assert f"Not measured. {sentence}" in page_of(runs).text
@@ -169,7 +177,7 @@ def test_published_figures_stand_beside_fer2013_alone(runs: Path, tmp_path: Path
     run = {"val": (labels, answers(labels, right(2000, 3589), 7))}
     write_run(tmp_path / "fer2013" / "a", run, classes=FER2013_CLASSES)
     page = page_of(tmp_path / "fer2013")
-    assert "Not comparable with the figures above, which are val's" in page.text
+    assert "Not comparable with the figures above, which are on val" in page.text
     assert len([link for link in page.links if link.startswith("https://")]) == 7
 
 
@@ -192,7 +200,7 @@ def test_images_of_the_data_are_in_the_page_only_when_asked_for(faces: Path, tmp
 
 
 def test_images_of_data_that_are_gone_are_refused(runs: Path) -> None:
-    with pytest.raises(JobError, match=r"^--images: the data can't be reached from here \(data/gone: "):
+    with pytest.raises(JobError, match=r"^--images: the data are not accessible \(data/gone: "):
         page_of(runs, images=True)
 
 

@@ -33,16 +33,16 @@ def test_the_markdown_says_what_the_page_says(written: tuple[str, list[dict[str,
     markdown, _ = written
     head = (
         "# Report\n\n## All images\n\n"
-        "**a is best: it gets 80.0 % of the val images right, 30.0 points more than b, the next. That is certain for "
-        "these runs, one seed each.** The difference to b is +30.0 points: 95 % interval +24.1 to +36.7, p < 0.001. "
-        "Each recipe has one seed, so this is about these runs: another seed may turn it around. There is no test "
-        "split here: val both chose and reports, which flatters the figures a little.\n\n"
+        "**a is best: 80.0 % val accuracy, 30.0 points above b. Statistically significant (p < 0.05, Holm) for these "
+        "runs, one seed each.** Difference to b: +30.0 points, 95 % interval +24.1 to +36.7, p < 0.001. Each recipe "
+        "has one seed, so this holds for these runs only; other seeds may reverse it. There is no test split: val both "
+        "selects and reports, which is slightly optimistic.\n\n"
         "| recipe | seeds | val accuracy (95 % interval) | val macro-F1 | parameters | MACs |\n"
         "|---|---|---|---|---|---|\n"
         "| a | 1 | 80.0 % (73.9 to 85.0 %) | 80.0 % | – | – |\n"
         "| b | 1 | 50.0 % (43.1 to 56.9 %) | 50.0 % | – | – |\n\n"
         "Differences on val, in points; p corrected by Holm:\n\n"
-        "| difference | points | 95 % interval | p | certain |\n"
+        "| difference | points | 95 % interval | p | significant |\n"
         "|---|---|---|---|---|\n"
         "| a − b | +30.0 | +24.1 to +36.7 | p < 0.001 | yes |\n\n"
         "## Without the images that leak\n\n"
@@ -98,8 +98,8 @@ def test_a_run_is_made_again_from_its_own_configuration(tmp_path: Path) -> None:
         (words.duration(42.4), "42 s"),
         (words.duration(1620), "27 min"),
         (words.duration(9060), "2 h 31 min"),
-        (words.listed(["a"]), "a"),
-        (words.listed(["a", "b", "c"]), "a, b and c"),
+        (words.join_names(["a"]), "a"),
+        (words.join_names(["a", "b", "c"]), "a, b and c"),
         (plural(1, "run"), "1 run"),
         (plural(1200, "run"), "1,200 runs"),
     ],
