@@ -10,6 +10,7 @@ from bench.sizes import Sizes
 from fer_ddp.config.job import Job
 from fer_ddp.config.load import load_job
 from shards.packing.packer import pack
+from shards.parallel import usable_cpus
 from shards.sources.registry import source_of
 from shards.sources.synthetic_faces import draw_faces
 
@@ -50,7 +51,7 @@ def prepare(sizes: Sizes, workspace: Path) -> Data:
         _write_synthetic(csv, wanted)
         description = f"synthetic faces like FER2013, {found['Training']} train and {found['PublicTest']} val images"
     folder = workspace / "shards"
-    pack(source_of(csv), folder, shard_samples=sizes.shard_samples, workers=cpus())
+    pack(source_of(csv), folder, shard_samples=sizes.shard_samples, workers=usable_cpus())
     return Data(
         description=description,
         csv=csv,
@@ -66,11 +67,6 @@ def recipe(data: Data, sizes: Sizes, *overrides: str) -> Job:
     """Model 4 on ``data``."""
     size = [] if sizes.batch_size is None else [f"global_batch_size={sizes.batch_size}"]
     return load_job(RECIPES / "model4.yaml", [f"data.path={data.folder}", *size, *overrides])
-
-
-def cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _copy_rows(source: Path, target: Path, wanted: dict[str, int]) -> dict[str, int]:

@@ -11,10 +11,11 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench.data import Data, cpus
+from bench.data import Data
 from bench.sizes import Sizes
 from bench.table import Result, compare
 from bench.timing import in_turns
+from shards.parallel import usable_cpus
 
 
 def pack_results(data: Data, sizes: Sizes) -> list[Result]:
@@ -24,7 +25,7 @@ def pack_results(data: Data, sizes: Sizes) -> list[Result]:
         def timed() -> float:
             out = data.workspace / f"packed-{side}"
             started = time.perf_counter()
-            words = [sys.executable, "-m", "bench.pack_process", side, str(data.csv), str(out), str(cpus())]
+            words = [sys.executable, "-m", "bench.pack_process", side, str(data.csv), str(out), str(usable_cpus())]
             said = subprocess.run(words, check=True, capture_output=True, text=True).stdout
             whole = time.perf_counter() - started
             shutil.rmtree(out)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 import fer_ddp.augment.parameters
 import fer_ddp.augment.pipeline
 from bench.augment import per_sample_transforms
-from bench.data import Data, cpus, recipe
+from bench.data import Data, recipe
 from bench.sizes import Sizes
 from bench.table import Result, compare
 from bench.timing import in_turns, seconds_of
@@ -28,6 +28,7 @@ from fer_ddp.layers.dropout import PositionDropout
 from fer_ddp.models.registry import create_model
 from fer_ddp.precision import autocast, to_memory_format
 from fer_ddp.training.setup import build_trainer, resolve_auto
+from shards.parallel import usable_cpus
 
 Train = Callable[[int], None]
 """Trains so many steps."""
@@ -137,7 +138,7 @@ class _NotebookDataset(Dataset[tuple[Any, int]]):
 
 
 def notebook_workers(device: torch.device) -> int:
-    return min(16, cpus()) if device.type == "cuda" else 2
+    return min(16, usable_cpus()) if device.type == "cuda" else 2
 
 
 def notebook(job: Job, dataset: FERDataset, device: torch.device) -> Train:

@@ -12,6 +12,7 @@ import torch
 
 from fer_ddp.hardware import processor_flags, processor_name
 from fer_ddp.runs.environment import code_version
+from shards.parallel import usable_cpus
 
 PACKAGES = ("torch", "torchvision", "numpy", "pandas", "pillow", "webdataset", "kornia")
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
@@ -61,7 +62,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     """What the figures depend on."""
     return {
         "cpu": _processor(),
-        "cpus": len(os.sched_getaffinity(0)),
+        "cpus": usable_cpus(),
         "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
         "load_at_start": round(os.getloadavg()[0], 1),

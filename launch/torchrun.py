@@ -10,6 +10,7 @@ from typing import IO
 
 from fer_ddp.errors import Interrupted, JobError
 from fer_ddp.signals import STOP_SIGNALS
+from shards.parallel import usable_cpus
 
 _RANKS_OWN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun tells each rank; left over in a shell, it would make one that starts alone wait for others."""
@@ -36,7 +37,7 @@ def start_ranks(
         options = [*(rendezvous or ["--standalone"]), f"--nproc-per-node={ranks}"]
         start = ["-m", "launch.torchrun", *options]
     inherited = {name: value for name, value in os.environ.items() if name not in _RANKS_OWN}
-    threads = max(1, len(os.sched_getaffinity(0)) // ranks)
+    threads = max(1, usable_cpus() // ranks)
     return subprocess.Popen(
         [sys.executable, *start, *arguments],
         env={"OMP_NUM_THREADS": str(threads)} | inherited | (environment or {}),

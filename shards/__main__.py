@@ -14,7 +14,7 @@ from shards.labels import SPLITS
 from shards.parallel import usable_cpus
 
 if TYPE_CHECKING:
-    from shards.packing.packer import Source
+    from shards.sources.scan import Source
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,7 +116,7 @@ def _fake(options: argparse.Namespace) -> None:
 
 def _write(options: argparse.Namespace, source: "Source", max_rejects: int, without_leaks: bool = False) -> None:
     from shards.packing.packer import pack
-    from shards.packing.rejects import count_rejects, rejects_path
+    from shards.packing.rejects import rejects_path, summarize_rejects
 
     started = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -136,7 +136,7 @@ def _write(options: argparse.Namespace, source: "Source", max_rejects: int, with
     if packed.rejects:
         listed = len(packed.rejects) + manifest.samples + sum(left_out.values())
         print(f"{len(packed.rejects)} of {listed} samples were rejected; {rejects_path(options.out)} says why:")
-        print("\n".join(count_rejects(packed.rejects)))
+        print("\n".join(summarize_rejects(packed.rejects)))
     if manifest.untrained_classes:
         print(f"warning: train has no sample of {', '.join(manifest.untrained_classes)}, which val or test has")
     if without_leaks:
@@ -157,12 +157,12 @@ def _verify(options: argparse.Namespace) -> None:
 
 def _inspect(options: argparse.Namespace) -> None:
     from shards.inspection import inspect
-    from shards.leakage.find import COMPARED_AT_ONCE, describe_leakage, find_leakage
+    from shards.leakage.find import MAX_AUTOMATIC_SAMPLES, describe_leakage, find_leakage
     from shards.reading.scan import load_or_scan_manifest
 
     print(inspect(options.out, options.figures, _workers(options)), flush=True)
     samples = load_or_scan_manifest(options.out).samples
-    if samples > COMPARED_AT_ONCE:
+    if samples > MAX_AUTOMATIC_SAMPLES:
         print(f"\nhow much leaks: `python -m shards leakage {options.out}` compares all pairs of {samples:,} images")
         return
     print(f"\n{describe_leakage(find_leakage(options.out, _workers(options)))}")

@@ -1,4 +1,4 @@
-"""Work of several threads at once, its results in order."""
+"""Threads and worker processes: how many the machine has room for, their results in order, and how they end."""
 
 import multiprocessing
 import os
@@ -16,15 +16,20 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def usable_cpus() -> int:
+    """CPUs that this process may use: on a shared machine fewer than it has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def ordered_map(
     work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int | None = None
 ) -> Iterator[Result]:
     """``work`` of each item, in the order of ``items``, done by ``threads`` threads.
 
-    At most ``ahead`` results (as many as threads, unless told) wait or are worked on while the caller has the one
-    before them, so memory is bounded however many items there are, and endless ``items`` are fine; they are drawn in
-    the caller's thread. What ``work`` raises is raised in its turn. A generator that is closed drops what has not
-    begun and waits for what has.
+    At most ``ahead`` results (default: as many as threads) wait or are worked on while the caller has the one before
+    them, so memory is bounded however many items there are, and endless ``items`` are fine; they are drawn in the
+    caller's thread. An exception of ``work`` is raised where its result would have come. Closing the generator drops
+    what has not begun and waits for what has.
     """
     waiting: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(threads)
@@ -39,16 +44,28 @@ def ordered_map(
         pool.shutdown(cancel_futures=True)
 
 
-def usable_cpus() -> int:
-    """CPUs that this process may use: on a shared machine fewer than it has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+@contextmanager
+def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of ``workers`` processes; on an exception, whatever has not begun is dropped.
+
+    Ctrl-C reaches every process of a terminal's group: the workers ignore it, and the parent decides and cleans up.
+    """
+    with _interrupts_blocked():  # a fork inherits that: at no moment does Ctrl-C end a worker with a traceback
+        pool = ProcessPoolExecutor(workers, _process_context(), _leave_interrupts_to_the_parent)
+        pool.submit(int)  # starts the workers
+    with pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
-def process_context() -> BaseContext:
-    """The quickest start method that is safe here.
+def _process_context() -> BaseContext:
+    """The fastest start method that is safe here.
 
     A fork takes milliseconds and shares what is loaded, but copies a process with threads in an unknown state: so
-    only a process with one thread and no torch forks; any other asks a server process to fork for it.
+    only a process with one thread and without torch forks; any other asks a server process to fork for it.
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
@@ -58,24 +75,15 @@ def process_context() -> BaseContext:
 
 
 @contextmanager
-def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of ``workers`` processes; on an exception, whatever has not begun is dropped.
-
-    Ctrl-C reaches a terminal's whole group of processes: the workers ignore it, and the parent decides and cleans up.
-    """
-    # Blocked while the workers start, since a fork inherits that: no moment in which Ctrl-C ends one with a traceback.
+def _interrupts_blocked() -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, which does not fork
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
-        pool = ProcessPoolExecutor(workers, process_context(), _leave_interrupts_to_the_parent)
-        pool.submit(int)
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    with pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _leave_interrupts_to_the_parent() -> None:

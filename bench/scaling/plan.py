@@ -27,6 +27,7 @@ from fer_ddp.training.loop import Trainer
 from fer_ddp.training.setup import build_trainer, check_job, resolve_auto
 from fer_ddp.yaml_io import to_yaml
 from shards.files import atomic_write_bytes
+from shards.parallel import usable_cpus
 from shards.reading.scan import load_or_scan_manifest
 
 TIMED_STEPS = 5
@@ -115,7 +116,7 @@ def plan(job: Job, gpus: list[int], link_name: str | None, check: bool, device: 
     DataError.
     """
     if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2))
+        torch.set_num_threads(max(1, usable_cpus() // 2))
     manifest = load_or_scan_manifest(Path(job.data.path))
     for ranks in gpus:
         check_job(job, manifest, ranks)
@@ -149,7 +150,7 @@ def measure_share(job: Job, job_file: Path, dataset: FERDataset, ranks: int, dev
     trainer = build_trainer(job, dataset, ranks, device)
     threads, beside = torch.get_num_threads(), 0
     if device.type == "cpu":
-        beside = min(ranks, len(os.sched_getaffinity(0)) // threads) - 1
+        beside = min(ranks, usable_cpus() // threads) - 1
     with neighbours(max(beside, 0), ["busy", str(job_file), str(ranks)], threads):
         seconds = step_seconds(trainer, device)
     return Share(seconds=seconds, messages=count_messages(trainer.state.model, job, ranks))

@@ -1,18 +1,15 @@
 """Splits that are decoded, or looked through, once a machine: on its own disk, for all ranks and jobs there."""
 
-import fcntl
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fer_ddp.errors import RunError
 from shards.errors import DataError
-from shards.files import file_sha256, write_json
+from shards.files import FileLock, sha256_of, write_json
 from shards.manifest import Manifest
 from shards.parallel import usable_cpus
 from shards.reading.split_index import SplitIndex, write_index
@@ -38,7 +35,7 @@ def cached_split(folder: Path, split: str, manifest: Manifest, *, pixels: bool) 
     target = cache_folder() / manifest.digest[:32] / (split if pixels else f"{split}-index")
     try:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with locked(target.with_suffix(".lock")):
+        with FileLock(target.with_suffix(".lock")):
             if not _is_intact(target):
                 _make(folder, split, manifest, target, pixels)
         return SplitIndex.read(target)
@@ -67,7 +64,7 @@ def _make(folder: Path, split: str, manifest: Manifest, target: Path, pixels: bo
         shutil.rmtree(beside)
         raise
     names = sorted(path.name for path in beside.iterdir())
-    digests = {name: file_sha256(beside / name) for name in names}
+    digests = {name: sha256_of(beside / name) for name in names}
     os.replace(beside, target)
     write_json(target / _CHECKED, {"sha256": digests, "state": _state(target, names)})
 
@@ -84,7 +81,7 @@ def _is_intact(target: Path) -> bool:
         state = _state(target, digests)
         if state == checked["state"]:
             return True
-        if any(file_sha256(target / name) != digest for name, digest in digests.items()):
+        if any(sha256_of(target / name) != digest for name, digest in digests.items()):
             return False
         write_json(target / _CHECKED, {"sha256": digests, "state": state})
         return True
@@ -100,11 +97,3 @@ def _state(target: Path, names: Any) -> list[Any]:
         boot.read_text() if boot.exists() else os.urandom(8).hex(),
         *([file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns] for file in files),
     ]
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Inside, nobody else on this machine is; ``path`` is the lock's file."""
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

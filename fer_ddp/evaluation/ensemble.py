@@ -24,7 +24,7 @@ from fer_ddp.runs.environment import code_version
 from fer_ddp.runs.finished import MEMBERS_FILE, Run, find_runs, read_runs
 from fer_ddp.runs.folder import RunFolder, read_json
 from fer_ddp.runs.predictions import Predictions, write_predictions
-from shards.files import file_sha256, write_json
+from shards.files import sha256_of, write_json
 
 Weighting = Literal["equal", "family"]
 
@@ -183,7 +183,7 @@ def _write_members(
 
 
 def _digest(path: Path) -> str | None:
-    return file_sha256(path) if path.exists() else None
+    return sha256_of(path) if path.exists() else None
 
 
 def _environment(data_digest: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from fer_ddp.report.text import markdown, table
 from fer_ddp.report.views import Leaking, make_views
 from fer_ddp.runs.finished import SkippedRun
 from shards.files import atomic_write_bytes
-from shards.leakage.find import COMPARED_AT_ONCE, leaking_keys
+from shards.leakage.find import MAX_AUTOMATIC_SAMPLES, leaking_keys
 from shards.parallel import usable_cpus
 
 
@@ -51,7 +51,7 @@ def write_report(
     data, no_data = find_data(collected)
     if images and data is None:
         raise JobError(f"--images: {no_data[0].lower()}{no_data[1:]}")
-    if leaking is None and data is not None and data.manifest.samples <= COMPARED_AT_ONCE:
+    if leaking is None and data is not None and data.manifest.samples <= MAX_AUTOMATIC_SAMPLES:
         leaking = leaking_keys(data.path, workers=usable_cpus())
     views = make_views(collected, leaking, data)
     costs = _costs(collected, data)

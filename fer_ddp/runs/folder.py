@@ -1,6 +1,5 @@
 """The run folder is the state: what a run was, is, and goes on from."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -12,7 +11,7 @@ import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
@@ -22,7 +21,7 @@ from fer_ddp.runs import checkpoint
 from fer_ddp.runs.environment import code_version
 from fer_ddp.runs.files import LAST, PREVIOUS, read_json, read_lines, read_status
 from fer_ddp.yaml_io import read_yaml, to_yaml
-from shards.files import atomic_write_bytes, write_json
+from shards.files import FileLock, atomic_write_bytes, write_json
 
 
 class RunFolder:
@@ -33,7 +32,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.predictions = self.path / "predictions"
         self.figures = self.path / "figures"
-        self._lock: IO[str] | None = None
+        self._lock = FileLock(self.path / ".lock")
 
     def create(self) -> None:
         """Make the folders. Raises JobError if that isn't possible."""
@@ -59,9 +58,8 @@ class RunFolder:
 
     def lock(self) -> None:
         """Keep this run for this process, until `unlock`. Raises JobError if another process trains it."""
-        self._lock = open(self.path / ".lock", "w")  # noqa: SIM115  held until the training ends
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock.acquire(wait=False)
         except BlockingIOError:
             status = self.status()
             raise JobError(
@@ -71,8 +69,7 @@ class RunFolder:
 
     def unlock(self) -> None:
         """Let another training have this run, also while a notebook keeps the error that ended this one."""
-        if self._lock is not None:
-            self._lock.close()
+        self._lock.release()
 
     def saved_config(self) -> dict[str, Any] | None:
         """The configuration this run was started with; None if it is new. Raises JobError if it can't be read."""

@@ -8,12 +8,12 @@ import time
 import torch
 from torch import nn
 
-from fer_ddp.data.cache import cache_folder, locked, no_room
+from fer_ddp.data.cache import cache_folder, no_room
 from fer_ddp.hardware import processor_flags, processor_name
 from fer_ddp.layers.dropout import PositionDropout
 from fer_ddp.precision import MemoryFormat, Precision, autocast, compute_dtype, to_memory_format
 from fer_ddp.runs.files import read_json
-from shards.files import write_json
+from shards.files import FileLock, write_json
 
 _TRIAL_IMAGES, _TRIAL_SECONDS = 16, 1.0
 
@@ -53,7 +53,7 @@ def choose_precision(
     kept = cache_folder() / "quickest" / f"{digest}.json"
     try:
         kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with locked(kept.with_suffix(".lock")):  # which also keeps two measurements from disturbing each other
+        with FileLock(kept.with_suffix(".lock")):  # which also keeps two measurements from disturbing each other
             known = read_json(kept).get("quickest")
             for candidate in candidates:
                 if list(candidate) == known:

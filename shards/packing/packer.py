@@ -1,9 +1,8 @@
-"""Packs a source into a data set: whole or absent, and the same bytes however many workers."""
+"""Packs a source into a data set: whole or absent, and the same bytes for any number of workers."""
 
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -12,18 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from shards.errors import DataError
+from shards.files import atomic_write_bytes, sync_folder
 from shards.labels import SPLITS
-from shards.leakage.exact import find_duplicates
-from shards.leakage.filter import leave_out_leaks
+from shards.leakage.exact import count_duplicates, first_occurrences
+from shards.leakage.filter import remove_leaks
 from shards.manifest import FILE_NAME, SCHEMA_VERSION, Manifest, Shard, Split, read_manifest
 from shards.packing.rejects import rejects_path, write_rejects
 from shards.packing.writer import ShardTask, write_shard
 from shards.parallel import worker_pool
 from shards.pixel_statistics import mean_and_std
-from shards.sources.scan import Reject, Scanned
-
-Source = Callable[[Path, Executor, int], Scanned]
-"""Called with a folder for its own files, a pool of worker processes and their number."""
+from shards.progress import with_progress
+from shards.sources.scan import Reject, Source, SourceScan
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,23 +46,23 @@ def pack(
 ) -> Packed:
     """Write the data set ``out`` from ``source``.
 
-    The samples of each split are shuffled by ``seed`` and dealt to shards of ``shard_samples`` at most, whose sizes
+    The samples of each split are shuffled by ``seed`` and divided into shards of ``shard_samples`` at most, whose sizes
     differ by one at most. Everything is written in a folder beside ``out`` and renamed into place at the end; whatever
     happens before that leaves ``out`` as it was. Rejects are listed in ``OUT.rejects.csv``, beside it. With
-    ``without_leaks``, the val and test samples whose image stands in train, exactly or nearly, are left out; the
-    manifest's options say how many. Train keeps all of its own, and the same bytes.
+    ``without_leaks``, the val and test samples whose image also appears in train, exactly or nearly, are left out; the
+    manifest's options give their number. Train keeps all of its samples, and the same bytes.
 
     Raises :class:`DataError` if the source cannot be used, more than ``max_rejects`` of it is rejected, or ``out``
     holds something else.
     """
-    for name, value, least in (
+    for name, value, minimum in (
         ("--shard-samples", shard_samples, 1),
         ("--workers", workers, 1),
         ("--max-rejects", max_rejects, 0),
         ("--seed", seed, 0),
     ):
-        if value < least:
-            raise DataError(f"{name} is {value}; it should be {least} or more", exit_status=2)
+        if value < minimum:
+            raise DataError(f"{name} is {value}; it should be {minimum} or more", exit_status=2)
     out = Path(os.path.abspath(out))
     _refuse_foreign(out)
     try:
@@ -76,54 +74,54 @@ def pack(
         folder = work / "set"
         folder.mkdir()
         with worker_pool(workers) as pool:
-            scanned = source(work, pool, workers)
-            _report_rejects(scanned, out, max_rejects)
+            scan = source(work, pool, workers)
+            _report_rejects(scan, out, max_rejects)
             options: dict[str, int | str] = {"seed": seed, "shard_samples": shard_samples}
             if without_leaks:
-                scanned, left_out = leave_out_leaks(scanned, pool)
-                options |= left_out
-            shards = _write_shards(scanned, folder, seed, shard_samples, pool)
-        manifest = _manifest(scanned, shards, options)
-        _write_durably(folder / FILE_NAME, manifest.to_bytes())
-        created = _put_in_place(folder, out, manifest)
+                scan, removed = remove_leaks(scan, pool)
+                options |= removed
+            shards = _write_shards(scan, folder, seed, shard_samples, pool)
+        manifest = _manifest(scan, shards, options)
+        atomic_write_bytes(folder / FILE_NAME, manifest.to_bytes())
+        created = _move_into_place(folder, out, manifest)
     except BrokenProcessPool as error:
         raise DataError(
-            f"a worker process was killed, perhaps for want of memory or disk space, so {out} was not written"
+            f"a worker process was killed, perhaps for lack of memory or disk space, so {out} was not written"
         ) from error
     except OSError as error:
         raise DataError(f"{error.filename or out}: {error.strerror}, so {out} was not written") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return Packed(manifest=manifest, created=created, rejects=scanned.rejects)
+    return Packed(manifest=manifest, created=created, rejects=scan.rejects)
 
 
-def mixed(count: int, seed: int, split: str) -> np.ndarray:
-    """A permutation of ``count`` by ``seed``, another for each split: int64, (count,).
+def permutation(count: int, seed: int, split: str) -> np.ndarray:
+    """A permutation of ``count`` by ``seed``, a different one for each split: int64, (count,).
 
     From the raw 64-bit words of PCG64, which numpy promises to keep; its ``permutation`` may change with a version.
     """
-    words = np.random.PCG64(np.random.SeedSequence([seed, SPLITS.index(split)])).random_raw(count)
-    return np.argsort(words, kind="stable")
+    random_bits = np.random.PCG64(np.random.SeedSequence([seed, SPLITS.index(split)])).random_raw(count)
+    return np.argsort(random_bits, kind="stable")
 
 
-def shard_sizes(samples: int, at_most: int) -> list[int]:
-    """Sizes of the fewest shards that hold ``samples``, ``at_most`` each; they differ by one at most."""
-    count = -(-samples // at_most)
-    return [samples // count + (place < samples % count) for place in range(count)]
+def shard_sizes(samples: int, maximum: int) -> list[int]:
+    """Sizes of the fewest shards that hold ``samples``, ``maximum`` each at most; they differ by one at most."""
+    count = -(-samples // maximum)
+    return [samples // count + (number < samples % count) for number in range(count)]
 
 
 def _write_shards(
-    scanned: Scanned, folder: Path, seed: int, shard_samples: int, pool: Executor
+    scan: SourceScan, folder: Path, seed: int, shard_samples: int, pool: Executor
 ) -> dict[str, list[Shard]]:
-    table = scanned.table
-    keys, labels, places = table.key.tolist(), table.label.tolist(), table.place.tolist()
+    table = scan.table
+    keys, labels, locations = table.key.tolist(), table.label.tolist(), table.location.tolist()
     tasks: list[ShardTask] = []
     counts: dict[str, int] = {}
     for split in SPLITS:
         members = np.flatnonzero((table.split == split).to_numpy())
         if not len(members):
             continue
-        order = members[mixed(len(members), seed, split)].tolist()
+        order = members[permutation(len(members), seed, split)].tolist()
         start = 0
         sizes = shard_sizes(len(order), shard_samples)
         counts[split] = len(sizes)
@@ -133,65 +131,66 @@ def _write_shards(
             tasks.append(
                 ShardTask(
                     path=folder / f"{split}-{number:06d}.tar",
-                    keys=[keys[one] for one in chosen],
-                    labels=[labels[one] for one in chosen],
-                    places=[places[one] for one in chosen],
-                    images=scanned.images,
-                    votes=[scanned.votes[one] for one in chosen] if scanned.votes is not None else None,
+                    keys=[keys[index] for index in chosen],
+                    labels=[labels[index] for index in chosen],
+                    locations=[locations[index] for index in chosen],
+                    images=scan.images,
+                    votes=[scan.votes[index] for index in chosen] if scan.votes is not None else None,
                 )
             )
-    written = list(pool.map(write_shard, tasks))
+    written = list(with_progress(pool.map(write_shard, tasks), "writing", len(tasks), unit="shard"))
     shards: dict[str, list[Shard]] = {}
     for split, count in counts.items():
         shards[split], written = written[:count], written[count:]
     return shards
 
 
-def _manifest(scanned: Scanned, shards: dict[str, list[Shard]], options: dict[str, int | str]) -> Manifest:
-    table = scanned.table
-    in_train = (table.split == "train").to_numpy()
-    _, height, width = scanned.image_shape
-    mean, std = mean_and_std(scanned.sums[in_train], scanned.square_sums[in_train], height * width)
+def _manifest(scan: SourceScan, shards: dict[str, list[Shard]], options: dict[str, int | str]) -> Manifest:
+    table = scan.table
+    all_labels, split_numbers = table.label.to_numpy(), table.split.map(SPLITS.index).to_numpy(np.int64)
+    in_train = split_numbers == SPLITS.index("train")
+    _, height, width = scan.image_shape
+    mean, std = mean_and_std(scan.sums[in_train], scan.square_sums[in_train], height * width)
     splits = {}
     for split, members in shards.items():
-        labels = table.label[table.split == split].to_numpy()
+        labels = all_labels[split_numbers == SPLITS.index(split)]
         splits[split] = Split(
             shards=tuple(members),
             samples=len(labels),
-            class_counts=tuple(np.bincount(labels, minlength=len(scanned.class_names)).tolist()),
+            class_counts=tuple(np.bincount(labels, minlength=len(scan.class_names)).tolist()),
         )
     votes = None
-    if scanned.votes is not None:
-        without = sum(one is None for one in scanned.votes)
-        votes = {"with": len(scanned.votes) - without, "without": without}
+    if scan.votes is not None:
+        without = sum(one is None for one in scan.votes)
+        votes = {"with": len(scan.votes) - without, "without": without}
     return Manifest(
         schema_version=SCHEMA_VERSION,
-        class_names=scanned.class_names,
-        image_shape=scanned.image_shape,
+        class_names=scan.class_names,
+        image_shape=scan.image_shape,
         mean=mean,
         std=std,
         splits=splits,
-        duplicates=find_duplicates(table),
-        source_format=scanned.source_format,
-        source_sha256=scanned.source_sha256,
-        rejects=len(scanned.rejects),
+        duplicates=count_duplicates(first_occurrences(table.digest), split_numbers, all_labels),
+        source_format=scan.source_format,
+        source_sha256=scan.source_sha256,
+        rejects=len(scan.rejects),
         votes=votes,
         options=options,
     )
 
 
-def _report_rejects(scanned: Scanned, out: Path, max_rejects: int) -> None:
-    """List the rejects beside ``out``; stop if there are too many, or nothing is left to train on."""
-    write_rejects(scanned.rejects, out)
-    count = len(scanned.rejects)
+def _report_rejects(scan: SourceScan, out: Path, max_rejects: int) -> None:
+    """List the rejects beside ``out``; refuse too many of them, and a source without a training sample."""
+    write_rejects(scan.rejects, out)
+    count = len(scan.rejects)
     if count > max_rejects:
-        first = scanned.rejects[0]
+        first = scan.rejects[0]
         raise DataError(
-            f"{count} of {count + len(scanned.table)} samples cannot be used, more than --max-rejects {max_rejects}, "
+            f"{count} of {count + len(scan.table)} samples cannot be used, more than --max-rejects {max_rejects}, "
             f"so {out} was not written; the first is {first.place}: {first.reason} "
             f"(all are in {rejects_path(out)})"
         )
-    if not (scanned.table.split == "train").any():
+    if not (scan.table.split == "train").any():
         raise DataError(f"the source has no usable training sample, so {out} was not written; train must not be empty")
 
 
@@ -204,16 +203,15 @@ def _refuse_foreign(out: Path) -> None:
         )
 
 
-def _put_in_place(folder: Path, out: Path, manifest: Manifest) -> bool:
-    """Rename ``folder`` to ``out``; False if ``out`` is there already and is the same, else :class:`DataError`."""
-    _sync_folder(folder)
+def _move_into_place(folder: Path, out: Path, manifest: Manifest) -> bool:
+    """Rename ``folder`` to ``out``; False if ``out`` holds the same already, :class:`DataError` if something else."""
     if os.path.lexists(out):
         difference = _difference(out, manifest)
         if difference:
             raise DataError(f"{out}: exists and {difference}; remove it, or choose another name for OUT", exit_status=2)
         return False
     os.rename(folder, out)
-    _sync_folder(out.parent)
+    sync_folder(out.parent)
     return True
 
 
@@ -226,18 +224,3 @@ def _difference(out: Path, manifest: Manifest) -> str | None:
             if not path.is_file() or path.stat().st_size != shard.bytes:
                 return f"its {shard.name} is missing or damaged"
     return None
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

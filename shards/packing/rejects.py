@@ -1,9 +1,11 @@
-"""Rows and files that cannot be used: the list beside the data set, and their counts in words."""
+"""Rows and files that cannot be used: the list beside the data set, and a summary by reason."""
 
 import csv
+import io
 import re
 from pathlib import Path
 
+from shards.files import atomic_write_bytes
 from shards.sources.scan import Reject
 
 
@@ -18,19 +20,18 @@ def write_rejects(rejects: list[Reject], out: Path) -> None:
     if not rejects:
         path.unlink(missing_ok=True)
         return
-    beside = path.with_name(f".{path.name}.partial")
-    with open(beside, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        rows = csv.writer(file)
-        rows.writerow(["place", "reason"])
-        rows.writerows([reject.place, reject.reason] for reject in rejects)
-    beside.replace(path)
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(["place", "reason"])
+    rows.writerows([reject.place, reject.reason] for reject in rejects)
+    atomic_write_bytes(path, text.getvalue().encode(errors="backslashreplace"))
 
 
-def count_rejects(rejects: list[Reject]) -> list[str]:
-    """A line for each kind of reason, the most frequent first: how many, and the first of them."""
+def summarize_rejects(rejects: list[Reject]) -> list[str]:
+    """A line for each kind of reason, the most frequent first: the count, and the first reject of that kind."""
     kinds: dict[str, list[Reject]] = {}
     for reject in rejects:
         kind = re.sub(r"'[^']*'|\d+", "", reject.reason)  # without what differs from row to row
         kinds.setdefault(kind, []).append(reject)
-    ordered = sorted(kinds.values(), key=len, reverse=True)
-    return [f"{len(same):>7,}  {same[0].place}: {same[0].reason}" for same in ordered]
+    by_count = sorted(kinds.values(), key=len, reverse=True)
+    return [f"{len(members):>7,}  {members[0].place}: {members[0].reason}" for members in by_count]

@@ -16,12 +16,13 @@ from shards.sources.scan import Images
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardTask:
-    """All that one shard needs."""
+    """A shard to write; ``keys``, ``labels``, ``locations`` and ``votes`` have an element for each sample."""
 
     path: Path
     keys: list[str]
     labels: list[int]
-    places: list[Any]
+    locations: list[Any]
+    """Where ``images`` finds each sample's."""
     images: Images
     votes: list[bytes | None] | None
 
@@ -49,20 +50,21 @@ class HashingFile:
 def write_shard(task: ShardTask) -> Shard:
     """Write the tar, make sure that it is on the disk, and describe it.
 
-    Members come as KEY.cls, KEY.png (or .jpg), KEY.votes.json: webdataset's TarWriter sorts them. With mtime 0, owner
-    0 and plain ustar headers the bytes depend on nothing but the samples.
+    Members are KEY.cls, KEY.png (or .jpg), KEY.votes.json, sorted by webdataset's TarWriter. With mtime 0, owner 0 and
+    plain ustar headers the bytes depend on nothing but the samples. Raises :class:`DataError` if the tar cannot be
+    written.
     """
     tar_writer = _tar_writer()
-    gc.disable()  # tarfile keeps an object for each member, and the collector would look at all of them again and again
+    gc.disable()  # tarfile keeps an object for each member, and the collector would visit all of them over and over
     try:
         with open(task.path, "wb") as file:
             hashing = HashingFile(file)
             with tar_writer(hashing, user="", group="", mode=0o644, encoder=False, mtime=0) as tar:
                 tar.tarstream.format = tarfile.USTAR_FORMAT  # TarWriter leaves tarfile's default, pax
-                for place, (extension, content) in enumerate(task.images.files(task.places)):
-                    sample: dict[str, Any] = {"__key__": task.keys[place], "cls": b"%d" % task.labels[place]}
+                for index, (extension, content) in enumerate(task.images.files(task.locations)):
+                    sample: dict[str, Any] = {"__key__": task.keys[index], "cls": b"%d" % task.labels[index]}
                     sample[extension] = content
-                    votes = task.votes[place] if task.votes is not None else None
+                    votes = task.votes[index] if task.votes is not None else None
                     if votes is not None:
                         sample["votes.json"] = votes
                     tar.write(sample)
@@ -76,7 +78,7 @@ def write_shard(task: ShardTask) -> Shard:
 
 
 def _tar_writer() -> Any:
-    """webdataset's TarWriter, without torch: webdataset does without where there is none, and torch takes seconds.
+    """webdataset's TarWriter, without torch, which takes seconds to import and which webdataset can do without.
 
     Only for a worker process of the packer, which reads nothing through webdataset.
     """

@@ -1,7 +1,6 @@
 """Reads single samples of a split from anywhere in its tars."""
 
 import os
-import resource
 import weakref
 from pathlib import Path
 
@@ -29,8 +28,7 @@ class SampleReader:
             if size != shard.bytes:
                 found = "is missing" if size is None else f"has {size} bytes"
                 raise DataError(f"{path}: {found}, the manifest says {shard.bytes} bytes; copy or pack it again")
-        # A system lets a process open about a thousand files; the shards beyond half of that are opened each time.
-        self._keep_open = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+        self._max_open = _max_open_files() // 2
         self._open: dict[int, int] = {}
         weakref.finalize(self, _close, self._open)
 
@@ -87,7 +85,7 @@ class SampleReader:
     def _file_of_new(self, shard: int, size: int, offset: int) -> bytes:
         descriptor = os.open(self._paths[shard], os.O_RDONLY)
         # Of two threads that come here at once, one keeps its descriptor for both and the other closes its own.
-        if len(self._open) < self._keep_open and self._open.setdefault(shard, descriptor) == descriptor:
+        if len(self._open) < self._max_open and self._open.setdefault(shard, descriptor) == descriptor:
             return os.pread(descriptor, size, offset)
         try:
             return os.pread(descriptor, size, offset)
@@ -97,6 +95,15 @@ class SampleReader:
     def _error(self, number: int, shard: int, problem: str) -> DataError:
         key = self._index.key(shard, number - int(self._starts[shard]))
         return DataError(f"{self._paths[shard]}: sample {key}: {problem}")
+
+
+def _max_open_files() -> int:
+    """How many files the system lets this process open, usually about a thousand."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 512
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _close(open_files: dict[int, int]) -> None:

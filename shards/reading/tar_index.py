@@ -17,7 +17,7 @@ class Member(NamedTuple):
 
     name: str
     offset: int
-    """Of the file's first byte, plural from the tar's."""
+    """Of the file's first byte, counted from the tar's."""
     size: int
 
 

@@ -1,1 +1,1 @@
-"""What people have: CSV files, image folders, synthetic faces."""
+"""What can be packed: FER2013's CSV with or without FER+ votes, image folders, synthetic faces."""

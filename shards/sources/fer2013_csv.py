@@ -22,7 +22,7 @@ from shards.errors import DataError
 from shards.labels import FER2013_CLASSES, SPLITS, USAGES
 from shards.pixel_statistics import pixel_digests, pixel_sums
 from shards.sources.sample_keys import row_key
-from shards.sources.scan import PixelFile, Reject, Scanned
+from shards.sources.scan import PixelFile, Reject, SourceScan
 
 COLUMNS = ("emotion", "pixels", "usage")
 _LABELS = {str(label).encode(): label for label in range(len(FER2013_CLASSES))}
@@ -57,7 +57,7 @@ class Piece:
     lines: list[int]
     """Where each row starts, and where the last one ends."""
     numbers: list[int]
-    """The rows' numbers: lines after the header, plural from 1, blank ones too."""
+    """The rows' numbers: lines after the header, counted from 1, blank ones too."""
     first: int
     """The place of the first row among all rows, from 0."""
     columns: tuple[int, int, int]
@@ -66,7 +66,7 @@ class Piece:
     """Takes the pixels of all rows, in their order."""
 
 
-def scan_csv(path: Path, work: Path, pool: Executor, workers: int) -> Scanned:
+def scan_csv(path: Path, work: Path, pool: Executor, workers: int) -> SourceScan:
     """Read the CSV ``path``; the pixels go to a file in the folder ``work``.
 
     Raises :class:`DataError` if the file as a whole cannot be used; a row that cannot is a reject.
@@ -111,11 +111,11 @@ def scan_csv(path: Path, work: Path, pool: Executor, workers: int) -> Scanned:
             "key": [row_key(numbers[row]) for row in usable.tolist()],
             "split": np.array(SPLITS)[splits[usable]],
             "label": np.concatenate([part.labels for part in parts])[usable].astype(np.int64),
-            "place": usable,
+            "location": usable,
             "digest": digests[usable],
         }
     )
-    return Scanned(
+    return SourceScan(
         table=table,
         sums=np.concatenate([part.sums for part in parts])[usable],
         square_sums=np.concatenate([part.square_sums for part in parts])[usable],
@@ -160,7 +160,7 @@ def _header(content: mmap.mmap, line_end: bytes, path: Path) -> tuple[tuple[int,
 
 
 def _rows(content: mmap.mmap, line_end: bytes, start: int) -> tuple[list[int], list[int]]:
-    """Where each row starts, and where the last one ends; and their numbers, plural from 1.
+    """Where each row starts, and where the last one ends; and their numbers, counted from 1.
 
     A blank line has a number and is no row: its bytes stand at the end of the row before.
     """

@@ -1,23 +1,30 @@
-"""FER+ votes (``fer2013new.csv``): ten people's judgement of each of FER2013's images, in the order of its CSV.
+"""FER+ votes (``fer2013new.csv``): ten annotators' votes on each of FER2013's images, in the order of its CSV.
 
 Barsoum et al., "Training deep networks for facial expression recognition with crowd-sourced label distribution", 2016.
 """
 
 import json
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
 from shards.errors import DataError
 from shards.labels import USAGES
-from shards.sources.scan import Scanned
+from shards.sources.scan import Source, SourceScan
 
 CATEGORIES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
+"""The columns of votes, in their order."""
 
 
-def with_votes(scanned: Scanned, path: Path) -> Scanned:
-    """``scanned``, from FER2013's CSV, with each row's votes from the same row of the file ``path``.
+def scan_with_votes(source: Source, path: Path, work: Path, pool: Executor, workers: int) -> SourceScan:
+    """The scan of ``source``, FER2013's CSV, with the votes of the file ``path``."""
+    return join_votes(source(work, pool, workers), path)
 
-    A row without an image name has no votes: its picture was dropped from FER+. Raises :class:`DataError` if the file
+
+def join_votes(scan: SourceScan, path: Path) -> SourceScan:
+    """``scan``, of FER2013's CSV, with each row's votes from the same row of the file ``path``.
+
+    A row without an image name has no votes: its image was removed from FER+. Raises :class:`DataError` if the file
     is not FER+'s, or not for this CSV.
     """
     import pandas
@@ -33,17 +40,17 @@ def with_votes(scanned: Scanned, path: Path) -> Scanned:
     missing = [name for name in ("Usage", "Image name", *CATEGORIES) if name not in votes.columns]
     if missing:
         raise DataError(f"{path}: has no column {missing[0]}; it should be FER+'s fer2013new.csv")
-    rows = scanned.table.place.to_numpy()
+    rows = scan.table.location.to_numpy()
     if len(rows) and rows.max() >= len(votes):
         raise DataError(f"{path}: has {len(votes)} rows and the CSV has row {rows.max() + 1}; both should be whole")
     chosen = votes.iloc[rows]
     numbers = chosen[list(CATEGORIES)].apply(pandas.to_numeric, errors="coerce")
     wrong = (numbers.isna() | (numbers < 0) | (numbers % 1 != 0)).any(axis=1).to_numpy()
     if wrong.any():
-        raise DataError(f"{path}: row {rows[wrong][0] + 1} has a vote that is no whole number of 0 or more")
-    other = chosen.Usage.map(USAGES).to_numpy() != scanned.table.split.astype(str).to_numpy()
+        raise DataError(f"{path}: row {rows[wrong][0] + 1} has a vote that is not a whole number of 0 or more")
+    other = chosen.Usage.map(USAGES).to_numpy() != scan.table.split.astype(str).to_numpy()
     if other.any():
-        here, there = chosen.Usage.to_numpy()[other][0], scanned.table.split.to_numpy()[other][0]
+        here, there = chosen.Usage.to_numpy()[other][0], scan.table.split.to_numpy()[other][0]
         raise DataError(
             f"{path}: row {rows[other][0] + 1} is of {here}, and of {there} in the CSV; "
             f"the two files should have the same rows in the same order"
@@ -54,4 +61,4 @@ def with_votes(scanned: Scanned, path: Path) -> Scanned:
         json.dumps(dict(zip(CATEGORIES, row, strict=True)), separators=(",", ":")).encode() if has_votes else None
         for row, has_votes in zip(counts, named, strict=True)
     ]
-    return replace(scanned, votes=texts)
+    return replace(scan, votes=texts)

@@ -1,34 +1,50 @@
-"""Which source a path is."""
+"""The sources by name: what ``--format`` offers, and which of them a path is."""
 
-from concurrent.futures import Executor
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from shards.errors import DataError
-from shards.packing.packer import Source
 from shards.sources.fer2013_csv import scan_csv
-from shards.sources.ferplus_votes import with_votes
+from shards.sources.ferplus_votes import scan_with_votes
 from shards.sources.image_folders import scan_folders
-from shards.sources.scan import Scanned
-
-FORMATS = ("auto", "csv", "folders")
+from shards.sources.scan import Source, SourceScan
 
 
-def source_of(path: Path, source_format: str = "auto", votes: Path | None = None) -> Source:
-    """What reads ``path``; ``source_format`` is one of :data:`FORMATS`. Raises :class:`DataError` (exit status 2)."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceFormat:
+    """A kind of source."""
+
+    scan: Callable[..., SourceScan]
+    """Called with the path and the arguments of a :data:`shards.sources.scan.Source`."""
+    is_folder: bool
+    """Whether it reads a folder, else a file."""
+    takes_votes: bool = False
+    """Whether FER+'s votes can be joined to it, row by row."""
+
+
+SOURCES = {
+    "csv": SourceFormat(scan=scan_csv, is_folder=False, takes_votes=True),
+    "folders": SourceFormat(scan=scan_folders, is_folder=True),
+}
+FORMATS = ("auto", *SOURCES)
+"""``auto`` is the first of :data:`SOURCES` that reads what the path is: a file or a folder."""
+
+
+def source_of(path: Path, name: str = "auto", votes: Path | None = None) -> Source:
+    """The source that reads ``path``; ``name`` is one of :data:`FORMATS`. Raises :class:`DataError` (exit status 2)."""
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder", exit_status=2)
-    if source_format == "auto":
-        source_format = "folders" if path.is_dir() else "csv"
-    if (source_format == "folders") != path.is_dir():
-        what = "a folder" if path.is_dir() else "a file"
-        raise DataError(f"{path}: is {what}, which --format {source_format} cannot read", exit_status=2)
-    if source_format == "csv":
-        return partial(_scan_csv_with_votes, path, votes) if votes is not None else partial(scan_csv, path)
-    if votes is not None:
+    if name == "auto":
+        name = next(known for known, source in SOURCES.items() if source.is_folder == path.is_dir())
+    source = SOURCES[name]
+    if source.is_folder != path.is_dir():
+        kind = "a folder" if path.is_dir() else "a file"
+        raise DataError(f"{path}: is {kind}, which --format {name} cannot read", exit_status=2)
+    scan = partial(source.scan, path)
+    if votes is None:
+        return scan
+    if not source.takes_votes:
         raise DataError("--votes belong to FER2013's CSV, row by row; they cannot be joined to folders", exit_status=2)
-    return partial(scan_folders, path)
-
-
-def _scan_csv_with_votes(path: Path, votes: Path, work: Path, pool: Executor, workers: int) -> Scanned:
-    return with_votes(scan_csv(path, work, pool, workers), votes)
+    return partial(scan_with_votes, scan, votes)

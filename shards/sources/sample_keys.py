@@ -1,22 +1,22 @@
-"""Names of samples that are safe in a tar and in WebDataset, where a name's first dot ends the key."""
+"""Keys of samples that are safe in a tar and in WebDataset, where a file name's first dot ends the key."""
 
 import hashlib
 import re
 
-_LONGEST = 80
+_MAX_LENGTH = 80
 """A ustar name has at most 100 bytes, ``.votes.json`` included."""
 
 
 def row_key(row: int) -> str:
-    """The key of a CSV's data row ``row``, plural from 1."""
+    """The key of a CSV's data row ``row``, counted from 1."""
     return f"row-{row:07d}"
 
 
 def path_keys(paths: list[str]) -> list[str]:
     """Keys of files, from their paths inside the source (with ``/``), without their extension.
 
-    Whatever is not a letter of ASCII, a digit, ``-`` or ``_`` becomes ``-``. A key that is too long, or that two paths
-    would share, gets eight digits of its path's own hash.
+    Whatever is not an ASCII letter, a digit, ``-`` or ``_`` becomes ``-``. A key that is too long, or that two paths
+    would share, ends in eight digits of the hash of its path.
     """
     plain = [re.sub(r"[^A-Za-z0-9_-]", "-", path.rpartition(".")[0]) for path in paths]
     seen: dict[str, int] = {}
@@ -24,7 +24,7 @@ def path_keys(paths: list[str]) -> list[str]:
         seen[key] = seen.get(key, 0) + 1
     keys = []
     for path, key in zip(paths, plain, strict=True):
-        if seen[key] > 1 or len(key) > _LONGEST:
-            key = f"{key[-_LONGEST:]}-{hashlib.sha256(path.encode(errors='surrogateescape')).hexdigest()[:8]}"
+        if seen[key] > 1 or len(key) > _MAX_LENGTH:
+            key = f"{key[-_MAX_LENGTH:]}-{hashlib.sha256(path.encode(errors='surrogateescape')).hexdigest()[:8]}"
         keys.append(key)
     return keys

@@ -1,6 +1,7 @@
-"""What a source hands to the packer: a table of its usable samples, and a way to get at each one's image."""
+"""What a source gives to the packer: a table of its usable samples, and access to the image of each."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -20,7 +21,7 @@ class Reject:
     """A row or a file that cannot be used."""
 
     place: str
-    """``row 17`` (plural from 1, without the header) or a file's path inside the source."""
+    """``row 17`` (counted from 1, without the header) or a file's path inside the source."""
     reason: str
     """What is wrong with it and what would be right."""
 
@@ -28,24 +29,25 @@ class Reject:
 class Images(Protocol):
     """The images of a source, as files to put into a tar. Sent to worker processes, so small when pickled."""
 
-    def files(self, places: list[Any]) -> Iterator[tuple[str, bytes]]:
-        """(extension, content) of the image at each of ``places``."""
+    def files(self, locations: list[Any]) -> Iterator[tuple[str, bytes]]:
+        """(extension, content) of the image at each of ``locations``, the table's column."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Scanned:
+class SourceScan:
     """A source, read once."""
 
     table: "pandas.DataFrame"
     """A row for each usable sample, in the source's order. Columns: ``key``; ``split`` (train, val, test); ``label``;
-    ``place`` (where :class:`Images` finds it); ``digest`` (of its pixels, hex)."""
+    ``location`` (where :class:`Images` finds it); ``digest`` (of its pixels, hex)."""
     sums: np.ndarray
     """int64, (samples, channels): each sample's sum of pixels."""
     square_sums: np.ndarray
     """int64, (samples, channels): each sample's sum of squared pixels."""
     images: Images
     image_shape: tuple[int, int, int]
+    """(channels, height, width)."""
     class_names: tuple[str, ...]
     rejects: list[Reject]
     source_format: str
@@ -54,13 +56,18 @@ class Scanned:
     """FER+ votes of each sample as JSON; None for a sample without, or where no votes were given."""
 
 
+Source = Callable[[Path, Executor, int], SourceScan]
+"""Called with a folder for its own temporary files, a pool of worker processes and their number."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PixelFile:
-    """Images that stand decoded in a file: uint8, (rows, channels, height, width)."""
+    """Decoded images in a file: uint8, (rows, channels, height, width)."""
 
     path: Path
     rows: int
     shape: tuple[int, int, int]
+    """(channels, height, width)."""
 
     def create(self) -> None:
         """Make the file, empty, at its full length."""
@@ -71,9 +78,9 @@ class PixelFile:
         """The images, mapped from the file."""
         return np.asarray(np.memmap(self.path, np.uint8, mode=mode, shape=(self.rows, *self.shape)))
 
-    def files(self, places: list[int]) -> Iterator[tuple[str, bytes]]:
-        """The images at ``places`` as PNGs."""
+    def files(self, locations: list[int]) -> Iterator[tuple[str, bytes]]:
+        """The images of the rows ``locations`` as PNGs."""
         images = self.open()
-        for start in range(0, len(places), _PNGS_AT_ONCE):
-            for content in encode_pngs(images[places[start : start + _PNGS_AT_ONCE]]):
+        for start in range(0, len(locations), _PNGS_AT_ONCE):
+            for content in encode_pngs(images[locations[start : start + _PNGS_AT_ONCE]]):
                 yield "png", content

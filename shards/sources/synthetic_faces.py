@@ -1,9 +1,9 @@
-"""Faces drawn from formulas: a data set that may be given away, for trying things out and for tests.
+"""Faces drawn from formulas: a data set without rights of others, for trying things out and for tests.
 
 A grey face of 48 x 48 is a head with hair, brows, eyes, nose and mouth. Its expression moves the features the way the
 textbook faces of Ekman and Friesen do (a smile bends the mouth up, anger draws the brows down and together, ...), each
-at its own strength. Pose, build, skin, light, glasses, noise and things in front of the face are random and say
-nothing about the expression, so that a pixel alone says little: a linear model on pixels stays far below a small CNN.
+at its own strength. Pose, build, skin, light, glasses, noise and occlusions are random and independent of the
+expression, so that single pixels carry little information: a linear model on pixels stays far below a small CNN.
 """
 
 import hashlib
@@ -17,13 +17,14 @@ import numpy as np
 from shards.errors import DataError
 from shards.labels import FER2013_CLASSES, SPLITS
 from shards.pixel_statistics import pixel_digests, pixel_sums
+from shards.progress import with_progress
 from shards.sources.sample_keys import row_key
-from shards.sources.scan import PixelFile, Scanned
+from shards.sources.scan import PixelFile, SourceScan
 
 SIDE = 48
 _Number = np.ndarray | float
 _FACES_AT_ONCE = 200
-"""Faces that share one random stream and one drawing pass; part of what decides the pixels."""
+"""Faces that share one random stream and one drawing pass; the pixels depend on it."""
 
 _EXPRESSIONS = {
     #           smile  open  width lips_up brow_raise brow_inner eyes wrinkle cheeks
@@ -48,8 +49,11 @@ class Faces:
     seed: int = 0
 
 
-def scan_faces(faces: Faces, work: Path, pool: Executor, workers: int) -> Scanned:
-    """Draw ``faces``; the pixels go to a file in the folder ``work``. The signature's rest is a packer's source."""
+def scan_faces(faces: Faces, work: Path, pool: Executor, workers: int) -> SourceScan:
+    """Draw ``faces``; the pixels go to a file in the folder ``work``.
+
+    Raises :class:`DataError` (exit status 2) if a number of faces is negative, or there is none to train on.
+    """
     import pandas
 
     counts = (faces.train, faces.val, faces.test)
@@ -58,21 +62,22 @@ def scan_faces(faces: Faces, work: Path, pool: Executor, workers: int) -> Scanne
     total = sum(counts)
     store = PixelFile(path=work / "pixels.bin", rows=total, shape=(1, SIDE, SIDE))
     store.create()
-    # Every split has each class as often as any other, to one; the last of a run of seven may be missing.
+    # In every split the classes are equally frequent, to within one.
     labels = np.concatenate([np.arange(count) % len(FER2013_CLASSES) for count in counts]).astype(np.int64)
     starts = range(0, total, _FACES_AT_ONCE)
     pieces = [labels[start : start + _FACES_AT_ONCE] for start in starts]
-    parts = list(pool.map(partial(_draw_into, store, faces.seed), starts, pieces))
+    results = pool.map(partial(_draw_into, store, faces.seed), starts, pieces)
+    parts = list(with_progress(results, "drawing faces", total, unit=" faces", size=lambda part: len(part[0])))
     table = pandas.DataFrame(
         {
             "key": [row_key(row) for row in range(1, total + 1)],
             "split": np.repeat(SPLITS, counts),
             "label": labels,
-            "place": np.arange(total),
+            "location": np.arange(total),
             "digest": [digest for digests, _, _ in parts for digest in digests],
         }
     )
-    return Scanned(
+    return SourceScan(
         table=table,
         sums=np.concatenate([sums for _, sums, _ in parts]),
         square_sums=np.concatenate([square_sums for _, _, square_sums in parts]),
@@ -178,7 +183,7 @@ def draw_faces(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
     teeth = inside * _step(mouth_y - 0.25 * gap - y, 0.04) * np.clip(smile + wide, 0, 1)
     picture = _over(picture, 225.0, teeth)
 
-    # What says nothing: glasses, light, something in front, blur, noise, exposure.
+    # Independent of the expression: glasses, light, occlusions, blur, noise, exposure.
     rim = np.abs(_ellipse(np.abs(u), y, 0.31, feature_y - 0.17, 0.24, 0.21) - 1)
     picture = _over(picture, between(10, 120), sometimes(0.2) * _step(0.12 - rim, 0.12))
     light = between(0, 2 * np.pi)

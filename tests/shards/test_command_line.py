@@ -30,13 +30,13 @@ def test_leakage_is_listed_beside_the_data_set_or_where_one_likes(small_csv, tmp
     assert (tmp_path / "out.leakage.csv").read_bytes() == (tmp_path / "mine.csv").read_bytes()
     lines = capsys.readouterr().out.splitlines()
     assert f"{out}.leakage.csv: 0 rows" in lines
-    assert "val leaks: 0 of 14 images (0.0 %) stand in train" in lines
+    assert "val leaks: 0 of 14 images (0.0 %) also appear in train" in lines
 
 
 def test_inspect_says_what_leaks(small_csv, tmp_path, capsys):
     run("pack", small_csv, tmp_path / "out", "--workers", 1)
     run("inspect", tmp_path / "out")
-    assert capsys.readouterr().out.splitlines()[-1] == "test leaks: 0 of 14 images (0.0 %) stand in train"
+    assert capsys.readouterr().out.splitlines()[-1] == "test leaks: 0 of 14 images (0.0 %) also appear in train"
 
 
 def test_what_leaks_can_be_left_out_and_is_counted(write_csv, tmp_path, capsys):

@@ -16,11 +16,11 @@ from fer_ddp.runs.folder import RunFolder
 from fer_ddp.training.run import train
 from shards.packing.packer import pack
 from shards.reading.reader import read_split
-from shards.sources.scan import Scanned
+from shards.sources.scan import SourceScan
 from shards.sources.synthetic_faces import Faces, scan_faces
 
 
-def scan_mislabelled(faces: Faces, work: Path, pool: Executor, workers: int) -> Scanned:
+def scan_mislabelled(faces: Faces, work: Path, pool: Executor, workers: int) -> SourceScan:
     """The faces, each test label the next class's."""
     scanned = scan_faces(faces, work, pool, workers)
     table = scanned.table.copy()

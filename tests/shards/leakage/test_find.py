@@ -120,13 +120,13 @@ def test_the_summary_says_what_was_counted(leakage: Leakage, folder: Path) -> No
         "train: images that repeat an earlier one 1 1",
         "val: images that repeat an earlier one 0 0",
         "test: images that repeat an earlier one 0 0",
-        "val: images that stand in train 1 1",
-        "test: images that stand in train 0 2",
-        "test: images that stand in val 1 1",
+        "val: images also in train 1 1",
+        "test: images also in train 0 2",
+        "test: images also in val 1 1",
         "groups of identical images with different labels: all 2, train 1, val 0, test 0",
         "near pairs of images: 4, with different labels 1",
-        "val leaks: 2 of 3 images (66.7 %) stand in train",
-        "test leaks: 2 of 4 images (50.0 %) stand in train",
+        "val leaks: 2 of 3 images (66.7 %) also appear in train",
+        "test leaks: 2 of 4 images (50.0 %) also appear in train",
     ]
     assert read_manifest(folder).duplicates.conflicting_groups == {"all": 2, "train": 1, "val": 0, "test": 0}
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from shards.leakage import near
-from shards.leakage.near import LARGEST_DISTANCE, find_near, thumbnails
+from shards.leakage.near import MAX_DISTANCE, find_near, thumbnails
 from shards.sources.synthetic_faces import draw_faces
 
 COUNT = 21
@@ -105,7 +105,7 @@ def test_blocks_of_any_size_give_the_same_pairs(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_looser_limit_finds_more() -> None:
     pictures = np.concatenate([FACES, each(lambda face: face.rotate(4, Image.Resampling.BICUBIC))])
-    assert len(find_near(pictures, 4 * LARGEST_DISTANCE).first) > len(find_near(pictures).first)
+    assert len(find_near(pictures, 4 * MAX_DISTANCE).first) > len(find_near(pictures).first)
 
 
 def test_a_picture_of_that_size_stays_as_it_is() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from shards.errors import DataError
 from shards.manifest import read_manifest
-from shards.packing.packer import mixed, pack, shard_sizes
+from shards.packing.packer import pack, permutation, shard_sizes
 from shards.reading.reader import read_split
 from shards.sources.registry import source_of
 from shards.sources.synthetic_faces import Faces, scan_faces
@@ -82,11 +82,11 @@ def test_another_seed_puts_the_same_samples_in_another_order(small_csv, small_se
 
 def test_the_order_by_seed_is_fixed_for_good():
     """If this fails, equal commands give other bytes than they gave before."""
-    assert mixed(8, 0, "train").tolist() == [3, 2, 1, 6, 0, 7, 4, 5]
+    assert permutation(8, 0, "train").tolist() == [3, 2, 1, 6, 0, 7, 4, 5]
 
 
-def test_the_mix_is_a_permutation():
-    assert sorted(mixed(1000, 3, "val").tolist()) == list(range(1000))
+def test_the_order_is_a_permutation():
+    assert sorted(permutation(1000, 3, "val").tolist()) == list(range(1000))
 
 
 @pytest.mark.parametrize(
@@ -242,5 +242,5 @@ def test_a_worker_that_writes_shards_does_not_import_torch():
     assert result.stdout == "TarWriter False\n", result.stderr
 
 
-def test_the_mix_of_a_split_does_not_follow_that_of_another():
-    assert not np.array_equal(mixed(100, 0, "train"), mixed(100, 0, "val"))
+def test_each_split_has_an_order_of_its_own():
+    assert not np.array_equal(permutation(100, 0, "train"), permutation(100, 0, "val"))

@@ -55,7 +55,11 @@ def test_a_blank_line_does_not_shift_the_votes(write_csv, pack_source, tmp_path)
     [
         (HEADER, VOTES[:2], "has 2 rows and the CSV has row 3"),
         (HEADER, [VOTES[0], VOTES[2], VOTES[1]], "row 2 is of PublicTest, and of train in the CSV"),
-        (HEADER, [VOTES[0].replace("4", "four"), *VOTES[1:]], "row 1 has a vote that is no whole number of 0 or more"),
+        (
+            HEADER,
+            [VOTES[0].replace("4", "four"), *VOTES[1:]],
+            "row 1 has a vote that is not a whole number of 0 or more",
+        ),
         (HEADER.replace("fear", "joy"), VOTES, "has no column fear"),
         ("", [], "is not a CSV that can be read"),
     ],

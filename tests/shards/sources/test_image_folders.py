@@ -103,12 +103,12 @@ def test_files_that_cannot_be_used_are_rejected_with_their_reason(root, pack_sou
     assert (manifest.rejects, manifest.splits["train"].samples) == (7, 3)
     wanted = "most of the images are 6 x 6 grey, all should be"
     expected = [
-        ["train/loose.png", "stands in no class folder; it should be in SPLIT/CLASS"],
+        ["train/loose.png", "is not in a class folder; it should be in SPLIT/CLASS"],
         ["train/sad/clear.png", "is an image of mode RGBA; it should be 8-bit grey or RGB"],
         ["train/sad/colour.png", f"is 6 x 6 RGB; {wanted}"],
         ["train/sad/empty.jpg", "is no image that can be decoded; it should be a whole PNG or JPEG"],
         ["train/sad/large.png", f"is 7 x 6 grey; {wanted}"],
-        ["train/sad/notes.txt", "is no image by its name; it should end in .png, .jpg or .jpeg"],
+        ["train/sad/notes.txt", "is not named as an image; it should end in .png, .jpg or .jpeg"],
     ]
     found = rejects(tmp_path)
     assert found[:-1] == expected
@@ -156,7 +156,7 @@ def test_a_split_folder_without_images_is_refused(root, pack_source):
     [
         (["test"], "has no folder train"),
         (["train", "val", "valid"], "valid: is the split val, and so is"),
-        (["train", "extra"], "extra: is no split; the folders in"),
+        (["train", "extra"], "extra: is not a split; the folders in"),
     ],
 )
 def test_folders_that_are_not_as_they_should_be_are_refused(folders, sentence, root, pack_source):
