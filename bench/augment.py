@@ -76,7 +76,7 @@ def per_sample_transforms(job: Job) -> Callable[[Any], Tensor]:
 
 
 def _refuse_more_than_model4(config: AugmentConfig) -> None:
-    """The peers here know Model 4's transforms alone."""
+    """The peers here have Model 4's transforms only."""
     none = AugmentConfig()
     others = ("scale", "shear_degrees", "brightness", "contrast", "mixup_alpha", "cutmix_alpha")
     assert all(getattr(config, name) == getattr(none, name) for name in others)
@@ -92,11 +92,11 @@ def _alone(data: Data, sizes: Sizes, job: Job) -> list[Result]:
         torch.arange(start, start + job.global_batch_size)
         for start in range(0, sizes.augmented_batches * job.global_batch_size, job.global_batch_size)
     ]
-    batches = [dataset.images[place % len(dataset)] for place in positions]
+    batches = [dataset.images[some % len(dataset)] for some in positions]
 
     def ours() -> None:
-        for place, batch in zip(positions, batches, strict=True):
-            augment(batch, place, job.augment, job.seed, mean, std, torch.float32)
+        for some, batch in zip(positions, batches, strict=True):
+            augment(batch, some, job.augment, job.seed, mean, std, torch.float32)
 
     @torch.no_grad()
     def peer() -> None:

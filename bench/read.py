@@ -62,7 +62,7 @@ def stream_results(data: Data, sizes: Sizes) -> list[Result]:
     ]
     peer, ours = in_turns(sides, sizes.repeats)
     against = f"webdataset with a shuffle buffer of {SHUFFLE_BUFFER}, {WORKERS} workers"
-    note = f"{WORKERS} processes of ours too, at random places of the tars"
+    note = f"{WORKERS} processes of ours too, at random offsets of the tars"
     return [compare("stream, shuffled", against, data.images, ours, peer, 2, note)]
 
 

@@ -43,7 +43,7 @@ def _to_first_step(data: Data, sizes: Sizes) -> Row:
     note = f"under 6 s is the aim; of it import torch {medians['torch']:.2f} s"
     if sizes.starts > 1:
         note += (
-            f", the other modules {medians['modules'] - medians['torch']:.2f} s, data, network and run folder "
+            f", the other modules {medians['modules'] - medians['torch']:.2f} s, data, model and run folder "
             f"{medians['settled'] - medians['modules']:.2f} s, choosing precision and layout "
             f"{medians['no wandb'] - medians['settled']:.2f} s, W&B's start (offline) "
             f"{medians['whole'] - medians['no wandb']:.2f} s (differences of whole processes' medians)"

@@ -26,7 +26,7 @@ from fer_ddp.data.dataset import FERDataset, normalization
 from fer_ddp.hardware import request_huge_pages
 from fer_ddp.layers.dropout import PositionDropout
 from fer_ddp.models.registry import create_model
-from fer_ddp.precision import autocast, to_memory_format
+from fer_ddp.precision import autocast, to_memory_format, torch_memory_format
 from fer_ddp.training.setup import build_trainer, resolve_auto
 from shards.parallel import usable_cpus
 
@@ -105,11 +105,11 @@ def ours(job: Job, dataset: FERDataset, device: torch.device) -> Train:
 def ours_with_torch_randomness(job: Job, dataset: FERDataset, device: torch.device) -> Train:
     """The same step, with dropout masks by nn.Dropout, and the transforms' parameters by torch.rand."""
     trainer = build_trainer(job, dataset, 1, device)
-    network = trainer.state.model
-    for path, module in list(network.named_modules()):
+    model = trainer.state.model
+    for path, module in list(model.named_modules()):
         if isinstance(module, PositionDropout):
             parent, _, name = path.rpartition(".")
-            setattr(network.get_submodule(parent), name, nn.Dropout(module.p))
+            setattr(model.get_submodule(parent), name, nn.Dropout(module.p))
 
     def train(steps: int) -> None:
         with mock.patch.object(fer_ddp.augment.pipeline, "UniformDraws", _TorchDraw):
@@ -153,9 +153,9 @@ def notebook(job: Job, dataset: FERDataset, device: torch.device) -> Train:
         pin_memory=device.type == "cuda",
         persistent_workers=True,
     )
-    network = plain_network(job, dataset).to(device)
+    model = plain_model(job, dataset).to(device)
     criterion = nn.CrossEntropyLoss(label_smoothing=job.loss.label_smoothing)
-    optimizer, schedule = plain_optimizer(network, job, len(loader))
+    optimizer, schedule = plain_optimizer(model, job, len(loader))
     batches = _endless(loader)
 
     def train(steps: int) -> None:
@@ -165,7 +165,7 @@ def notebook(job: Job, dataset: FERDataset, device: torch.device) -> Train:
             images, targets = images.to(device, non_blocking=True), targets.to(device, non_blocking=True)
             optimizer.zero_grad()
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                logits = network(images)
+                logits = model(images)
                 loss = criterion(logits, targets)
             loss.backward()
             optimizer.step()
@@ -181,10 +181,9 @@ def eager(job: Job, dataset: FERDataset, device: torch.device) -> Train:
     mean, std = normalization(job.data, device, torch.float32)
     inputs = to_memory_format((dataset.images.to(device).float() / 255 - mean) / std, job.memory_format)
     labels = dataset.labels.to(device)
-    layout = torch.channels_last if job.memory_format == "channels_last" else torch.contiguous_format
-    network = plain_network(job, dataset).to(device).to(memory_format=layout)
+    model = plain_model(job, dataset).to(device).to(memory_format=torch_memory_format(job.memory_format))
     criterion = nn.CrossEntropyLoss(label_smoothing=job.loss.label_smoothing)
-    optimizer, schedule = plain_optimizer(network, job, len(dataset) // job.global_batch_size)
+    optimizer, schedule = plain_optimizer(model, job, len(dataset) // job.global_batch_size)
     order = _endless_indices(len(dataset), job.global_batch_size, device)
 
     def train(steps: int) -> None:
@@ -192,7 +191,7 @@ def eager(job: Job, dataset: FERDataset, device: torch.device) -> Train:
             index = next(order)
             optimizer.zero_grad()
             with autocast(device, job.precision):
-                loss = criterion(network(inputs[index]), labels[index])
+                loss = criterion(model(inputs[index]), labels[index])
             loss.backward()
             optimizer.step()
             schedule.step()
@@ -200,8 +199,8 @@ def eager(job: Job, dataset: FERDataset, device: torch.device) -> Train:
     return train
 
 
-def plain_network(job: Job, dataset: FERDataset) -> nn.Module:
-    """The job's network with torch's own dropout, initialized by torch."""
+def plain_model(job: Job, dataset: FERDataset) -> nn.Module:
+    """The job's model with torch's own dropout, initialized by torch's generator."""
     channels, side, _ = dataset.manifest.image_shape
     classes = len(dataset.class_names)
     return create_model(
@@ -209,8 +208,8 @@ def plain_network(job: Job, dataset: FERDataset) -> nn.Module:
     ).train()
 
 
-def plain_optimizer(network: nn.Module, job: Job, epoch_steps: int) -> tuple[torch.optim.Optimizer, Any]:
-    optimizer = torch.optim.AdamW(network.parameters(), job.optimizer.lr, weight_decay=job.optimizer.weight_decay)
+def plain_optimizer(model: nn.Module, job: Job, epoch_steps: int) -> tuple[torch.optim.Optimizer, Any]:
+    optimizer = torch.optim.AdamW(model.parameters(), job.optimizer.lr, weight_decay=job.optimizer.weight_decay)
     total = job.epochs * epoch_steps
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, job.optimizer.lr, total_steps=total)
 

@@ -36,7 +36,7 @@ class Row:
 
 
 Result = Row | str
-"""A row, or a sentence on what was left out."""
+"""A row, or a message about what was left out."""
 
 
 def compare(
@@ -92,7 +92,7 @@ def to_json(results: list[Result], **more: Any) -> dict[str, Any]:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The machine in a sentence, the table, the notes."""
+    """The machine in a line, the table, the notes."""
     where = results["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in where["versions"].items())
     commit = (where["commit"] or "unknown")[:10] + ("+" if (where["commit"] or "").endswith("+") else "")
@@ -107,7 +107,7 @@ def markdown(results: dict[str, Any]) -> str:
         *(_line(row) for row in results["rows"]),
         "",
         *(f"- {row['stage']}: {row['note']}." for row in results["rows"] if row["note"]),
-        *(f"- {sentence}." for sentence in results["left_out"]),
+        *(f"- {message}." for message in results["left_out"]),
     ]
     return "\n".join(lines)
 
@@ -127,10 +127,10 @@ def _number(value: float) -> str:
 
 
 def put_into(page: Path, table: str) -> None:
-    """Replace what stands between the page's two marks. Raises ValueError for a page without them."""
+    """Replace the text between the page's two marks. Raises ValueError for a page without them."""
     text = page.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{page}: has no line {BEGIN} with {END} below it; put them where the table shall stand")
+        raise ValueError(f"{page}: has no line {BEGIN} with {END} below it; put them where the table is to be")
     page.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}", encoding="utf-8")

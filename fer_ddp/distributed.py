@@ -1,4 +1,4 @@
-"""The only module that talks to torch.distributed. Unlaunched, the world has one rank and every call is a no-op."""
+"""The only module that talks to torch.distributed. Without torchrun the world has one rank and calls are no-ops."""
 
 import inspect
 import os
@@ -23,9 +23,8 @@ T = TypeVar("T")
 def world() -> Iterator[torch.device]:
     """Join the ranks that torchrun started (or be alone), and yield this rank's device.
 
-    A rank that fails doesn't leave the group, since NCCL then waits for the others, which wait for it:
-    `fer_ddp.cli.end_process` ends it.
-    Raises JobError if this machine has GPUs, but fewer than ranks.
+    A rank that fails does not leave the group, since NCCL would then wait for the others, which wait for it:
+    `fer_ddp.cli.end_process` ends the process. Raises JobError if this machine has GPUs, but fewer than ranks.
     """
     device = default_device()
     if not launched():
@@ -63,7 +62,7 @@ def local_world_size() -> int:
 
 
 def is_main() -> bool:
-    """Whether this is rank zero, which evaluates, writes and speaks."""
+    """Whether this is rank zero, which evaluates, writes and prints."""
     return rank() == 0
 
 
@@ -72,8 +71,8 @@ def default_device() -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     # SLURM may show each rank only its own GPU.
-    alone = torch.cuda.device_count() == 1 and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1
-    if alone and os.environ.get("SLURM_NTASKS") is None:
+    shared = torch.cuda.device_count() == 1 and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1
+    if shared and os.environ.get("SLURM_NTASKS") is None:
         raise JobError(
             f"{os.environ['LOCAL_WORLD_SIZE']} ranks were started on a machine with 1 GPU; start one rank a GPU, "
             f"or hide the GPU with CUDA_VISIBLE_DEVICES="
@@ -91,10 +90,10 @@ def default_device() -> torch.device:
     return device
 
 
-def print_from_rank(sentence: str) -> None:
-    """Print why this rank ends: rank zero, which speaks for all else, only sees that it is gone."""
+def print_from_rank(message: str) -> None:
+    """Print why this rank exits; rank zero, which prints everything else, only notices that it is gone."""
     if not is_main():
-        print(f"error: {sentence}", file=sys.stderr, flush=True)
+        print(f"error: {message}", file=sys.stderr, flush=True)
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
@@ -105,7 +104,7 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
 
 
 def gather_tensors(tensor: Tensor) -> Tensor:
-    """Every rank's ``tensor``, in the order of the ranks: shape to (world_size, *shape)."""
+    """``tensor`` of every rank, in the order of the ranks: shape to (world_size, *shape)."""
     if world_size() == 1:
         return tensor[None]
     gathered = [torch.empty_like(tensor) for _ in range(world_size())]
@@ -114,7 +113,7 @@ def gather_tensors(tensor: Tensor) -> Tensor:
 
 
 def broadcast_object(value: T) -> T:
-    """Rank zero's ``value`` on every rank (pickled by torch; ours only, never a file's)."""
+    """Rank zero's ``value`` on every rank. torch pickles it, so never pass on what a file holds."""
     if world_size() == 1:
         return value
     box: list[Any] = [value if is_main() else None]
@@ -124,7 +123,7 @@ def broadcast_object(value: T) -> T:
 
 
 def rank_zero_call(function: Callable[[], T]) -> T:
-    """Call ``function`` on rank zero alone; its result, or the error it ended with, comes out on every rank."""
+    """Call ``function`` on rank zero alone; return its result, or raise its error, on every rank."""
     outcome: tuple[T | None, Exception | None] = (None, None)
     if is_main():
         try:
@@ -140,7 +139,7 @@ def rank_zero_call(function: Callable[[], T]) -> T:
 
 
 def on_every_rank(function: Callable[[], T]) -> T:
-    """Call ``function`` on each rank; if it fails on one, the same error, with the rank's number, is raised on all."""
+    """Call ``function`` on each rank; if it fails on one, raise the same error, with the rank's number, on all."""
     result: T | None = None
     failure: Exception | None = None
     try:
@@ -160,7 +159,7 @@ def on_every_rank(function: Callable[[], T]) -> T:
 
 
 def is_peer_failure(error: RuntimeError) -> bool:
-    """Whether a collective failed because another rank is gone."""
+    """Whether a collective failed because another rank exited."""
     return world_size() > 1 and (
         isinstance(error, dist.DistBackendError | dist.DistNetworkError | dist.DistStoreError)
         or "gloo" in str(error)
@@ -171,14 +170,14 @@ def is_peer_failure(error: RuntimeError) -> bool:
 def data_parallel(model: nn.Module, example: Tensor) -> nn.Module:
     """Wrap ``model`` so that its gradients are the mean over ranks; a world of one is left as it is.
 
-    Buffers are not broadcast: synchronized batch norm keeps them equal. DDP sorts its buckets anew after the first
-    step, which changes the order of its sums; two passes of ``example`` (images the model takes) put that before
-    the first real step, so a continued run adds up in the same order as an uninterrupted one.
+    Buffers are not broadcast: synchronized batch norm keeps them equal. DDP rebuilds its buckets after the first step,
+    which changes the order of its sums; two passes of ``example`` (images as the model takes them) get that over with
+    before the first real step, so a resumed run adds up in the same order as an uninterrupted one.
     """
     if world_size() == 1:
         return model
     device = example.device
-    # torch 2.14 gave broadcast_buffers another name.
+    # torch 2.14 renamed broadcast_buffers.
     renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
     no_broadcast: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
     device_ids = [device.index] if device.type == "cuda" else None
@@ -192,14 +191,14 @@ def data_parallel(model: nn.Module, example: Tensor) -> nn.Module:
 
 
 def without_gradient_exchange(model: nn.Module) -> AbstractContextManager[None]:
-    """Accumulate gradients on this rank; the next backward outside exchanges them."""
+    """Accumulate gradients on this rank; the next backward pass outside this context exchanges them."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
 
 
 class StopConsensus:
-    """All ranks learn of a flag at the same step, without waiting for each other.
+    """Lets all ranks see a flag at the same step, without waiting for each other.
 
-    `ask` adds up the ranks' flags in the background; the answer is read one step later.
+    `ask` sums the ranks' flags in the background; the sum is read one step later.
     """
 
     def __init__(self) -> None:
@@ -207,14 +206,14 @@ class StopConsensus:
         self._pending: tuple[Any, Tensor] | None = None
 
     def ask(self, flag: bool) -> bool:
-        """Put in this rank's flag; returns whether any rank's flag was up at the previous call."""
+        """Pass in this rank's flag; returns whether any rank's flag was set at the previous call."""
         if self._group is None:
             return flag
-        answer = False
+        is_set = False
         if self._pending is not None:
             work, total = self._pending
             work.wait()
-            answer = bool(total.item())
+            is_set = bool(total.item())
         total = torch.tensor([int(flag)])
         self._pending = (dist.all_reduce(total, group=self._group, async_op=True), total)
-        return answer
+        return is_set

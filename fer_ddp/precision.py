@@ -18,7 +18,7 @@ def compute_dtype(precision: str) -> torch.dtype:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """bf16 and fp16 run convolutions and matrix products in that dtype; the others leave everything as it is."""
+    """Convolutions and matrix products in bf16 or fp16; for the other precisions, no autocast."""
     dtype = _AUTOCAST_DTYPES.get(precision)
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
@@ -28,7 +28,11 @@ def grad_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
 
+def torch_memory_format(memory_format: str) -> torch.memory_format:
+    """torch's name of a `MemoryFormat` that is not auto."""
+    return torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+
+
 def to_memory_format(images: Tensor, memory_format: str) -> Tensor:
-    """Images (batch, channels, height, width) laid out as the network's weights are."""
-    layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
-    return images.contiguous(memory_format=layout)
+    """Images (batch, channels, height, width) in the memory format of the model's weights."""
+    return images.contiguous(memory_format=torch_memory_format(memory_format))

@@ -1,9 +1,9 @@
-"""A random number is a function of (seed, stream, place, word), never of a state.
+"""A random number is a function of (seed, stream, position, counter), never of a state.
 
 Every random choice in training reads its bits here: a counter-based hash (Salmon et al. 2011,
-"Parallel random numbers: as easy as 1, 2, 3"; JAX works the same way) of the seed, what the number is for,
-and the sample's place in the training sequence. Plain integer tensor operations give the same bits on CPU and
-GPU, whatever the rank, the batch, the memory layout or the interruptions.
+"Parallel random numbers: as easy as 1, 2, 3"; JAX works the same way) of the seed, the stream (what the number
+is for, such as ``augment/flip``) and the sample's position in the training sequence. Plain integer tensor operations
+give the same bits on CPU and GPU, whatever the rank, the batch, the memory layout or the interruptions.
 """
 
 import hashlib
@@ -16,23 +16,23 @@ _LOW_16_BITS = 0xFFFF
 _LOW_17_BITS = 0x1FFFF
 
 
-def mix_(words: Tensor) -> Tensor:
-    """Scramble int32 words in place: a bijection of 32 bits without visible structure.
+def mix_(bits: Tensor) -> Tensor:
+    """Scramble int32 ``bits`` in place: a bijection without visible structure.
 
     The constants are lowbias32 of C. Wellons, "Prospecting for Hash Functions" (2018). torch's int32 ``>>`` is
-    arithmetic, hence the masks. Two passes over the counter, as `sample_keys` and `random_bits` make them, are needed.
+    arithmetic, hence the masks. One pass is not enough: `sample_keys` and `random_bits` apply one each.
     """
-    scratch = torch.empty_like(words)
-    words.bitwise_xor_(_shift_right(words, 16, _LOW_16_BITS, scratch))
-    words.mul_(0x7FEB352D)
-    words.bitwise_xor_(_shift_right(words, 15, _LOW_17_BITS, scratch))
-    words.mul_(0x846CA68B - (1 << 32))
-    words.bitwise_xor_(_shift_right(words, 16, _LOW_16_BITS, scratch))
-    return words
+    scratch = torch.empty_like(bits)
+    bits.bitwise_xor_(_shift_right(bits, 16, _LOW_16_BITS, scratch))
+    bits.mul_(0x7FEB352D)
+    bits.bitwise_xor_(_shift_right(bits, 15, _LOW_17_BITS, scratch))
+    bits.mul_(0x846CA68B - (1 << 32))
+    bits.bitwise_xor_(_shift_right(bits, 16, _LOW_16_BITS, scratch))
+    return bits
 
 
-def _shift_right(words: Tensor, bits: int, mask: int, out: Tensor) -> Tensor:
-    return torch.bitwise_right_shift(words, bits, out=out).bitwise_and_(mask)
+def _shift_right(bits: Tensor, count: int, mask: int, out: Tensor) -> Tensor:
+    return torch.bitwise_right_shift(bits, count, out=out).bitwise_and_(mask)
 
 
 @lru_cache(maxsize=4096)
@@ -50,10 +50,10 @@ def _streams(seed: int, streams: tuple[str, ...], device: torch.device) -> tuple
 
 
 def sample_keys(seed: int, stream: str, positions: Tensor) -> Tensor:
-    """The key of each place for one stream.
+    """The key of each position for one stream.
 
-    positions: int64 (batch,), positions in the training sequence, 0 or more. Returns int32 (batch,). Positions below
-    2**32 of one seed and stream have different keys.
+    positions: int64 (batch,), in the training sequence, 0 or more. Returns int32 (batch,). For one seed and stream,
+    positions below 2**32 have different keys.
     """
     return _keys(*_stream(seed, stream), positions)
 
@@ -70,43 +70,43 @@ def _counters(count: int, device: torch.device) -> Tensor:
 
 
 def random_bits(keys: Tensor, count: int) -> Tensor:
-    """``count`` random 32-bit words of each key: int32 (batch,) to int32 (batch, count)."""
+    """``count`` random 32-bit integers for each key: int32 (batch,) to int32 (batch, count)."""
     return mix_(keys[:, None] ^ _counters(count, keys.device))
 
 
 def uniform(keys: Tensor, count: int) -> Tensor:
-    """``count`` numbers of each key in [0, 1), multiples of 2**-24: int32 (batch,) to float32 (batch, count)."""
+    """``count`` numbers in [0, 1) for each key, multiples of 2**-24: int32 (batch,) to float32 (batch, count)."""
     return ((random_bits(keys, count) >> 8) & 0xFFFFFF) * 2.0**-24
 
 
 def uniform_by_stream(seed: int, streams: tuple[str, ...], positions: Tensor) -> Tensor:
-    """One number in [0, 1) for each stream and place: int64 (batch,) to float32 (streams, batch).
+    """One number in [0, 1) for each stream and position: int64 (batch,) to float32 (streams, batch).
 
-    Row p is ``uniform(sample_keys(seed, streams[p], positions), 1)``; all rows together cost what one does.
+    Row p is ``uniform(sample_keys(seed, streams[p], positions), 1)``; computing all rows costs as much as one.
     """
     keys = _keys(*_streams(seed, streams, positions.device), positions)
     return uniform(keys.flatten(), 1).view(keys.shape)
 
 
 def realised_probability(probability: float) -> float:
-    """The probability that `bernoulli` really has: a multiple of 1/256 if that is exact, else of 1/65536."""
+    """The probability that `bernoulli` uses: a multiple of 1/256 if that is exact, else of 1/65536."""
     return round(probability * 65536) / 65536
 
 
 def bernoulli(keys: Tensor, count: int, probability: float) -> Tensor:
-    """``count`` coin flips of each key: int32 (batch,) to bool (batch, count), True with `realised_probability`.
+    """``count`` coin flips for each key: int32 (batch,) to bool (batch, count), True with `realised_probability`.
 
-    A word holds four 8-bit draws where the probability is a multiple of 1/256, two 16-bit draws elsewhere.
+    32 bits give four flips where the probability is a multiple of 1/256, else two.
     """
     threshold = round(probability * 65536)
-    # Compared in place: torch's comparison from uint8 to a new bool takes about 20 times as long on a CPU.
+    # Compared in place: comparing uint8 into a new bool tensor takes about 20 times as long on a CPU.
     if threshold == 65536:
-        draws = torch.ones(len(keys), count, dtype=torch.uint8, device=keys.device)
+        flips = torch.ones(len(keys), count, dtype=torch.uint8, device=keys.device)
     elif threshold % 256 == 0:
-        draws = random_bits(keys, (count + 3) // 4).view(torch.uint8).lt_(threshold // 256)
+        flips = random_bits(keys, (count + 3) // 4).view(torch.uint8).lt_(threshold // 256)
     else:
-        draws = random_bits(keys, (count + 1) // 2).view(torch.int16).lt_(threshold - 32768).to(torch.uint8)
-    return draws[:, :count].view(torch.bool)
+        flips = random_bits(keys, (count + 1) // 2).view(torch.int16).lt_(threshold - 32768).to(torch.uint8)
+    return flips[:, :count].view(torch.bool)
 
 
 def permutation(seed: int, stream: str, count: int, device: torch.device) -> Tensor:
@@ -115,7 +115,7 @@ def permutation(seed: int, stream: str, count: int, device: torch.device) -> Ten
     keys = sample_keys(seed, stream, index).to(torch.int64)
     keys.bitwise_left_shift_(32).bitwise_or_(index)
     if device.type == "cpu":
-        keys.numpy().sort()  # in place: torch's takes six times the memory of the keys
+        keys.numpy().sort()  # in place: torch.sort needs six times the memory of the keys
     else:
         keys = keys.sort().values
     return keys.bitwise_and_(0xFFFFFFFF)

@@ -11,9 +11,9 @@ if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # a terminal that closes 
 
 
 class StoppedEarly(BaseException):
-    """A signal came before anything listened; not an Exception, so that no import swallows it.
+    """A signal arrived before a `StopFlag` listened; not an Exception, so that no import swallows it.
 
-    Nor a KeyboardInterrupt: raised inside some C extensions, that one makes Python end itself by SIGINT in the end.
+    Nor a KeyboardInterrupt: raised inside some C extensions, that makes Python exit by SIGINT at the end.
     """
 
 
@@ -28,13 +28,13 @@ def stop_early() -> None:
 
 
 class StopFlag:
-    """Up once a signal asked this process to stop."""
+    """Set once a signal has asked this process to stop."""
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
 
     def listen(self) -> None:
-        """Take over the stop signals of this process."""
+        """Handle the stop signals of this process."""
         for number in STOP_SIGNALS:
             signal.signal(number, self._raise)
 
@@ -43,10 +43,10 @@ class StopFlag:
 
     @property
     def is_up(self) -> bool:
-        """Whether a signal came."""
+        """Whether a signal arrived."""
         return self.signal_name is not None
 
     def check(self) -> None:
-        """Raises Interrupted if a signal came."""
+        """Raises Interrupted if a signal arrived."""
         if self.is_up:
-            raise Interrupted(f"stopped by {self.signal_name} during an evaluation, which is made again")
+            raise Interrupted(f"stopped by {self.signal_name} during an evaluation, which will be repeated")

@@ -1,4 +1,4 @@
-"""What all tests share: a small data set, a small job, and a word at the end on what was left out."""
+"""What all tests share: a small data set, a small job, and a line at the end on the tests left out."""
 
 import os
 import resource
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-# Before torch is loaded, here and in whatever the tests start: small networks are quickest on one thread.
+# Before torch is loaded, here and in whatever the tests start: small models are fastest on one thread.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _missing(item: pytest.Item) -> str | None:
-    """What ``item`` needs and this session has not."""
+    """What ``item`` needs and this session does not have."""
     if item.get_closest_marker("slurm") and not item.config.getoption("slurm"):
         return "SLURM (make test-slurm)"
     if item.get_closest_marker("long") and not item.config.getoption("long"):
@@ -75,7 +75,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tiny_job(faces: Path, tmp_path: Path) -> Path:
-    """A job file: a tiny network on ``faces``, one epoch of ten steps, the run folder ``run`` beside the file."""
+    """A job file: a tiny model on ``faces``, one epoch of ten steps, the run folder ``run`` beside the file."""
     path = tmp_path / "tiny.yaml"
     job = {
         "run": str(tmp_path / "run"),

@@ -49,7 +49,7 @@ def measure_step(job_file: Path, device: torch.device) -> dict[str, float]:
 
 
 def keep_busy(job_file: Path, ranks: int) -> None:
-    """Train the share of one of ``ranks`` ranks for ever; prints a line after the first step."""
+    """Train the share of one of ``ranks`` ranks until it is killed; prints a line after the first step."""
     job = load_job(job_file, [])
     trainer = build_trainer(job, FERDataset(job.data.path, "train"), ranks, torch.device("cpu"))
     trainer.step(trainer.loader.raw_batch(0))

@@ -168,13 +168,13 @@ def step_seconds(trainer: Trainer, device: torch.device) -> float:
     return statistics.median(seconds[1:])
 
 
-def count_messages(network: nn.Module, job: Job, ranks: int) -> Messages:
-    """What a rank of ``ranks`` sends in a step of ``network``, as `prepare_model` made it for that many ranks."""
-    gradients = (parameter for parameter in network.parameters() if parameter.requires_grad)
-    channels = [each.num_features for each in network.modules() if isinstance(each, _BatchNorm)] if ranks > 1 else []
+def count_messages(model: nn.Module, job: Job, ranks: int) -> Messages:
+    """What a rank of ``ranks`` sends in a step of ``model``, as `prepare_model` made it for that many ranks."""
+    gradients = (parameter for parameter in model.parameters() if parameter.requires_grad)
+    channels = [each.num_features for each in model.modules() if isinstance(each, _BatchNorm)] if ranks > 1 else []
     local = job.global_batch_size // ranks
     pieces = -(-local // (job.micro_batch_size or local))
-    ours = any(isinstance(each, SyncBatchNorm) for each in network.modules())
+    ours = any(isinstance(each, SyncBatchNorm) for each in model.modules())
     return Messages(
         gradient_bytes=sum(parameter.numel() * parameter.element_size() for parameter in gradients),
         synchronized_channels=tuple(channels * pieces),

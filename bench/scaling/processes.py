@@ -41,7 +41,7 @@ def run_ranks(ranks: int, arguments: list[str], threads: int) -> dict[str, Any]:
 def neighbours(count: int, arguments: list[str], threads: int) -> Iterator[list[int]]:
     """Inside, ``count`` processes of ``threads`` threads run ``python -m bench.scaling.measure ARGUMENTS``.
 
-    Each prints a line once its work is going on, and goes on until it is killed. Yields their process ids. Raises
+    Each prints a line once its work has begun, and works until it is killed. Yields their process ids. Raises
     RunError if one fails first.
     """
     processes = [_start(arguments, {"OMP_NUM_THREADS": str(threads)}) for _ in range(count)]

@@ -7,22 +7,22 @@ from torch.nn import functional
 from fer_ddp.augment.parameters import AugmentConfig, UniformDraws
 
 
-def transform_geometry(images: Tensor, config: AugmentConfig, draws: UniformDraws) -> Tensor:
-    """Flip, rotate, shift, scale and shear images (batch, channels, height, width), each by its own numbers."""
-    flipped = draws.happens("flip", config.flip) if config.flip > 0 else None
+def transform_geometry(images: Tensor, config: AugmentConfig, uniform: UniformDraws) -> Tensor:
+    """Flip, rotate, shift, scale and shear images (batch, channels, height, width), each with its own parameters."""
+    flipped = uniform.happens("flip", config.flip) if config.flip > 0 else None
     moves = config.rotation_degrees or config.shift or config.shear_degrees or config.scale != (1.0, 1.0)
     if not moves:
         return images if flipped is None else torch.where(flipped[:, None, None, None], images.flip(-1), images)
     height, width = images.shape[-2:]
     matrix = inverse_affine(
-        angle_degrees=draws.between("rotation", -config.rotation_degrees, config.rotation_degrees),
-        shift_x=draws.between("shift/x", -config.shift, config.shift) * width,
-        shift_y=draws.between("shift/y", -config.shift, config.shift) * height,
-        scale=draws.between("scale", *config.scale),
-        shear_degrees=draws.between("shear", -config.shear_degrees, config.shear_degrees),
+        angle_degrees=uniform.between("rotation", -config.rotation_degrees, config.rotation_degrees),
+        shift_x=uniform.between("shift/x", -config.shift, config.shift) * width,
+        shift_y=uniform.between("shift/y", -config.shift, config.shift) * height,
+        scale=uniform.between("scale", *config.scale),
+        shear_degrees=uniform.between("shear", -config.shear_degrees, config.shear_degrees),
     )
     if flipped is not None:
-        # The flip comes first, so it is the last step of the way back from output to input.
+        # The flip comes first, so it is the last step from output back to input.
         matrix[:, 0] = torch.where(flipped[:, None], -matrix[:, 0], matrix[:, 0])
     return resample(images, matrix)
 
@@ -32,7 +32,7 @@ def inverse_affine(
 ) -> Tensor:
     """The map from output to input positions, in pixels from the centre: (batch,) each to (batch, 2, 3).
 
-    The same parameters mean what they mean in torchvision's ``affine``: shear, rotate, scale about the centre, shift.
+    The parameters are those of torchvision's ``affine``: shear, rotate, scale about the centre, shift.
     """
     angle, shear = torch.deg2rad(angle_degrees), torch.deg2rad(shear_degrees)
     sine, cosine, slope = angle.sin(), angle.cos(), shear.tan()
@@ -46,7 +46,7 @@ def resample(images: Tensor, matrix: Tensor) -> Tensor:
     """Bilinear resampling by ``matrix`` (batch, 2, 3), output to input pixels from the centre; 0 outside."""
     height, width = images.shape[-2:]
     x, y = (torch.arange(side, dtype=matrix.dtype, device=matrix.device) - (side - 1) / 2 for side in (width, height))
-    # affine_grid's matrix product, by broadcasting in a third of its time. grid_sample's unit is half a side.
+    # What affine_grid computes, by broadcasting in a third of the time. grid_sample's unit is half a side.
     (a, b, shift_x), (c, d, shift_y) = (row.unbind(dim=1) for row in matrix.unbind(dim=1))
     grid = matrix.new_empty(len(images), height, width, 2)
     for axis, (along_x, along_y, shift, side) in enumerate(((a, b, shift_x, width), (c, d, shift_y, height))):

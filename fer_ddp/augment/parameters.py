@@ -1,4 +1,4 @@
-"""The magnitudes of the random transforms, and the uniform random numbers of a batch."""
+"""The magnitudes of the random transforms, and a batch's uniform random numbers."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -17,7 +17,7 @@ _MIXING = ("mixup", "cutmix", "cutmix/x", "cutmix/y", "cutmix/choice")
 _ROWS = {name: row for row, name in enumerate(_GEOMETRY + _LOOK + _ERASING + _MIXING)}
 _STREAMS = tuple(f"augment/{name}" for name in _ROWS)
 
-# Ranges beyond which a transform leaves nothing of a face, or its formula means nothing.
+# Beyond these ranges a transform leaves nothing of a face, or its formula has no meaning.
 _Turn = Annotated[float, Field(ge=0, le=180)]
 _Shear = Annotated[float, Field(ge=0, le=60)]
 _Zoom = Annotated[float, Field(ge=0.1, le=10)]
@@ -67,12 +67,12 @@ class AugmentConfig:
 
     @property
     def mixes(self) -> bool:
-        """Whether samples are mixed with their pair."""
+        """Whether samples are mixed in pairs."""
         return self.mixup_alpha > 0 or self.cutmix_alpha > 0
 
 
 class UniformDraws:
-    """Uniform numbers of one batch, by stream; one hash makes them all, which takes as long as one stream alone."""
+    """Uniform random numbers of one batch, by stream; all streams are hashed at once, in the time of one alone."""
 
     def __init__(self, seed: int, positions: Tensor, dtype: torch.dtype) -> None:
         self._units = randomness.uniform_by_stream(seed, _STREAMS, positions).to(dtype)

@@ -1,6 +1,6 @@
 """Random transforms of a whole batch at once, each sample with parameters of its own, on the training device.
 
-A sample's parameters are a function of the seed and its place in the training sequence (`fer_ddp.randomness`), so
+A sample's parameters are a function of the seed and its position in the training sequence (`fer_ddp.randomness`), so
 they are the same on any number of ranks. All geometric transforms are one affine map and one bilinear resampling.
 """
 
@@ -23,16 +23,16 @@ def augment(
 ) -> Tensor:
     """Transform and normalize a batch.
 
-    images: uint8 (batch, channels, height, width); positions: int64 (batch,), where each sample stands in the training
+    images: uint8 (batch, channels, height, width); positions: int64 (batch,), each sample's in the training
     sequence; mean, std: (channels, 1, 1). Returns ``dtype`` (float32 or float64), shaped like ``images``.
     """
-    draws = UniformDraws(seed, positions, dtype)
+    uniform = UniformDraws(seed, positions, dtype)
     output = to_unit_range(images, dtype)
-    output = transform_geometry(output, config, draws)
-    output = jitter_brightness_contrast(output, config, draws)
+    output = transform_geometry(output, config, uniform)
+    output = jitter_brightness_contrast(output, config, uniform)
     if config.blur_probability > 0:
-        output = gaussian_blur(output, config, draws)
+        output = gaussian_blur(output, config, uniform)
     output = normalize(output, mean, std)
     if config.erasing_probability > 0:
-        output = random_erasing(output, config, draws)
+        output = random_erasing(output, config, uniform)
     return output

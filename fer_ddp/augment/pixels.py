@@ -1,4 +1,4 @@
-"""What changes pixel values: brightness, contrast, blur, normalization, erasing."""
+"""Transforms of pixel values: brightness, contrast, blur, normalization, erasing."""
 
 import math
 
@@ -21,25 +21,25 @@ def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (images - mean) / std
 
 
-def jitter_brightness_contrast(images: Tensor, config: AugmentConfig, draws: UniformDraws) -> Tensor:
+def jitter_brightness_contrast(images: Tensor, config: AugmentConfig, uniform: UniformDraws) -> Tensor:
     """Brightness, then contrast about the image's mean; images in [0, 1] (batch, channels, height, width)."""
     if config.brightness > 0:
-        factor = draws.between("brightness", 1 - config.brightness, 1 + config.brightness)
+        factor = uniform.between("brightness", 1 - config.brightness, 1 + config.brightness)
         images = (images * factor[:, None, None, None]).clamp(0, 1)
     if config.contrast > 0:
-        factor = draws.between("contrast", 1 - config.contrast, 1 + config.contrast)[:, None, None, None]
+        factor = uniform.between("contrast", 1 - config.contrast, 1 + config.contrast)[:, None, None, None]
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         images = (mean + (images - mean) * factor).clamp(0, 1)
     return images
 
 
-def gaussian_blur(images: Tensor, config: AugmentConfig, draws: UniformDraws) -> Tensor:
+def gaussian_blur(images: Tensor, config: AugmentConfig, uniform: UniformDraws) -> Tensor:
     """Blur some of the images (batch, channels, height, width), each with its own sigma."""
-    sigma = draws.between("blur/sigma", *config.blur_sigma)
+    sigma = uniform.between("blur/sigma", *config.blur_sigma)
     offsets = torch.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1, device=images.device, dtype=images.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
     kernel = kernel / kernel.sum(dim=1, keepdim=True)
-    happens = draws.happens("blur", config.blur_probability)
+    happens = uniform.happens("blur", config.blur_probability)
     kernel = torch.where(happens[:, None], kernel, (offsets == 0).to(images.dtype))
     for axis in (-1, -2):
         images = _filter(images, kernel, axis)
@@ -58,18 +58,18 @@ def _filter(images: Tensor, kernel: Tensor, axis: int) -> Tensor:
     return output
 
 
-def random_erasing(images: Tensor, config: AugmentConfig, draws: UniformDraws) -> Tensor:
+def random_erasing(images: Tensor, config: AugmentConfig, uniform: UniformDraws) -> Tensor:
     """Set one rectangle of some normalized images to 0 (Zhong et al. 2020, arXiv 1708.04896)."""
     height, width = images.shape[-2:]
-    area = draws.between("erasing/area", *config.erasing_area) * (height * width)
+    area = uniform.between("erasing/area", *config.erasing_area) * (height * width)
     low, high = (math.log(aspect) for aspect in config.erasing_aspect)
-    aspect = draws.between("erasing/aspect", low, high).exp()
+    aspect = uniform.between("erasing/aspect", low, high).exp()
     box_height = (area * aspect).sqrt().round().clamp(1, height)
     box_width = (area / aspect).sqrt().round().clamp(1, width)
-    top = (draws.unit("erasing/top") * (height - box_height + 1)).floor()
-    left = (draws.unit("erasing/left") * (width - box_width + 1)).floor()
+    top = (uniform.unit("erasing/top") * (height - box_height + 1)).floor()
+    left = (uniform.unit("erasing/left") * (width - box_width + 1)).floor()
     inside = inside_box(images, top, left, top + box_height, left + box_width)
-    happens = draws.happens("erasing", config.erasing_probability)[:, None, None, None]
+    happens = uniform.happens("erasing", config.erasing_probability)[:, None, None, None]
     return images.masked_fill(inside & happens, 0)
 
 

@@ -1,4 +1,4 @@
-"""Splits that are decoded, or looked through, once a machine: on its own disk, for all ranks and jobs there."""
+"""Splits that are decoded or indexed once a machine, on its local disk, for all ranks and jobs there."""
 
 import json
 import os
@@ -25,10 +25,10 @@ def cache_folder() -> Path:
 
 
 def cached_split(folder: Path, split: str, manifest: Manifest, *, pixels: bool) -> SplitIndex:
-    """The index of a split, with its decoded ``pixels`` or without, made by whoever comes first.
+    """The index of a split, with its decoded ``pixels`` or without, written by the first process that asks.
 
-    The others wait for the lock; it ends with the process that holds it, and what that one left unfinished is begun
-    anew. Raises shards' DataError for data that can't be used, RunError if the cache can't be written.
+    The others wait for a lock, which is released when its process ends; unfinished files are then written again.
+    Raises shards' DataError for data that can't be used, RunError if the cache can't be written.
     """
     if split not in manifest.splits:
         raise DataError(f"{folder}: has no {split} split; it has {', '.join(manifest.splits)}")
@@ -44,7 +44,7 @@ def cached_split(folder: Path, split: str, manifest: Manifest, *, pixels: bool) 
 
 
 def no_room(target: Path, what: str, error: OSError) -> RunError:
-    """What to say where ``what`` could not be written to ``target``, in the cache folder."""
+    """The error for ``what`` that could not be written to ``target``, in the cache folder."""
     return RunError(
         f"{target}: {what} can't be kept there ({error.strerror or error}); "
         f"set FER_DDP_CACHE to a folder with room on a local disk"
@@ -70,10 +70,9 @@ def _make(folder: Path, split: str, manifest: Manifest, target: Path, pixels: bo
 
 
 def _is_intact(target: Path) -> bool:
-    """Whether the files are those that were written; a machine that crashed may have lost some.
+    """Whether the files are those that were written; a crash of the machine may have lost some.
 
-    All are hashed, but only once after each start of the machine, as long as the file system says that nobody wrote
-    to them.
+    All are hashed, but only once after each boot, unless the file system shows that one was written to.
     """
     try:
         checked = json.loads((target / _CHECKED).read_text())
@@ -90,7 +89,7 @@ def _is_intact(target: Path) -> bool:
 
 
 def _state(target: Path, names: Any) -> list[Any]:
-    """What changes when the machine starts anew or one of the files is written to."""
+    """Changes when the machine reboots or one of the files is written to."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     files = [os.stat(target / name) for name in sorted(names)]
     return [

@@ -1,4 +1,4 @@
-"""The training and evaluation data: a split decoded once a machine and kept on the device, or streamed."""
+"""The training and evaluation data: a split decoded once a machine and held in memory, or streamed."""
 
 import dataclasses
 import math
@@ -23,31 +23,31 @@ from shards.reading.scan import load_or_scan_manifest
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
-    """Which data, and in which order."""
+    """The data set and the order of its samples."""
 
     path: str
     """A folder that ``python -m shards pack`` wrote."""
     mode: Literal["auto", "resident", "stream"] = "auto"
     """resident: the whole split is decoded once and stays on the device; stream: it is read ahead of its use, for
-    splits larger than memory; auto: resident if it fits into a quarter of the device's memory. The result is the same.
+    splits larger than memory; auto: resident if it fits in a quarter of the device's memory. Results are the same.
     """
     workers: PositiveInt | None = None
-    """Processes of each rank that read a streamed split; null takes the CPUs that the ranks leave, at most 16."""
+    """Processes of each rank that read a streamed split; null uses the CPUs that the ranks leave free, at most 16."""
     order: Literal["shuffled", "class_balanced"] = "shuffled"
     """class_balanced shows every class equally often."""
     mean: tuple[FiniteFloat, ...] | None = None
-    """Subtracted from pixels in [0, 1], one a channel; null takes the training split's, and the run keeps them."""
+    """Subtracted from pixels in [0, 1], one a channel; null uses the training split's, which the run then records."""
     std: tuple[PositiveFloat, ...] | None = None
-    """Divides after that, one a channel; null takes the training split's, and the run keeps them."""
+    """Divides after that, one a channel; null uses the training split's, which the run then records."""
 
 
 def with_statistics(config: DataConfig, manifest: Manifest) -> DataConfig:
-    """``config`` with the training split's mean and std where it names none."""
+    """``config`` with the training split's mean and std where it has none."""
     return dataclasses.replace(config, mean=config.mean or manifest.mean, std=config.std or manifest.std)
 
 
 def normalization(config: DataConfig, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The (mean, std) that ``config`` names, each (channels, 1, 1), or (1, 1, 1) where one number serves all."""
+    """The (mean, std) of ``config``, each (channels, 1, 1), or (1, 1, 1) where all channels share one number."""
     mean, std = (torch.tensor(values, dtype=dtype, device=device) for values in (config.mean, config.std))
     return mean.reshape(-1, 1, 1), std.reshape(-1, 1, 1)
 
@@ -55,12 +55,12 @@ def normalization(config: DataConfig, device: torch.device, dtype: torch.dtype) 
 class FERDataset(Dataset[tuple[Any, int]]):
     """A split as a PyTorch data set: ``dataset[i]`` is (image, label).
 
-    The image is uint8 (channels, height, width), or what ``transform`` makes of it. ``images`` (uint8, (samples,
+    The image is uint8 (channels, height, width), or what ``transform`` returns for it. ``images`` (uint8, (samples,
     channels, height, width)) and ``labels`` (int64, (samples,)) hold the whole split, ``keys`` the samples' names,
-    ``class_names`` what the labels mean, ``split`` and ``folder`` where they come from.
+    ``class_names`` the labels', ``split`` and ``folder`` where they come from.
 
     The split is decoded once into a cache on this machine's disk and mapped from there, so many ranks and jobs share
-    one copy. Raises shards' DataError for a folder that is no data set, RunError if the cache can't be written.
+    one copy. Raises shards' DataError for a folder that is not a data set, RunError if the cache can't be written.
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class FERDataset(Dataset[tuple[Any, int]]):
         self.class_names = self.manifest.class_names
         self.transform = transform
         self._index = cached_split(self.folder, split, self.manifest, pixels=True)
-        # Copy-on-write: the file stays as it is, whatever a user does to the tensor.
+        # Copy-on-write: changing the tensor does not change the file.
         self.images = torch.from_numpy(self._index.images())
         self.labels = torch.from_numpy(self._index.labels())
 
     @cached_property
     def keys(self) -> list[str]:
-        """The samples' names, read when asked for."""
+        """The samples' names, read at first use."""
         return self._index.keys()
 
     def __len__(self) -> int:
@@ -99,20 +99,20 @@ class FERDataset(Dataset[tuple[Any, int]]):
 
 
 def open_split(config: DataConfig, split: str, device: torch.device, manifest: Manifest) -> FERDataset | StreamedSplit:
-    """A split as ``data.mode`` says. Raises as `FERDataset`."""
+    """Open a split in memory or streamed, as ``data.mode`` chooses. Raises as `FERDataset` does."""
     mode = config.mode
     if mode == "auto":
         size = math.prod(manifest.image_shape) * (manifest.splits[split].samples if split in manifest.splits else 0)
         mode = "resident" if size <= _memory(device) // 4 else "stream"
         if mode == "stream" and distributed.is_main():
-            print(f"{config.path}: {split} is streamed, since {size / 2**30:,.1f} GiB are too much to keep in memory")
+            print(f"{config.path}: {split} is streamed: its {size / 2**30:,.1f} GiB are too much to keep in memory")
     if mode == "stream":
         return StreamedSplit(config.path, split, config.workers, manifest=manifest)
     return FERDataset(config.path, split, manifest=manifest)
 
 
 def _memory(device: torch.device) -> int:
-    """Bytes of memory of the device; of a CPU what this process may use, which is less in a cluster's job."""
+    """Bytes of memory of the device; on a CPU those this process may use, which a cluster's job limits."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]

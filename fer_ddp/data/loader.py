@@ -1,4 +1,4 @@
-"""The batch of any step, augmented: a function of the data, the configuration and the step, not of what came before."""
+"""The augmented batch of any step: a function of the data, the configuration and the step, not of earlier steps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from shards.errors import DataError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RawBatch:
-    """One rank's part of a step, as it is stored."""
+    """One rank's part of a step, before augmentation."""
 
     pixels: Tensor
     """uint8 (batch, channels, height, width), on the device."""
@@ -32,7 +32,7 @@ class RawBatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """One rank's part of a step, as the model takes it."""
+    """One rank's part of a step, ready for the model."""
 
     images: Tensor
     """Augmented and normalized, (batch, channels, height, width), float32 or float64, in the run's memory format."""
@@ -49,7 +49,7 @@ _Read = Callable[[int], tuple[Tensor, Tensor]]
 
 
 class BatchLoader:
-    """``loader[step]`` is this rank's `Batch` of ``step``; the data stay on the device, or are read ahead of it."""
+    """``loader[step]`` is this rank's `Batch` of ``step``; the data stay on the device, or are read ahead."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class BatchLoader:
         memory_format: str,
         device: torch.device,
     ) -> None:
-        """mean, std: (channels, 1, 1) on ``device``; their dtype, float32 or float64, is that of the images."""
+        """mean, std: (channels, 1, 1) on ``device``; the images get their dtype, float32 or float64."""
         self.steps = steps
         self._augment, self._seed, self._mean, self._std = augment, seed, mean, std
         self._memory_format, self._device, self._classes = memory_format, device, len(dataset.class_names)
@@ -82,7 +82,7 @@ class BatchLoader:
         return self.augmented(self.raw_batch(step))
 
     def raw_batch(self, step: int) -> RawBatch:
-        """This rank's part of ``step``, from which `augmented` makes its batch."""
+        """This rank's part of ``step``, the input of `augmented`."""
         positions = self.steps.positions(step, distributed.rank())
         pixels, labels = self._read(step)
         return RawBatch(
@@ -92,7 +92,7 @@ class BatchLoader:
         )
 
     def augmented(self, raw: RawBatch) -> Batch:
-        """The batch of ``raw``: a function of it alone, in operations of the device."""
+        """The batch for ``raw``: a function of it alone, computed on the device."""
         config, dtype = self._augment, self._mean.dtype
         targets = functional.one_hot(raw.labels, self._classes).to(dtype)
         images = augment(raw.pixels, raw.positions, config, self._seed, self._mean, self._std, dtype)

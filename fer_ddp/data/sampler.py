@@ -1,7 +1,7 @@
 """The training data are one endless sequence of samples; a step takes the next ``global_batch_size`` positions.
 
-Nothing here depends on ranks except which contiguous part of a step's positions a rank takes, so a recipe sees the
-same samples in the same order on 1, 2 or 8 ranks, and the position in training is one integer.
+Only the contiguous part of a step's positions that a rank takes depends on the ranks, so a recipe sees the same samples
+in the same order on 1, 2 or 8 ranks, and the position in training is one integer.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from fer_ddp.errors import JobError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepPlan:
-    """How steps and epochs cut the endless sequence."""
+    """How steps and epochs divide the endless sequence."""
 
     samples: int
     """Samples in the split, N."""
     global_batch_size: int
     """Samples a step takes over all ranks, B."""
     world_size: int = 1
-    """Ranks, W; each takes a contiguous 1/W of a step."""
+    """Number of ranks, W; each takes a contiguous 1/W of a step."""
 
     def __post_init__(self) -> None:
         if self.global_batch_size > self.samples:
@@ -48,13 +48,13 @@ class StepPlan:
         return (2 * epoch * self.samples + self.global_batch_size) // (2 * self.global_batch_size)
 
     def positions(self, step: int, rank: int = 0) -> range:
-        """The positions of the sequence that ``rank`` takes in ``step`` (steps count from 0)."""
+        """The positions that ``rank`` takes in ``step``, which counts from 0."""
         start = step * self.global_batch_size + rank * self.local_batch_size
         return range(start, start + self.local_batch_size)
 
 
 Sampler = Callable[[range], Tensor]
-"""Which sample is at each position: a contiguous range of positions to int64 (positions,)."""
+"""The index of the sample at each position: a contiguous range of positions to int64 (positions,)."""
 
 
 def shuffled_sampler(samples: int, seed: int, device: torch.device) -> Sampler:
@@ -63,9 +63,9 @@ def shuffled_sampler(samples: int, seed: int, device: torch.device) -> Sampler:
 
 
 def class_balanced_sampler(labels: Tensor, seed: int, device: torch.device) -> Sampler:
-    """Every class equally often: a permutation of the classes each ``classes`` positions, then each class's own order.
+    """Every class equally often: a permutation of the classes every ``classes`` positions, then each class's own order.
 
-    labels: int64 (samples,). Classes without a sample are left out.
+    labels: int64 (samples,). Classes without samples are skipped.
     """
     present = labels.unique().tolist()
     members = [(labels == label).nonzero()[:, 0].to(device) for label in present]
@@ -73,13 +73,13 @@ def class_balanced_sampler(labels: Tensor, seed: int, device: torch.device) -> S
     classes = len(present)
 
     def indices(positions: range) -> Tensor:
-        place = torch.arange(positions.start, positions.stop, device=device)
-        block = place // classes
-        draws = randomness.random_bits(randomness.sample_keys(seed, "order/classes", block), classes).to(torch.int64)
-        class_order = ((draws << 32) | torch.arange(classes, device=device)).sort(dim=1).values & 0xFFFFFFFF
-        chosen = class_order.gather(1, (place % classes)[:, None])[:, 0]
+        position = torch.arange(positions.start, positions.stop, device=device)
+        block = position // classes
+        bits = randomness.random_bits(randomness.sample_keys(seed, "order/classes", block), classes).to(torch.int64)
+        class_order = ((bits << 32) | torch.arange(classes, device=device)).sort(dim=1).values & 0xFFFFFFFF
+        chosen = class_order.gather(1, (position % classes)[:, None])[:, 0]
         blocks = range(positions.start // classes, (positions.stop - 1) // classes + 1)
-        # Each class stands once in each block, so the block is the place in the class's own order.
+        # Each class occurs once in each block, so the block is the position in the class's own order.
         table = torch.stack([m[order(blocks)] for m, order in zip(members, orders, strict=True)])
         return table[chosen, block - blocks.start]
 
@@ -87,18 +87,18 @@ def class_balanced_sampler(labels: Tensor, seed: int, device: torch.device) -> S
 
 
 def _endless(count: int, seed: int, stream: str, device: torch.device) -> Sampler:
-    # The epochs of the last call, one or two unless there are few samples: of millions no more should be kept.
-    kept: dict[int, Tensor] = {}
+    # Only the epochs of the last call, mostly one or two: permutations of millions of samples take much memory.
+    orders: dict[int, Tensor] = {}
 
     def indices(positions: range) -> Tensor:
         first, last = positions.start // count, (positions.stop - 1) // count
-        for epoch in kept.keys() - range(first, last + 1):
-            del kept[epoch]
+        for epoch in orders.keys() - range(first, last + 1):
+            del orders[epoch]
         for epoch in range(first, last + 1):
-            if epoch not in kept:
-                kept[epoch] = randomness.permutation(seed, f"{stream}/{epoch}", count, device)
+            if epoch not in orders:
+                orders[epoch] = randomness.permutation(seed, f"{stream}/{epoch}", count, device)
         parts = [
-            kept[e][max(positions.start - e * count, 0) : positions.stop - e * count] for e in range(first, last + 1)
+            orders[e][max(positions.start - e * count, 0) : positions.stop - e * count] for e in range(first, last + 1)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -106,7 +106,7 @@ def _endless(count: int, seed: int, stream: str, device: torch.device) -> Sample
 
 
 def build_sampler(order: str, labels: Tensor, seed: int, device: torch.device) -> Sampler:
-    """The sampler that ``data.order`` names; labels: int64 (samples,)."""
+    """The sampler for ``data.order``; labels: int64 (samples,)."""
     if order == "class_balanced":
         return class_balanced_sampler(labels, seed, device)
     return shuffled_sampler(len(labels), seed, device)

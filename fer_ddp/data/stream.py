@@ -1,4 +1,4 @@
-"""A split that is larger than memory: its images are read from the tars ahead of their use, by other processes."""
+"""A split larger than memory: other processes read its images from the tars ahead of their use."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
@@ -20,15 +20,16 @@ from shards.reading.scan import load_or_scan_manifest
 from shards.reading.split_index import SplitIndex
 
 _PIECE_BYTES, _PIECE_SAMPLES = 2**22, 256
-"""At most so much is asked of a process at once."""
+"""The most that a process reads at once."""
 
 
 class StreamedSplit:
     """A split like `fer_ddp.data.dataset.FERDataset`, whose ``images`` are not in memory.
 
-    ``labels`` (int64, (samples,)) are, as is where each image stands in the tars: 24 bytes a sample. That is looked up
-    once a machine, when every byte of the shards is checked, and kept where decoded splits are. ``workers`` processes
-    read. Raises shards' DataError for a folder that is no data set, RunError if the cache can't be written.
+    ``labels`` (int64, (samples,)) are, and so is each image's offset in the tars: 24 bytes a sample. These are found
+    once a machine, when every byte of the shards is checked, and cached beside the decoded splits. ``workers``
+    processes read. Raises shards' DataError for a folder that is not a data set, RunError for a cache that can't be
+    written.
     """
 
     def __init__(
@@ -45,17 +46,17 @@ class StreamedSplit:
 
     @cached_property
     def keys(self) -> list[str]:
-        """The samples' names, read when asked for."""
+        """The samples' names, read at first use."""
         return self._index.keys()
 
 
 def _workers() -> int:
-    """Processes of this rank: the ranks share the CPUs, and each needs one itself."""
+    """Processes for this rank: the ranks share the CPUs, and each needs one for itself."""
     return max(1, min(16, usable_cpus() // distributed.local_world_size() - 1))
 
 
 class StreamedImages:
-    """Stands where a split in memory has its images, uint8 (samples, channels, height, width)."""
+    """What a streamed split has instead of a tensor of images: uint8 (samples, channels, height, width)."""
 
     def __init__(self, folder: Path, index: SplitIndex, workers: int) -> None:
         self._folder, self._index, self._workers = folder, index, workers
@@ -65,16 +66,16 @@ class StreamedImages:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, number: int) -> np.ndarray:
-        image: np.ndarray = self._reader.read(np.array([number]))[0]
+    def __getitem__(self, index: int) -> np.ndarray:
+        image: np.ndarray = self._reader.read(np.array([index]))[0]
         return image
 
     def numpy(self) -> Any:
-        """Itself: what can be indexed like an array, an image at a time."""
+        """Itself, since it can be indexed like an array, an image at a time."""
         return self
 
     def split(self, size: int) -> Iterator[Tensor]:
-        """The images in order, ``size`` at a time, as a tensor's ``split`` gives them."""
+        """The images in order, ``size`` at a time, like a tensor's ``split``."""
         indices = (torch.arange(start, min(start + size, len(self))) for start in range(0, len(self), size))
         return (images for _, images in self.batches(indices, size))
 
@@ -83,9 +84,9 @@ class StreamedImages:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """(indices, images) of each batch of samples, in order; ``indices`` may be endless.
 
-        indices: int64 (at most ``size``,) each. Images: uint8, in pinned memory if asked. A batch and twice as many
-        pieces as there are processes are read ahead, and no more. Raises shards' DataError at the batch that has an
-        image that can't be read.
+        indices: int64 (at most ``size``,) each. Images: uint8, in pinned memory if asked. At most a batch and twice
+        as many pieces as there are processes are read ahead. Raises shards' DataError at the batch with an image that
+        can't be read.
         """
         piece_size = max(1, min(_PIECE_SAMPLES, size, _PIECE_BYTES // self._index.image_bytes))
 
@@ -97,8 +98,8 @@ class StreamedImages:
 
         def read(piece: tuple[Tensor, Tensor, int]) -> tuple[Tensor, Tensor, int]:
             batch, images, start = piece
-            place = slice(start, start + piece_size)
-            workers.read(batch[place].numpy(), images[place].numpy())
+            rows = slice(start, start + piece_size)
+            workers.read(batch[rows].numpy(), images[rows].numpy())
             return piece
 
         with SampleWorkers(self._folder, self._index, self._workers) as workers:
@@ -109,12 +110,12 @@ class StreamedImages:
 
 
 class StreamedSteps:
-    """``steps[step]`` is (indices, images) of a step of training; those that follow it are read meanwhile."""
+    """``steps[step]`` is (indices, images) of a training step; the steps after it are read meanwhile."""
 
     def __init__(
         self, images: StreamedImages, indices_of: Callable[[int], Tensor], size: int, pin_memory: bool
     ) -> None:
-        self._images, self._numbers_of, self._size, self._pin_memory = images, indices_of, size, pin_memory
+        self._images, self._indices_of, self._size, self._pin_memory = images, indices_of, size, pin_memory
         self._step = -1
         self._batches: Iterator[tuple[Tensor, Tensor]] = iter(())
 
@@ -122,7 +123,7 @@ class StreamedSteps:
         if step != self._step:
             follows, self._step = 0 <= self._step == step - 1, -1
             if not follows:
-                indices = map(self._numbers_of, count(step))
+                indices = map(self._indices_of, count(step))
                 self._batches = self._images.batches(indices, self._size, self._pin_memory)
             self._current = next(self._batches)
             self._step = step

@@ -1,4 +1,4 @@
-"""The results of a run: the chosen weights, evaluated on val and test once, written and drawn."""
+"""The results of a run: its selected weights evaluated on val and test, as files and figures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from shards.reading.scan import load_or_scan_manifest
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Results:
-    """What `evaluate_run` found."""
+    """What `evaluate_run` returns."""
 
     summary: dict[str, Any]
     """As in ``summary.json``."""
@@ -37,7 +37,7 @@ class Results:
     """Where ``summary.json``, ``predictions/`` and ``figures/`` are."""
 
     def text(self) -> str:
-        """A few lines for the terminal: the figures, and what to look at."""
+        """A few lines for the terminal: the metrics, and which files to look at."""
         look = f"look at {self.folder}/figures/*.png, {self.folder}/summary.json, {self.folder}/predictions/*.csv"
         return "\n".join([*summary_lines(self.summary), look])
 
@@ -50,15 +50,15 @@ def evaluate_run(
     between_batches: Callable[[], None] = lambda: None,
     manifest: Manifest | None = None,
 ) -> Results:
-    """Evaluate the run's chosen weights on the val and test splits of ``job.data.path``.
+    """Evaluate the run's selected weights on the val and test splits of ``job.data.path``.
 
     Writes ``summary.json``, ``predictions/`` and ``figures/`` into the run folder, or, for other data than it was
-    trained on, into ``evaluations/DIGEST/`` there. Raises as `load_trained_model`,
-    and JobError for data that the model can't judge.
+    trained on, into ``evaluations/DIGEST/`` there. Raises as `load_trained_model` does,
+    and JobError for data with other classes or image shapes than the model's.
     """
     manifest = manifest or load_or_scan_manifest(Path(job.data.path))
-    chosen = load_trained_model(run, job, device)
-    chosen.check_data(manifest, job.data.path)
+    trained = load_trained_model(run, job, device)
+    trained.check_data(manifest, job.data.path)
     evaluator = Evaluator.of(job.data, job.precision, job.memory_format, device)
     trained_on_these = run.data_digest() == manifest.digest
     folder = run.path if trained_on_these else run.path / "evaluations" / manifest.digest[:12]
@@ -66,15 +66,15 @@ def evaluate_run(
         "job": job.name,
         "seed": job.seed,
         "world_size": world_size,
-        "steps": chosen.step,
+        "steps": trained.step,
         "selected": job.select,
-        "epochs": chosen.epoch,
-        "class_names": list(chosen.class_names),
+        "epochs": trained.epoch,
+        "class_names": list(trained.class_names),
     }
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
     for split in (split for split in ("val", "test") if split in manifest.splits):
         dataset = open_split(job.data, split, device, manifest)
-        probabilities = evaluator.probabilities(chosen.model, dataset.images, between_batches)
+        probabilities = evaluator.probabilities(trained.model, dataset.images, between_batches)
         metrics = classification_metrics(dataset.labels.numpy(), probabilities, dataset.class_names)
         confusion = metrics.pop("confusion")
         summary[split] = metrics

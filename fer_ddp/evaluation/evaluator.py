@@ -1,4 +1,4 @@
-"""Evaluation on rank zero, of the bare model, every sample once."""
+"""Evaluation of the bare model on rank zero, every sample once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from fer_ddp.metrics.classification import classification_metrics
 from fer_ddp.precision import autocast, compute_dtype, to_memory_format
 
 BATCH_SIZE = 512
-"""Images at once; evaluation keeps no activations, so it can be large."""
+"""Images in a batch; evaluation keeps no activations, so it can be large."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluator:
-    """Evaluates a model as the job computes: precision, memory format, normalization."""
+    """Evaluates a model in the job's precision, memory format and normalization."""
 
     device: torch.device
     precision: str
@@ -33,7 +33,7 @@ class Evaluator:
 
     @staticmethod
     def of(data: DataConfig, precision: str, memory_format: str, device: torch.device) -> "Evaluator":
-        """An evaluator for data whose mean and std are given, in a precision and memory format that are not auto."""
+        """The evaluator of a resolved job: mean and std are given; precision and memory format are not auto."""
         mean, std = normalization(data, device, compute_dtype(precision))
         return Evaluator(device=device, precision=precision, memory_format=memory_format, mean=mean, std=std)
 

@@ -1,4 +1,4 @@
-"""The model that a run chose, with its weights: what `evaluate`, `predict` and `export` use."""
+"""The model that a run selected, with its weights: what `evaluate`, `predict` and `export` use."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,19 +17,19 @@ from shards.manifest import Manifest
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedModel:
-    """A model and what it means; all of it is in the run folder."""
+    """A model with its inputs and outputs described; the run folder alone is needed to load it."""
 
     model: nn.Module
     image_shape: tuple[int, int, int]
-    """Of the images it takes: channels, height, width."""
+    """(channels, height, width) of its input images."""
     class_names: tuple[str, ...]
-    """What its logits mean."""
+    """The names of its outputs, in order."""
     step: int
     epoch: int
-    """How many were done when these were its weights."""
+    """Completed steps and epochs when these were its weights."""
 
     def check_data(self, manifest: Manifest, path: str) -> None:
-        """Raises JobError if the data at ``path`` have other classes or other images than the model knows."""
+        """Raises JobError if the data at ``path`` have other classes, or images of another shape, than the model."""
         if manifest.class_names != self.class_names:
             raise JobError(
                 f"{path}: its classes are {', '.join(manifest.class_names)}; the model's are "
@@ -46,22 +46,22 @@ def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> Traine
     Raises RunError if there is no checkpoint or the run folder was edited so that its files don't fit each other.
     """
     path = run.checkpoints / f"{BEST if job.select == 'best_val' else LAST}.safetensors"
-    chosen = load_checkpoint(path)
+    checkpoint = load_checkpoint(path)
     if job.data.mean is None or job.data.std is None:
         raise RunError(f"{run.path}/config.yaml: data.mean or data.std is null; put back what the run was trained with")
-    if "image_shape" not in chosen:
-        raise RunError(f"{path}: doesn't say what images it takes: an earlier version wrote it; train it again")
-    channels, height, width = chosen["image_shape"]
+    if "image_shape" not in checkpoint:
+        raise RunError(f"{path}: has no image_shape, since an earlier version wrote it; train the run again")
+    channels, height, width = checkpoint["image_shape"]
     if not {len(job.data.mean), len(job.data.std)} <= {1, channels}:
         raise RunError(f"{run.path}/config.yaml: data.mean and data.std must have {channels} or 1 numbers each")
     model = build_model(
         job.model,
         seed=job.seed,
         image_shape=(channels, height, width),
-        num_classes=len(chosen["class_names"]),
+        num_classes=len(checkpoint["class_names"]),
     )
     try:
-        model.load_state_dict(_evaluated_weights(chosen))
+        model.load_state_dict(_evaluated_weights(checkpoint))
     except RuntimeError:
         raise RunError(
             f"{run.path}/config.yaml: {job.model.name} with these arguments is not the model whose weights are in "
@@ -71,15 +71,15 @@ def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> Traine
     return TrainedModel(
         model=model,
         image_shape=(channels, height, width),
-        class_names=tuple(chosen["class_names"]),
-        step=chosen["step"],
-        epoch=chosen["epoch"],
+        class_names=tuple(checkpoint["class_names"]),
+        step=checkpoint["step"],
+        epoch=checkpoint["epoch"],
     )
 
 
-def _evaluated_weights(chosen: dict[str, Any]) -> dict[str, Any]:
-    """The averaged weights of a whole state where it has them, else the model's; ``best`` holds just these."""
-    ema = chosen.get("ema")
+def _evaluated_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """A whole state's averaged weights if it has them, else the model's; ``best`` holds only these."""
+    ema = checkpoint.get("ema")
     if ema is None:
-        return dict(chosen["network"])
+        return dict(checkpoint["network"])
     return {name.removeprefix("module."): tensor for name, tensor in ema.items() if name.startswith("module.")}

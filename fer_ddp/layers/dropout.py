@@ -1,7 +1,7 @@
-"""Dropout whose mask follows the sample: a function of the seed, the layer and the sample's place in the sequence.
+"""Dropout whose mask is a function of the seed, the layer and the sample's position in the training sequence.
 
-The same sample drops the same units whatever rank or batch it is in. `replace_dropout` puts it in place of a
-model's ``nn.Dropout`` modules, so the models themselves are plain torch.
+The same sample drops the same units whatever rank or batch it is in. `replace_dropout` substitutes it for a model's
+``nn.Dropout`` modules, so the models themselves are plain torch.
 """
 
 import torch
@@ -12,7 +12,7 @@ from fer_ddp.errors import JobError
 
 
 class SamplePositions:
-    """The positions in the training sequence of the batch that goes through a model, shared by its dropout layers."""
+    """The positions, in the training sequence, of the batch a model is processing; shared by its dropout layers."""
 
     def __init__(self) -> None:
         self.positions = torch.empty(0, dtype=torch.int64)
@@ -20,18 +20,18 @@ class SamplePositions:
 
     @staticmethod
     def of(model: nn.Module) -> "SamplePositions":
-        """What the dropout layers of ``model`` share; one that nobody reads if it has no such layer."""
+        """The object that the dropout layers of ``model`` share; an unused one if it has no such layer."""
         layers = (module for module in model.modules() if isinstance(module, PositionDropout))
         return next((layer.current for layer in layers), SamplePositions())
 
     def set(self, positions: Tensor) -> None:
-        """positions: int64 (batch,), on the model's device. Call it before each training forward."""
+        """positions: int64 (batch,), on the model's device. Call it before each forward pass in training."""
         self.positions = positions
         self.forwards += 1
 
 
 class PositionDropout(nn.Module):
-    """Zeroes units (``unit`` "element"), whole channels ("channel") or whole samples ("sample") with probability p."""
+    """Zeroes elements, whole channels or whole samples (``unit`` "element", "channel", "sample") with probability p."""
 
     def __init__(self, p: float, unit: str, seed: int, name: str, current: SamplePositions) -> None:
         super().__init__()
@@ -51,9 +51,9 @@ class PositionDropout(nn.Module):
         if len(input) != len(self.current.positions):
             raise JobError(
                 f"model: the dropout layer {self.name} sees {len(input)} rows for "
-                f"{len(self.current.positions)} images, so its masks can't follow the images; set its probability to 0"
+                f"{len(self.current.positions)} images, so it has no mask for each image; set its probability to 0"
             )
-        # A module used twice in one forward draws twice.
+        # A module called twice in one forward pass gets two masks.
         self._calls = self._calls + 1 if self._forward == self.current.forwards else 0
         self._forward = self.current.forwards
         keys = randomness.sample_keys(self.seed, f"dropout/{self.name}/{self._calls}", self.current.positions)
@@ -67,7 +67,7 @@ class PositionDropout(nn.Module):
             mask = randomness.bernoulli(keys, input[0].numel(), self.keep)
             if input.dim() != 4:
                 return mask.view(input.shape)
-            # Units are plural (h, w, c), whatever the memory format, so that channels_last needs no copy.
+            # Units are counted in (h, w, c) order, whatever the memory format, so that channels_last needs no copy.
             batch, channels, height, width = input.shape
             mask = mask.view(batch, height, width, channels).permute(0, 3, 1, 2)
             return mask.contiguous() if input.is_contiguous() else mask
@@ -77,7 +77,7 @@ class PositionDropout(nn.Module):
 
 
 class _Masked(torch.autograd.Function):
-    """input * mask * scale, remembering one byte a unit."""
+    """input * mask * scale, saving one byte a unit for the backward pass."""
 
     @staticmethod
     def forward(ctx, input: Tensor, mask: Tensor, scale: float) -> Tensor:  # type: ignore[no-untyped-def]
@@ -92,7 +92,7 @@ class _Masked(torch.autograd.Function):
 
 
 def _masked(values: Tensor, mask: Tensor, scale: float) -> Tensor:
-    # By way of uint8, which torch converts several times faster than bool, and with one new tensor.
+    # As uint8, which torch converts several times faster than bool, and with one new tensor.
     return torch.empty_like(values).copy_(mask.view(torch.uint8)).mul_(values).mul_(scale)
 
 
@@ -106,12 +106,12 @@ _UNITS = {
 
 
 def replace_dropout(model: nn.Module, seed: int) -> nn.Module:
-    """Put `PositionDropout` in place of every nn.Dropout, Dropout1d/2d/3d and torchvision StochasticDepth.
+    """Replace every nn.Dropout, Dropout1d/2d/3d and torchvision StochasticDepth by `PositionDropout`.
 
-    A layer's masks are named by its path in the model. Raises JobError for stochastic depth in "batch" mode.
+    A layer's path in the model names the stream of its masks. Raises JobError for stochastic depth in "batch" mode.
     """
     current = SamplePositions()
-    # With duplicates: a module that stands at two paths is replaced at both.
+    # With duplicates: a module registered under two paths is replaced at both.
     for path, module in list(model.named_modules(remove_duplicate=False)):
         unit = _UNITS.get(type(module).__name__)
         if unit is None:

@@ -1,6 +1,6 @@
 """Batch normalization over the samples of all ranks, on any device.
 
-torch's own nn.SyncBatchNorm refuses the CPU. Where it does work, on CUDA, `convert_batch_norm` chooses it.
+torch's own nn.SyncBatchNorm does not work on a CPU. On CUDA, where it does, `convert_batch_norm` uses it.
 
 How the variance survives float32 (mean 10, standard deviation 0.01): no square is summed before a pivot near the mean
 is subtracted (Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance"). The pivot is the first

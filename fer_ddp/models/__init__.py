@@ -1,1 +1,1 @@
-"""Networks, one a file; `registry` names them, `build` prepares one for training."""
+"""One model a file; `registry` names them, `build` prepares one for training."""

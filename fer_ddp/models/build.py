@@ -1,4 +1,4 @@
-"""Builds the model a job names: initialized from the seed, on its device, with all that DDP needs put in."""
+"""Builds the model a job names: initialized from the seed, on its device, ready for several ranks."""
 
 import copy
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from fer_ddp.errors import JobError
 from fer_ddp.layers.dropout import SamplePositions, replace_dropout
 from fer_ddp.layers.sync_batch_norm import convert_batch_norm
 from fer_ddp.models.registry import create_model
+from fer_ddp.precision import compute_dtype, torch_memory_format
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,14 +31,14 @@ def build_model(
     image_shape: tuple[int, int, int],
     num_classes: int,
 ) -> nn.Module:
-    """The model on the CPU in float32, initialized from the seed, its dropout following the samples' positions.
+    """The model on the CPU in float32, initialized from the seed, with `PositionDropout` for its dropout layers.
 
-    ``image_shape``: of the images it is to take (channels, height, width). Drawn on the CPU, so the weights are the
+    ``image_shape``: (channels, height, width) of its input images. It is initialized on the CPU, so the weights are the
     same on any device. Raises JobError.
     """
     channels, height, width = image_shape
     if height != width:
-        raise JobError(f"data: the images are {width} x {height}; the models take square ones; pack squares")
+        raise JobError(f"data: the images are {width} x {height}, and the models need square ones; pack square images")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
@@ -56,7 +57,7 @@ def build_model(
 
 
 def _check_randomness(model: nn.Module, name: str, image_shape: tuple[int, int, int]) -> None:
-    """Refuse a model whose training forward draws from torch's own generator, or gives more than logits."""
+    """Raises JobError for a model that uses torch's generator in a training forward, or returns more than logits."""
     trial = copy.deepcopy(model).train()
     SamplePositions.of(trial).set(torch.arange(2))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -64,10 +65,10 @@ def _check_randomness(model: nn.Module, name: str, image_shape: tuple[int, int, 
         output = trial(torch.zeros(2, *image_shape))
         drawn = not torch.equal(before, torch.get_rng_state())
     if not isinstance(output, torch.Tensor):
-        raise JobError(f"model: {name} gives {type(output).__name__} in training, not logits alone; turn that off")
+        raise JobError(f"model: {name} returns {type(output).__name__} in training, not logits alone; turn that off")
     if drawn:
         raise JobError(
-            f"model: {name} draws random numbers of its own in training, so its curve would depend on the number of "
+            f"model: {name} uses torch's random generator in training, so its curve would depend on the number of "
             f"ranks; set its dropout to 0, or use nn.Dropout modules"
         )
 
@@ -75,9 +76,7 @@ def _check_randomness(model: nn.Module, name: str, image_shape: tuple[int, int, 
 def prepare_model(
     model: nn.Module, *, device: torch.device, precision: str, memory_format: str, world_size: int
 ) -> nn.Module:
-    """Move to the device and memory format; with several ranks, synchronize the batch norms."""
+    """Move it to its device, dtype and memory format; with several ranks, synchronize its batch norms."""
     if world_size > 1:
         model = convert_batch_norm(model, device.type)
-    dtype = torch.float64 if precision == "float64" else torch.float32
-    layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
-    return model.to(device=device, dtype=dtype).to(memory_format=layout)
+    return model.to(device=device, dtype=compute_dtype(precision)).to(memory_format=torch_memory_format(memory_format))

@@ -8,7 +8,7 @@ class FaceCNN(nn.Module):
     """Four convolutions of 64, 128, 256 and 512 filters, each with batch norm, ReLU and max pooling; two linear layers.
 
     Source: the write-up's Models 1 and 2. It leaves open the kernels (3x3 here) and the width between the two linear
-    layers (512 here); its dropout of 0.5 stands between them. The convolutions have no bias: batch norm has its own.
+    layers (512 here); its dropout of 0.5 is between them. The convolutions have no bias: batch norm has its own.
     3,914,183 parameters and 131.1 million multiply-adds, for one 48x48 grey image and 7 classes.
     Input (B, in_channels, image_size, image_size), float, normalized, image_size at least 16; output logits
     (B, num_classes).
@@ -41,7 +41,7 @@ class FaceCNN(nn.Module):
 
 
 def _block(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Halves the side. Pooled before the ReLU: the same numbers, as ReLU is monotone, at a quarter of the work."""
+    """Halves the side. Pooling before the ReLU gives the same values, as it is monotone, at a quarter of the cost."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False),
         nn.BatchNorm2d(out_channels),

@@ -52,7 +52,7 @@ class PlainCNN(nn.Module):
 
 
 def _block(in_channels: int, out_channels: int, batch_norm: bool, dropout: float) -> nn.Sequential:
-    """Halves the side. Pooled before the ReLU: the same numbers, as ReLU is monotone, at a quarter of the work."""
+    """Halves the side. Pooling before the ReLU gives the same values, as it is monotone, at a quarter of the cost."""
     layers: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=not batch_norm)]
     if batch_norm:
         layers.append(nn.BatchNorm2d(out_channels))

@@ -1,4 +1,4 @@
-"""The models by name, and the one door through which a job's model is built."""
+"""The models by name, and the function that builds one of them for a job."""
 
 import difflib
 import functools
@@ -25,7 +25,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 TORCHVISION = "torchvision/"
 
 # The values an option may take, by its annotation: in a model's options a whole number is a size and a fraction is a
-# probability, so the ranges stand here once and the models stay plain torch.
+# probability, so the ranges are stated once, here, and the models stay plain torch.
 Size = Annotated[int, Field(ge=1)]
 OPTION_VALUES: dict[Any, Any] = {
     bool: bool,
@@ -40,11 +40,10 @@ def create_model(
 ) -> nn.Module:
     """Build the model `name` of `MODELS`, or `torchvision/NAME`, with `arguments` for its own options.
 
-    It takes images (B, in_channels, image_size, image_size), float, and gives logits (B, num_classes). Its weights are
-    drawn from torch's generator on the CPU. Two blank images go through it before it is handed out, so that a model
-    too deep for its images is refused before anything starts.
-    ValueError, one sentence that begins with the job's key: an unknown model or argument, a value of the wrong type
-    or out of range, images that the model can't take.
+    Input (B, in_channels, image_size, image_size), float; output logits (B, num_classes). The weights are initialized
+    by torch's generator on the CPU. It is tried on two blank images, so that a model too deep for its images is refused
+    before anything starts. Raises ValueError, whose message begins with the job's key: for an unknown model or
+    argument, a value of the wrong type or out of range, images that the model can't process.
     """
     build: Callable[..., nn.Module]
     if name.startswith(TORCHVISION):
@@ -55,7 +54,7 @@ def create_model(
         build = MODELS[name]
     try:
         with warnings.catch_warnings():
-            # Comes before the error that a model too deep for its images raises below, and says less.
+            # A model too deep for its images warns before it raises the clearer error below.
             warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
             model = build(in_channels=in_channels, image_size=image_size, num_classes=num_classes, **arguments)
         _try_model(model, in_channels, image_size)
@@ -71,7 +70,7 @@ def create_model(
 def _check_model(name: str, arguments: Mapping[str, object]) -> None:
     if name not in MODELS:
         raise ValueError(
-            f"model.name: there is no model '{name}'{_suggestion(name, MODELS)}; there are {', '.join(MODELS)}, and "
+            f"model.name: there is no model '{name}'{_suggestion(name, MODELS)}; choose {', '.join(MODELS)}, or "
             f"{TORCHVISION}NAME for any classification model of torchvision"
         )
     options = {
@@ -89,10 +88,10 @@ def _check_model(name: str, arguments: Mapping[str, object]) -> None:
             TypeAdapter(OPTION_VALUES[options[argument]]).validate_python(value, strict=True)
         except ValidationError as error:
             first = error.errors()[0]
-            place = "".join(f"[{index}]" for index in first["loc"])
+            item = "".join(f"[{index}]" for index in first["loc"])
             reason = first["msg"][0].lower() + first["msg"][1:]
             raise ValueError(
-                f"model.arguments.{argument}{place}: {name} can't use {first['input']!r}: {reason}"
+                f"model.arguments.{argument}{item}: {name} can't use {first['input']!r}: {reason}"
             ) from error
 
 
@@ -102,7 +101,7 @@ def _suggestion(wrong: str, known: Iterable[str]) -> str:
 
 
 def _try_model(model: nn.Module, in_channels: int, image_size: int) -> None:
-    """Raises what the model raises. In evaluation mode, so that nothing is drawn and no running statistic moves."""
+    """Raises what the model raises. In evaluation mode, which uses no random numbers and keeps running statistics."""
     model.eval()
     with torch.no_grad():
         model(torch.zeros(2, in_channels, image_size, image_size))

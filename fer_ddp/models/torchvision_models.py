@@ -1,4 +1,4 @@
-"""Any classification model of torchvision, untrained, for grey or RGB images of any size it can take."""
+"""Any classification model of torchvision, untrained, for grey or RGB images of any size that it accepts."""
 
 import difflib
 from collections.abc import Mapping
@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-# The auxiliary heads of the two Inception models are left out, since they would need a loss of their own; naming
-# `init_weights` keeps their builders from warning.
+# The two Inception models have no auxiliary heads here, which would need a loss of their own; `init_weights` is given
+# because their builders warn without it.
 SETTINGS: dict[str, dict[str, object]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
@@ -17,13 +17,13 @@ SET_HERE = ("weights", "progress", "num_classes", "image_size", "input_size", "a
 
 
 def check_torchvision_model(name: str, arguments: Mapping[str, object]) -> None:
-    """Refuse a name that torchvision does not have, and arguments that are not the user's to give, by a ValueError."""
+    """Raises ValueError for a name that torchvision does not have, and for arguments that are set here."""
     import torchvision  # takes 1 to 3 s, and only these models need it
 
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         close = [f"torchvision/{match}" for match in difflib.get_close_matches(name, known, n=3)]
-        hint = f"did you mean {' or '.join(close)}?" if close else "it has torchvision/resnet18 and many others"
+        hint = f"did you mean {' or '.join(close)}?" if close else "torchvision/resnet18 is one of many it has"
         raise ValueError(f"model.name: torchvision has no classification model '{name}'; {hint}")
     for argument in arguments:
         if argument in SET_HERE:
@@ -39,7 +39,7 @@ def build_torchvision_model(
     """Build torchvision's model `name` (such as `resnet18`), weights random; `arguments` go to its constructor.
 
     Input (B, in_channels, image_size, image_size), float, with in_channels 1 or 3 (else ValueError); output logits
-    (B, num_classes). What the constructor refuses comes through as it raises it.
+    (B, num_classes). The constructor's own errors are not caught.
     """
     import torchvision
 
@@ -50,19 +50,19 @@ def build_torchvision_model(
         settings["input_size"] = (image_size, image_size)
     model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **settings)
     if in_channels == 1:
-        _take_grey(model)
+        _accept_grey(model)
     elif in_channels != 3:
-        raise ValueError("it takes grey or RGB images, of 1 or 3 channels")
+        raise ValueError("it needs grey or RGB images, of 1 or 3 channels")
     return model
 
 
-def _take_grey(model: nn.Module) -> None:
-    """Put a convolution of one channel in place of the first one, which has three.
+def _accept_grey(model: nn.Module) -> None:
+    """Replace the first convolution, which has three input channels, by one with a single input channel.
 
-    Its weights are the sum of the three channels', so the model gives a grey image what it would give the same image
-    as RGB, and whatever the model's own initialization aims at still holds.
+    Its weights are the sum over the three channels, so a grey image gives the output that the same image as RGB would,
+    and the scale of the model's own initialization is preserved.
     """
-    place, first = next((place, module) for place, module in model.named_modules() if isinstance(module, nn.Conv2d))
+    path, first = next((path, module) for path, module in model.named_modules() if isinstance(module, nn.Conv2d))
     grey = nn.Conv2d(
         in_channels=1,
         out_channels=first.out_channels,
@@ -75,4 +75,4 @@ def _take_grey(model: nn.Module) -> None:
         grey.weight.copy_(first.weight.sum(dim=1, keepdim=True))
         if first.bias is not None and grey.bias is not None:
             grey.bias.copy_(first.bias)
-    model.set_submodule(place, grey)
+    model.set_submodule(path, grey)

@@ -14,19 +14,19 @@ class EmaConfig:
     """Where it is on, validation, ``best``, predictions and export use the averaged weights."""
 
     decay: OpenFraction | None = None
-    """What is kept of the average at each step, such as 0.999; null is off."""
+    """Weight of the old average at each step, such as 0.999; null is off."""
 
 
 def build_ema(model: nn.Module, config: EmaConfig) -> AveragedModel | None:
-    """The average of ``model`` (after its first update a copy of it), or None where it is off."""
+    """The average of ``model`` (its first update copies the model), or None where it is off."""
     return None if config.decay is None else AveragedModel(model)
 
 
 @torch.no_grad()
 def update_ema(ema: AveragedModel, model: nn.Module, config: EmaConfig) -> None:
-    """Move the average on to ``model``; counters in it become the model's.
+    """Update the average from ``model``; integer buffers are copied.
 
-    AveragedModel's own update waits for a GPU at each step, to which it brings the number of updates.
+    AveragedModel's own update waits for the GPU at each step, to copy the number of updates to it.
     """
     assert config.decay is not None
     averaged = [*ema.module.parameters(), *ema.module.buffers()]

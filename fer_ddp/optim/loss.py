@@ -13,10 +13,10 @@ from fer_ddp.constraints import BelowOne
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossConfig:
-    """What is minimized."""
+    """The loss function."""
 
     label_smoothing: BelowOne = 0.0
-    """The part of each target that is spread evenly over the classes (Szegedy et al. 2016)."""
+    """The part of each target that is spread evenly over all classes (Szegedy et al. 2016)."""
     class_weights: Literal["none", "balanced"] = "none"
     """balanced: a class's weight is inverse to its count in train, with mean 1 over the training samples."""
 
@@ -29,9 +29,9 @@ def balanced_class_weights(class_counts: Sequence[int]) -> Tensor:
 
 
 def summed_loss(logits: Tensor, targets: Tensor, config: LossConfig, class_weights: Tensor | None) -> Tensor:
-    """The sum over the samples of the weighted cross-entropy; divided by the global batch size, it is its mean.
+    """The sum over the samples of the weighted cross-entropy; divided by the global batch size it is the mean.
 
-    A mean of the ranks' weighted means would be another number, hence the sum. logits: (batch, classes), any float
+    A mean of the ranks' weighted means would differ from it, hence the sum. logits: (batch, classes), any float
     dtype; targets: class probabilities (batch, classes), float32 or float64; class_weights: (classes,) or None.
     """
     return functional.cross_entropy(

@@ -19,13 +19,13 @@ class OptimizerConfig:
     lr: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
     """Learning rate, 1000 at most; the highest one of a onecycle or cosine schedule."""
     weight_decay: FloatOrZero = 0.0
-    """Weight decay of all parameters, as torch has it."""
+    """Weight decay of all parameters, as torch applies it."""
     momentum: BelowOne = 0.0
     """SGD's momentum."""
     nesterov: bool = False
-    """SGD with Nesterov's momentum."""
+    """SGD with Nesterov momentum."""
     gradient_clip_norm: PositiveFloat | None = None
-    """The gradient's largest total norm."""
+    """The maximum norm of the gradient of all parameters together; null does not clip."""
 
     def __post_init__(self) -> None:
         if self.name != "sgd" and (self.momentum or self.nesterov):
@@ -53,6 +53,6 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
 def skip_update_if(optimizer: torch.optim.Optimizer, condition: Tensor) -> None:
     """Make the next ``optimizer.step()`` change nothing where ``condition`` (a bool scalar on its device) is true.
 
-    It is how torch's GradScaler tells fused optimizers of an overflow, without waiting for the device.
+    torch's GradScaler tells fused optimizers of an overflow in this way, without waiting for the device.
     """
     optimizer.found_inf = condition.float()  # type: ignore[attr-defined]

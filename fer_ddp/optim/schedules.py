@@ -16,33 +16,33 @@ _MODES: dict[Monitor, Literal["max", "min"]] = {"val_accuracy": "max", "val_loss
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduleConfig:
-    """How the learning rate moves."""
+    """How the learning rate changes."""
 
     name: Literal["constant", "plateau", "onecycle", "cosine"] = "constant"
-    """plateau moves after an epoch; onecycle and cosine after each step.
+    """plateau changes it after an epoch; onecycle and cosine after each step.
 
-    onecycle also moves beta1 of Adam and AdamW, or SGD's momentum if it has any: from 0.95 to 0.85 and back.
+    onecycle also changes beta1 of Adam and AdamW, or SGD's momentum if it has any: from 0.95 to 0.85 and back.
     """
     monitor: Monitor = "val_accuracy"
-    """plateau: what has to get better."""
+    """plateau: the metric that has to improve."""
     factor: OpenFraction = 0.1
-    """plateau: what the learning rate is multiplied by."""
+    """plateau: the learning rate is multiplied by this."""
     patience_epochs: CountOrZero = 5
-    """plateau: epochs without improvement that are let pass."""
+    """plateau: epochs without improvement that are tolerated."""
     warmup_fraction: OpenFraction = 0.3
-    """onecycle: part of the steps in which the learning rate rises."""
+    """onecycle: fraction of the steps in which the learning rate rises."""
     initial_divisor: PositiveFloat = 25.0
     """onecycle: starts at lr / initial_divisor."""
     final_divisor: PositiveFloat = 1e4
     """onecycle: ends at lr / initial_divisor / final_divisor."""
     warmup_epochs: CountOrZero = 0
-    """cosine: epochs of linear rise."""
+    """cosine: epochs of linear warm-up."""
     final_lr_fraction: Fraction = 0.0
-    """cosine: ends at lr times this."""
+    """cosine: ends at lr * final_lr_fraction."""
 
     @property
     def needs_val(self) -> bool:
-        """Whether the schedule looks at the val split."""
+        """Whether the schedule needs metrics of the val split."""
         return self.name == "plateau"
 
 
@@ -53,11 +53,11 @@ class EarlyStoppingConfig:
     patience_epochs: PositiveInt | None = None
     """Stop after this many epochs in a row without improvement; null never stops early."""
     monitor: Monitor = "val_accuracy"
-    """What has to get better."""
+    """The metric that has to improve."""
 
 
 class Schedule:
-    """Moves the learning rate of an optimizer; ``step_done`` after each step, ``epoch_done`` after each epoch."""
+    """Sets an optimizer's learning rate; call ``step_done`` after each step and ``epoch_done`` after each epoch."""
 
     def __init__(
         self, optimizer: torch.optim.Optimizer, config: ScheduleConfig, *, total_steps: int, warmup_steps: int
@@ -70,10 +70,10 @@ class Schedule:
                 optimizer,
                 max_lr=optimizer.param_groups[0]["lr"],
                 total_steps=total_steps,
-                pct_start=_rise(config.warmup_fraction, total_steps),
+                pct_start=_warmup_fraction(config.warmup_fraction, total_steps),
                 div_factor=config.initial_divisor,
                 final_div_factor=config.final_divisor,
-                # SGD that has no momentum is given none.
+                # SGD without momentum stays without.
                 cycle_momentum=optimizer.param_groups[0].get("momentum") != 0,
             )
         elif config.name == "cosine":
@@ -85,12 +85,12 @@ class Schedule:
             )
 
     def step_done(self) -> None:
-        """After each optimizer step."""
+        """Call after each optimizer step."""
         if self._by_step is not None:
             self._by_step.step()
 
     def epoch_done(self, val: dict[str, Any] | None) -> None:
-        """After each epoch's evaluation; ``val`` holds ``accuracy`` and ``loss``."""
+        """Call after each epoch's evaluation; ``val`` has ``accuracy`` and ``loss``."""
         if self._plateau is not None:
             assert val is not None, "a plateau schedule without val is refused before the run starts"
             self._plateau.step(monitored(val, self._monitor))
@@ -101,14 +101,14 @@ class Schedule:
         return {} if scheduler is None else dict(scheduler.state_dict())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state_dict`` gave."""
+        """Restore what ``state_dict`` returned."""
         scheduler = self._by_step or self._plateau
         if scheduler is not None:
             scheduler.load_state_dict(state)
 
 
-def _rise(warmup_fraction: float, total_steps: int) -> float:
-    """The fraction for torch's OneCycleLR, which divides by zero if the rise is exactly one step long."""
+def _warmup_fraction(warmup_fraction: float, total_steps: int) -> float:
+    """The fraction for torch's OneCycleLR, which divides by zero if the warm-up is exactly one step long."""
     return warmup_fraction if warmup_fraction * total_steps != 1 else warmup_fraction * (1 - 1e-9)
 
 
@@ -125,7 +125,7 @@ def _cosine(total_steps: int, warmup_steps: int, final_fraction: float) -> Calla
 
 
 def monitored(val: dict[str, Any], monitor: Monitor) -> float:
-    """The number that ``monitor`` names."""
+    """The metric that ``monitor`` names."""
     return float(val[monitor.removeprefix("val_")])
 
 
@@ -138,7 +138,7 @@ class EarlyStopping:
         self.epochs_without_improvement = 0
 
     def epoch_done(self, val: dict[str, Any] | None) -> bool:
-        """After each epoch's evaluation; returns whether to stop now."""
+        """Call after each epoch's evaluation; returns whether to stop now."""
         if self._config.patience_epochs is None or val is None:
             return False
         value = monitored(val, self._config.monitor)
@@ -154,6 +154,6 @@ class EarlyStopping:
         return {"best": self.best, "epochs_without_improvement": self.epochs_without_improvement}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state_dict`` gave."""
+        """Restore what ``state_dict`` returned."""
         self.best = state["best"]
         self.epochs_without_improvement = state["epochs_without_improvement"]

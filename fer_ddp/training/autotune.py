@@ -11,11 +11,13 @@ from torch import nn
 from fer_ddp.data.cache import cache_folder, no_room
 from fer_ddp.hardware import processor_flags, processor_name
 from fer_ddp.layers.dropout import PositionDropout
+from fer_ddp.models.build import prepare_model
 from fer_ddp.precision import MemoryFormat, Precision, autocast, compute_dtype, to_memory_format
 from fer_ddp.runs.files import read_json
 from shards.files import FileLock, write_json
 
 _TRIAL_IMAGES, _TRIAL_SECONDS = 16, 1.0
+_CPU = torch.device("cpu")
 
 
 def choose_precision(
@@ -25,12 +27,12 @@ def choose_precision(
     precision: Precision,
     memory_format: MemoryFormat,
 ) -> tuple[Precision, MemoryFormat]:
-    """Settle what is ``auto``: (precision, memory_format).
+    """Resolve ``auto``; returns (precision, memory_format).
 
-    A GPU computes in bf16 where it can (else fp16) and in channels_last. On a CPU it depends on the processor and the
-    model, so steps of a few images are timed for each candidate; bf16 is one where the processor has it, since
-    emulated it is ten times slower. What was the quickest is kept in the cache folder, so that runs of one recipe on
-    one kind of machine compute alike.
+    A GPU computes in bf16 where it can (else fp16) and in channels_last. On a CPU the best choice depends on the
+    processor and the model, so steps of a few images are timed for each candidate; bf16 is a candidate where the
+    processor has it, since emulated it is ten times slower. The fastest is recorded in the cache folder, so that runs
+    of one recipe on one kind of machine compute alike. Raises RunError if the cache folder can't be written.
     """
     precisions: list[Precision] = [precision]
     formats: list[MemoryFormat] = [memory_format]
@@ -61,21 +63,21 @@ def choose_precision(
             quickest = _quickest(model, image_shape, candidates)
             write_json(kept, {"quickest": quickest})
     except OSError as error:
-        raise no_room(kept, "what this machine computes the quickest in", error) from None
+        raise no_room(kept, "the fastest precision of this machine", error) from None
     return quickest
 
 
 def _processor_has_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself (x86: AVX-512 BF16 or AMX; Arm: BF16)."""
+    """Whether the processor has bf16 instructions (x86: AVX-512 BF16 or AMX; Arm: BF16)."""
     return bool(processor_flags() & {"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
 
 
 def _quickest(
     model: nn.Module, image_shape: tuple[int, int, int], candidates: list[tuple[Precision, MemoryFormat]]
 ) -> tuple[Precision, MemoryFormat]:
-    """By the best step of each, in turns, after one that is not counted: three, and more while a second lasts.
+    """The candidate with the fastest step, timed in turns: one warm-up, then three rounds or as many as take a second.
 
-    A small model's step takes some milliseconds, and with three of them the wrong one won every other time.
+    A small model's step takes a few milliseconds, and three rounds alone chose the slower one every other time.
     """
     trials = {candidate: _Trial(model, image_shape, *candidate) for candidate in candidates}
     rounds: list[dict[tuple[Precision, MemoryFormat], float]] = []
@@ -86,22 +88,23 @@ def _quickest(
 
 
 class _Trial:
-    """A copy of a model on the CPU that takes steps, forward and backward, on a few images."""
+    """A copy of a model on the CPU, for timing forward and backward passes on a few images."""
 
     def __init__(self, model: nn.Module, image_shape: tuple[int, int, int], precision: str, memory_format: str) -> None:
-        dtype = compute_dtype(precision)
-        layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
         self._precision = precision
-        self._model = copy.deepcopy(model).to(dtype=dtype).to(memory_format=layout).train()
+        self._model = prepare_model(
+            copy.deepcopy(model), device=_CPU, precision=precision, memory_format=memory_format, world_size=1
+        ).train()
         for module in self._model.modules():
-            if isinstance(module, PositionDropout):  # needs positions; its cost is the same in all candidates
+            if isinstance(module, PositionDropout):  # needs positions, and costs the same in all candidates
                 module.eval()
-        self._images = to_memory_format(torch.zeros(_TRIAL_IMAGES, *image_shape, dtype=dtype), memory_format)
+        images = torch.zeros(_TRIAL_IMAGES, *image_shape, dtype=compute_dtype(precision))
+        self._images = to_memory_format(images, memory_format)
 
     def seconds(self) -> float:
-        """How long a step takes."""
+        """The duration of one step."""
         started = time.perf_counter()
-        with autocast(torch.device("cpu"), self._precision):
+        with autocast(_CPU, self._precision):
             loss = self._model(self._images).float().sum()
         loss.backward()
         return time.perf_counter() - started

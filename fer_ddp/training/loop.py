@@ -83,7 +83,7 @@ class Trainer:
     ddp_model: nn.Module
     """The model as DDP wraps it."""
     positions: SamplePositions
-    """Tells the dropout layers which samples they see."""
+    """Tells the dropout layers which samples are in the batch."""
     loss: LossConfig
     class_weights: Tensor | None
     ema: EmaConfig
@@ -92,7 +92,7 @@ class Trainer:
     micro_batch_size: int | None
     precision: str
     graph: Callable[[RawBatch], Tensor] | None = None
-    """`forward_backward` as one CUDA graph, on one GPU."""
+    """`forward_backward` as one CUDA graph, for one GPU."""
 
     def step(self, raw: RawBatch) -> Tensor:
         """Train on one batch; returns what `forward_backward` does."""
@@ -101,7 +101,7 @@ class Trainer:
         if self.gradient_clip_norm is not None:
             scaler.unscale_(state.optimizer)
             clip_grad_norm_(state.model.parameters(), self.gradient_clip_norm)
-        if not scaler.is_enabled():  # which skips such updates itself
+        if not scaler.is_enabled():  # else it skips such an update itself
             skip_update_if(state.optimizer, loss.isfinite().logical_not())
         scaler.step(state.optimizer)
         scaler.update()
@@ -111,7 +111,7 @@ class Trainer:
         return loss
 
     def forward_backward(self, raw: RawBatch) -> Tensor:
-        """Leave the batch's gradients in the model's parameters.
+        """Compute the gradients of a batch, in the model's parameters.
 
         Returns this rank's part of the global batch's mean loss before the update: a float64 scalar on the device.
         Nothing here waits for the device, except torch's synchronized batch norm on several GPUs.
@@ -134,7 +134,7 @@ class Trainer:
         with autocast(batch.images.device, self.precision):
             logits = self.ddp_model(batch.images[rows])
         loss = summed_loss(logits, batch.targets[rows], self.loss, self.class_weights) / self.global_batch_size
-        # DDP takes the mean of the ranks' gradients; their sum is what is needed.
+        # DDP averages the ranks' gradients; the sum is needed.
         self.state.scaler.scale(loss * distributed.world_size()).backward()
         self.state.count_correct(logits, batch.labels[rows])
         return loss.detach().double()

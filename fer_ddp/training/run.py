@@ -1,4 +1,4 @@
-"""A whole run: open its folder, build the trainer, resume, loop, evaluate, and say what failed."""
+"""A whole run: open its folder, build the trainer, resume, train, evaluate, and record what failed."""
 
 import dataclasses
 from collections.abc import Callable
@@ -27,10 +27,10 @@ from shards.reading.scan import load_or_scan_manifest
 
 
 def train(job: Job, device: torch.device) -> None:
-    """Run ``job`` to its end, from where its run folder is; call it inside `distributed.world`.
+    """Run ``job`` to its end, from the last checkpoint in its run folder; call it inside `distributed.world`.
 
     Raises JobError before anything is written, RunError or shards' DataError if the work fails, Interrupted if a
-    signal ended it; the same command then resumes.
+    signal stopped it; the same command then resumes.
     """
     stop = StopFlag()
     stop.listen()
@@ -51,7 +51,7 @@ def train(job: Job, device: torch.device) -> None:
             run.write_status("failed", message=system_sentence(error))
         raise
     except RuntimeError as error:
-        failure = _in_words(error, job)
+        failure = _user_error(error, job)
         if failure is None:
             raise
         if distributed.is_main():
@@ -62,23 +62,23 @@ def train(job: Job, device: torch.device) -> None:
         run.unlock()
 
 
-def _in_words(error: RuntimeError, job: Job) -> RunError | None:
-    """What torch's error means to a user; None for a mistake of ours."""
+def _user_error(error: RuntimeError, job: Job) -> RunError | None:
+    """torch's error in the user's terms; None if it is a bug of ours."""
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         size = job.micro_batch_size or job.global_batch_size // distributed.world_size()
-        sentence = (
+        message = (
             f"rank {distributed.rank()} is out of memory with {size} images at once; "
             f"set micro_batch_size={max(size // 2, 1)}"
         )
-        distributed.print_from_rank(sentence)
-        return RunError(sentence)
+        distributed.print_from_rank(message)
+        return RunError(message)
     if distributed.is_peer_failure(error):
         return RunError("another rank exited; see its log for the cause. Run the same command again to resume")
     return None
 
 
 def _open_run(run: RunFolder, job: Job, manifest: Manifest, device: torch.device) -> tuple[Job, bool]:
-    """On rank zero: check the job, settle what it leaves open, write what the run is. Returns (job, is finished)."""
+    """On rank zero: check the job, resolve ``auto``, write the run's files. Returns (job, is finished)."""
     saved = check_run(run, job, manifest, distributed.world_size())
     if saved is None:
         job = resolve_auto(job, manifest, device)
@@ -112,7 +112,7 @@ def _train_and_evaluate(
 
 
 def _introduction(job: Job, run: RunFolder, images: int, device: torch.device) -> str:
-    """What is trained on what, printed before a first epoch that may take long."""
+    """What is trained on what; printed at the start, since the first epoch may take long."""
     on_gpu, threads = device.type == "cuda", torch.get_num_threads()
     each = torch.cuda.get_device_name(device) if on_gpu else plural(threads, "CPU thread")
     return (
@@ -123,22 +123,22 @@ def _introduction(job: Job, run: RunFolder, images: int, device: torch.device) -
 
 
 def _resume(run: RunFolder, state: TrainingState) -> None:
-    """Load the last checkpoint, if there is one, and cut the written lines back to it."""
-    saved, sentence = distributed.rank_zero_call(run.load_state)
+    """Load the last checkpoint, if there is one, and cut the lines written after it."""
+    saved, damage = distributed.rank_zero_call(run.load_state)
     if saved is not None:
         state.load_state_dict(saved)
     if not distributed.is_main():
         return
     run.cut_back(state.step, state.epoch)
     if saved is not None:
-        warning = f"{sentence}; " if sentence else ""
+        warning = f"{damage}; " if damage else ""
         print(f"{warning}resuming from step {state.step} (epoch {state.epoch} done)", flush=True)
 
 
 def _validation(
     job: Job, manifest: Manifest, state: TrainingState, device: torch.device, stop: StopFlag
 ) -> Callable[[], dict[str, Any] | None]:
-    """What evaluates the val split on rank zero and tells every rank; returns None where there is no val split."""
+    """A function that evaluates the val split on rank zero, for all ranks; it returns None where there is no val."""
     if "val" not in manifest.splits:
         return lambda: None
     dataset = open_split(job.data, "val", device, manifest) if distributed.is_main() else None
@@ -153,7 +153,7 @@ def _validation(
 
 
 def _finish(run: RunFolder, job: Job, manifest: Manifest, device: torch.device, stop: StopFlag) -> None:
-    """On rank zero: evaluate the chosen weights, write and draw the results."""
+    """On rank zero: evaluate the selected weights, write the results and the figures."""
     results = evaluate_run(run, job, device, distributed.world_size(), stop.check, manifest)
     run.drop_previous()
     run.write_status("finished", step=results.summary["steps"])

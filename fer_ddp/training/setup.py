@@ -1,4 +1,4 @@
-"""Before the first step: checks the job, settles what it leaves open, builds the trainer."""
+"""Before the first step: checks the job, resolves its ``auto``, builds the trainer."""
 
 import dataclasses
 
@@ -30,9 +30,9 @@ from shards.manifest import Manifest
 
 
 def check_run(run: RunFolder, job: Job, manifest: Manifest, world_size: int) -> Job | None:
-    """Check that ``job`` can run on these data and ranks, and start or continue in this folder. Raises JobError.
+    """Check that ``job`` can run on these data and ranks, and start or resume in this folder. Raises JobError.
 
-    Returns the job that the run was started with, None if it is new.
+    Returns the job that the run was started with, or None if it is new.
     """
     check_job(job, manifest, world_size)
     config = run.saved_config()
@@ -45,7 +45,7 @@ def check_run(run: RunFolder, job: Job, manifest: Manifest, world_size: int) -> 
 
 
 def check_same(run: RunFolder, saved: Job, job: Job, data_digest: str) -> None:
-    """Raises JobError if ``job`` on these data would give another result than ``saved``, which ``run`` began with."""
+    """Raises JobError if ``job`` on these data differs in its result from ``saved``, which started ``run``."""
     old, new = saved.to_dict(), job.to_dict()
     for key in ("precision", "memory_format"):
         if new[key] == "auto":
@@ -98,9 +98,9 @@ def check_job(job: Job, manifest: Manifest, world_size: int) -> None:
 
 
 def resolve_auto(job: Job, manifest: Manifest, device: torch.device) -> Job:
-    """``job`` with what it leaves open settled: precision, memory format, mean and std. Raises JobError.
+    """``job`` with its precision, memory format, mean and std resolved. Raises JobError.
 
-    On a CPU this times a few steps, once for each kind of machine and model, and keeps the result in the cache folder.
+    On a CPU this times a few steps, once for each kind of machine and model, and caches the result on disk.
     """
     model = _initialized_model(job, manifest)
     precision, memory_format = choose_precision(model, device, manifest.image_shape, job.precision, job.memory_format)
@@ -109,9 +109,9 @@ def resolve_auto(job: Job, manifest: Manifest, device: torch.device) -> Job:
 
 
 def build_trainer(job: Job, dataset: FERDataset | StreamedSplit, ranks: int, device: torch.device) -> Trainer:
-    """What one of ``ranks`` ranks trains with, at step 0; on one GPU alone it uses a CUDA graph.
+    """The trainer of one of ``ranks`` ranks, at step 0; on a single GPU it uses a CUDA graph.
 
-    Called with more ranks than there are, it gives one rank's share, whose batch norms have nobody to wait for.
+    With more ranks than there are, it is one rank's share, whose batch norms wait for no other rank.
     """
     manifest, dtype = dataset.manifest, compute_dtype(job.precision)
     steps = StepPlan(samples=len(dataset), global_batch_size=job.global_batch_size, world_size=ranks)

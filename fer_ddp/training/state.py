@@ -1,4 +1,4 @@
-"""What a run is at a step: everything that a continued run needs, in one dictionary for one checkpoint."""
+"""The state of a run at a step: everything needed to resume it, as one dictionary for one checkpoint."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ _NEVER = 2**62
 
 @dataclass(kw_only=True)
 class TrainingState:
-    """The model and all that moves with it."""
+    """The model and everything that changes with it."""
 
     model: nn.Module
     """The bare model, not DDP's wrapper."""
@@ -28,21 +28,21 @@ class TrainingState:
     schedule: Schedule
     early_stopping: EarlyStopping
     image_shape: tuple[int, int, int]
-    """Of the images it takes: channels, height, width."""
+    """(channels, height, width) of its input images."""
     class_names: tuple[str, ...]
-    """What its logits mean."""
+    """The names of its outputs, in order."""
     step: int = 0
-    """Steps done."""
+    """Completed steps."""
     lr: float = 0.0
-    """The learning rate of the last step done."""
+    """The learning rate of the last completed step."""
     epoch: int = 0
-    """Epochs done and evaluated."""
+    """Completed and evaluated epochs."""
     best_accuracy: float | None = None
     """The best val accuracy so far."""
 
     def __post_init__(self) -> None:
         device = next(self.model.parameters()).device
-        # On the device, so that no step waits for the host: this rank's loss, correct predictions and images.
+        # Sums on this rank: loss, correct predictions and images. On the device, so that no step waits for it.
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self._correct = torch.zeros((), dtype=torch.int64, device=device)
         self._seen = torch.zeros((), dtype=torch.int64, device=device)
@@ -55,7 +55,7 @@ class TrainingState:
 
     @contextmanager
     def preserve_state(self) -> Iterator[None]:
-        """Forward and backward passes inside leave nothing behind but gradients."""
+        """Restore buffers and sums afterwards, so that a forward and backward pass inside changes only gradients."""
         changed = [*self.model.buffers(), *self._sums().values()]
         before = [tensor.clone() for tensor in changed]
         try:
@@ -75,13 +75,13 @@ class TrainingState:
         self.lr = float(self.optimizer.param_groups[0]["lr"])
         self.schedule.step_done()
         self._loss_sum += loss
-        # By multiplication: torch.where would bring its two numbers to the device, and wait for that.
+        # A product, since torch.where would copy its two numbers to the device and wait for that.
         bad = _NEVER - loss.isfinite().logical_not() * (_NEVER - self.step)
         self._first_bad_step = torch.minimum(self._first_bad_step, bad)
 
     @property
     def has_diverged(self) -> bool:
-        """Whether this rank's loss was not finite; False on a GPU, which would have to be waited for."""
+        """Whether this rank's loss was not finite; always False on a GPU, since reading it would wait for the GPU."""
         return self._first_bad_step.device.type == "cpu" and int(self._first_bad_step) < _NEVER
 
     def check_finite(self) -> None:
@@ -101,7 +101,7 @@ class TrainingState:
         return {"loss": loss / epoch_steps, "accuracy": correct / seen}
 
     def epoch_done(self, val: dict[str, Any] | None) -> tuple[bool, bool]:
-        """Move on after an evaluation; returns (these weights are the best so far, stop now)."""
+        """Finish an epoch after its evaluation; returns (these weights are the best so far, stop now)."""
         self.epoch += 1
         for value in (self._loss_sum, self._correct, self._seen):
             value.zero_()
@@ -112,7 +112,7 @@ class TrainingState:
         return is_best, self.early_stopping.epoch_done(val)
 
     def state_dict(self) -> dict[str, Any]:
-        """Call it on all ranks at the same step: it gathers each rank's sums."""
+        """Call it on all ranks at the same step, since it gathers their sums."""
         return {
             "step": self.step,
             "lr": self.lr,
@@ -130,7 +130,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what ``state_dict`` gave, on any number of ranks."""
+        """Restore what ``state_dict`` returned, on any number of ranks."""
         self.step, self.lr = state["step"], state["lr"]
         self.epoch, self.best_accuracy = state["epoch"], state["best_accuracy"]
         self.model.load_state_dict(state["network"])
@@ -145,11 +145,11 @@ class TrainingState:
             by_rank = state["sums"][name]
             if len(by_rank) == distributed.world_size():
                 value.copy_(by_rank[distributed.rank()])
-            elif distributed.is_main():  # on another number of ranks, rank zero takes it all
+            elif distributed.is_main():  # on another number of ranks, rank zero has the sum
                 value.copy_(by_rank.sum())
 
     def weights(self) -> dict[str, Any]:
-        """What ``best`` holds: the evaluated model's weights and what they mean."""
+        """The content of the ``best`` checkpoint: the evaluated model's weights and what is needed to use them."""
         return {
             "step": self.step,
             "epoch": self.epoch,
@@ -165,7 +165,7 @@ class TrainingState:
 def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
     """Give each parameter's moments its memory format, which a checkpoint loses.
 
-    Fused optimizers go through both as they lie in memory: in another order they would join wrong numbers.
+    Fused optimizers pair the two in memory order, so different formats would pair the wrong elements.
     """
     for parameter, moments in optimizer.state.items():
         for name, value in moments.items():

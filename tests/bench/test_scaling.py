@@ -1,4 +1,4 @@
-"""``python -m bench.scaling``: the arithmetic by hand, the counting on networks, the command whole."""
+"""``python -m bench.scaling``: the arithmetic by hand, the counting on models, the command whole."""
 
 import contextlib
 import dataclasses
@@ -101,10 +101,10 @@ def test_messages_are_counted(
     tiny_job: Path, faces: Path, ranks: int, overrides: list[str], channels: tuple[int, ...]
 ) -> None:
     job = load_job(tiny_job, [BATCH_NORMS, *overrides])
-    network = build_trainer(job, FERDataset(faces, "train"), ranks, torch.device("cpu")).state.model
-    messages = count_messages(network, job, ranks)
+    model = build_trainer(job, FERDataset(faces, "train"), ranks, torch.device("cpu")).state.model
+    messages = count_messages(model, job, ranks)
     assert messages.synchronized_channels == channels
-    assert messages.gradient_bytes == 4 * sum(parameter.numel() for parameter in network.parameters())
+    assert messages.gradient_bytes == 4 * sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_the_plan_is_printed_and_checked_on_real_ranks(tiny_job: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ IMPLAUSIBLE = 1e-4
 FROZEN_WORDS = [[0x4E9CAF97, 0x397AD46C], [0x21BD4A4A, 0xC9DC857D], [0x4A8D726D, 0x35F20294]]
 
 
-def table_of_words(positions: int, count: int, *, seed: int = 0, stream: str = "test", start: int = 0) -> Tensor:
+def table_of_bits(positions: int, count: int, *, seed: int = 0, stream: str = "test", start: int = 0) -> Tensor:
     """int32 (positions, count)"""
     return random_bits(sample_keys(seed, stream, torch.arange(start, start + positions)), count)
 
@@ -36,32 +36,32 @@ def unsigned(values: Tensor) -> NDArray[np.uint32]:
 
 
 def set_bits(values: Tensor) -> NDArray[np.bool_]:
-    """Each word's 32 bits, lowest first: (..., 32)"""
+    """The 32 bits of each integer, lowest first: (..., 32)"""
     return (unsigned(values)[..., None] >> np.arange(32, dtype=np.uint32) & 1).astype(bool)
 
 
-# What the words are
+# What the bits are
 
 
-def reference_word(seed: int, stream: str, place: int, index: int) -> int:
+def reference_bits(seed: int, stream: str, position: int, index: int) -> int:
     """The hash as plain integer arithmetic."""
 
-    def mix(word: int) -> int:
-        word ^= word >> 16
-        word = word * 0x7FEB352D % 2**32
-        word ^= word >> 15
-        word = word * 0x846CA68B % 2**32
-        return word ^ word >> 16
+    def mix(bits: int) -> int:
+        bits ^= bits >> 16
+        bits = bits * 0x7FEB352D % 2**32
+        bits ^= bits >> 15
+        bits = bits * 0x846CA68B % 2**32
+        return bits ^ bits >> 16
 
     digest = hashlib.blake2b(f"{seed}/{stream}".encode(), digest_size=8).digest()
     first, second = (int.from_bytes(half, "little") for half in (digest[:4], digest[4:]))
-    key = mix(mix(place % 2**32 ^ first) ^ mix(place >> 32) ^ second)
+    key = mix(mix(position % 2**32 ^ first) ^ mix(position >> 32) ^ second)
     return mix(key ^ mix(index + 1))
 
 
-def test_the_words_are_those_of_plain_integer_arithmetic() -> None:
+def test_the_bits_are_those_of_plain_integer_arithmetic() -> None:
     positions = [0, 1, 2, 28708, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**32 + 1, 2**45 + 12345]
-    expected = [[reference_word(7, "augment/flip", place, index) for index in range(5)] for place in positions]
+    expected = [[reference_bits(7, "augment/flip", position, index) for index in range(5)] for position in positions]
     assert unsigned(random_bits(sample_keys(7, "augment/flip", torch.tensor(positions)), 5)).tolist() == expected
 
 
@@ -71,16 +71,16 @@ def test_numbers_of_several_purposes_are_those_of_each_one() -> None:
     assert torch.equal(uniform_by_stream(7, ("order", "augment/flip", "test"), positions), torch.stack(expected))
 
 
-def test_the_words_never_change() -> None:
+def test_the_bits_never_change() -> None:
     # Other values here would make every run that anybody repeats another run.
     assert unsigned(random_bits(sample_keys(0, "order/0", torch.tensor([0, 1, 2**32])), 2)).tolist() == FROZEN_WORDS
 
 
-def test_the_bytes_of_a_word_are_its_draws_from_the_lowest_up() -> None:
+def test_bernoulli_uses_the_bytes_of_the_bits_from_the_lowest_up() -> None:
     keys = sample_keys(3, "dropout/head/0", torch.arange(4))
     draws = [
-        [reference_word(3, "dropout/head/0", place, unit // 4) >> 8 * (unit % 4) & 255 for unit in range(10)]
-        for place in range(4)
+        [reference_bits(3, "dropout/head/0", position, unit // 4) >> 8 * (unit % 4) & 255 for unit in range(10)]
+        for position in range(4)
     ]
     expected = [[draw < 192 for draw in row] for row in draws]
     assert bernoulli(keys, 10, 0.75).tolist() == expected
@@ -95,7 +95,7 @@ def test_the_bytes_of_a_word_are_its_draws_from_the_lowest_up() -> None:
         lambda k: bernoulli(k, 50, 0.5),
         lambda k: bernoulli(k, 51, 0.3),
     ],
-    ids=["words", "uniform", "bernoulli of 8 bits", "bernoulli of 16 bits"],
+    ids=["random_bits", "uniform", "bernoulli of 8 bits", "bernoulli of 16 bits"],
 )
 def test_a_batch_of_96_holds_the_same_bits_however_it_is_split(
     draw: Callable[[Tensor], Tensor], parts: list[int]
@@ -105,7 +105,7 @@ def test_a_batch_of_96_holds_the_same_bits_however_it_is_split(
     assert torch.equal(split, draw(sample_keys(0, "test", positions)))
 
 
-def test_the_first_words_are_the_same_whatever_the_count() -> None:
+def test_the_first_bits_are_the_same_whatever_the_count() -> None:
     keys = sample_keys(0, "test", torch.arange(8))
     assert torch.equal(random_bits(keys, 100)[:, :3], random_bits(keys, 3))
 
@@ -122,20 +122,20 @@ def test_the_gpu_has_the_same_bits() -> None:
 # Uniform
 
 
-def test_the_bytes_of_the_words_are_uniform() -> None:
-    counts = np.bincount(unsigned(table_of_words(2**15, 16)).view(np.uint8).ravel(), minlength=256)
+def test_the_bytes_of_the_bits_are_uniform() -> None:
+    counts = np.bincount(unsigned(table_of_bits(2**15, 16)).view(np.uint8).ravel(), minlength=256)
     assert stats.chisquare(counts).pvalue > IMPLAUSIBLE
 
 
-def test_each_bit_of_the_words_is_set_half_the_time() -> None:
-    bits = set_bits(table_of_words(2**14, 8)).reshape(-1, 32)
+def test_each_bit_is_set_half_the_time() -> None:
+    bits = set_bits(table_of_bits(2**14, 8)).reshape(-1, 32)
     z = (bits.mean(axis=0) - 0.5) * 2 * len(bits) ** 0.5
     assert stats.chi2.sf((z**2).sum(), df=32) > IMPLAUSIBLE
 
 
-def test_each_bit_of_the_first_word_is_set_half_the_time_over_places() -> None:
-    # One word a sample is what augmentation reads.
-    bits = set_bits(table_of_words(2**16, 1)[:, 0])
+def test_each_bit_of_the_first_integer_is_set_half_the_time_over_positions() -> None:
+    # Augmentation reads one integer a sample and stream.
+    bits = set_bits(table_of_bits(2**16, 1)[:, 0])
     z = (bits.mean(axis=0) - 0.5) * 2 * len(bits) ** 0.5
     assert stats.chi2.sf((z**2).sum(), df=32) > IMPLAUSIBLE
 
@@ -145,7 +145,7 @@ def test_uniform_numbers_are_uniform() -> None:
     assert stats.chisquare(np.histogram(numbers, bins=1000, range=(0, 1))[0]).pvalue > IMPLAUSIBLE
 
 
-def test_uniform_numbers_are_24_bits_of_the_word_from_0_to_below_1() -> None:
+def test_uniform_numbers_are_24_of_the_bits_from_0_to_below_1() -> None:
     keys = sample_keys(1, "test", torch.arange(2**16))
     expected = (unsigned(random_bits(keys, 4)) >> 8) / 2**24
     numbers = uniform(keys, 4)
@@ -159,7 +159,7 @@ def test_uniform_numbers_are_24_bits_of_the_word_from_0_to_below_1() -> None:
 
 
 def assert_independent(a: NDArray[np.uint32], b: NDArray[np.uint32]) -> None:
-    """The words are uncorrelated as numbers, bit by bit, and by their four highest and lowest bits together."""
+    """The integers are uncorrelated as numbers, bit by bit, and by their four highest and lowest bits together."""
     n = a.size
     a, b = a.ravel(), b.ravel()
     correlation = stats.pearsonr(a.astype(np.float64), b.astype(np.float64))
@@ -178,12 +178,12 @@ def assert_independent(a: NDArray[np.uint32], b: NDArray[np.uint32]) -> None:
 
 @pytest.mark.parametrize("distance", [1, 2, 64, 28709, 2**16, 2**32])
 def test_places_are_uncorrelated(distance: int) -> None:
-    assert_independent(unsigned(table_of_words(2**14, 4)), unsigned(table_of_words(2**14, 4, start=distance)))
+    assert_independent(unsigned(table_of_bits(2**14, 4)), unsigned(table_of_bits(2**14, 4, start=distance)))
 
 
 @pytest.mark.parametrize("distance", [1, 2, 4, 64, 576])
-def test_words_are_uncorrelated(distance: int) -> None:
-    table = unsigned(table_of_words(64, 1024 + distance))
+def test_integers_are_uncorrelated(distance: int) -> None:
+    table = unsigned(table_of_bits(64, 1024 + distance))
     assert_independent(table[:, :-distance], table[:, distance:])
 
 
@@ -191,12 +191,12 @@ def test_words_are_uncorrelated(distance: int) -> None:
     "other", ["test ", "order/0", "augment/flip", "dropout/head/0", "dropout/head/1"], ids=lambda name: repr(name)
 )
 def test_purposes_are_uncorrelated(other: str) -> None:
-    assert_independent(unsigned(table_of_words(2**14, 4)), unsigned(table_of_words(2**14, 4, stream=other)))
+    assert_independent(unsigned(table_of_bits(2**14, 4)), unsigned(table_of_bits(2**14, 4, stream=other)))
 
 
 @pytest.mark.parametrize("other", [1, 2, 3, 1000, 2**40])
 def test_seeds_are_uncorrelated(other: int) -> None:
-    assert_independent(unsigned(table_of_words(2**14, 4)), unsigned(table_of_words(2**14, 4, seed=other)))
+    assert_independent(unsigned(table_of_bits(2**14, 4)), unsigned(table_of_bits(2**14, 4, seed=other)))
 
 
 def assert_half_of_the_bits_flip(flips: NDArray[np.bool_]) -> None:
@@ -206,21 +206,21 @@ def assert_half_of_the_bits_flip(flips: NDArray[np.bool_]) -> None:
     assert stats.chi2.sf((z**2).sum(), df=z.size) > IMPLAUSIBLE
 
 
-def test_one_bit_of_the_place_flips_half_of_the_word() -> None:
+def test_one_bit_of_the_position_flips_half_of_the_bits() -> None:
     positions = torch.arange(2048) * 77
     before = set_bits(random_bits(sample_keys(0, "test", positions), 1)[:, 0])
     after = [set_bits(random_bits(sample_keys(0, "test", positions ^ 1 << bit), 1)[:, 0]) for bit in range(48)]
     assert_half_of_the_bits_flip(np.concatenate([before ^ bits for bits in after], axis=1))
 
 
-def test_one_bit_of_the_words_number_flips_half_of_the_word() -> None:
-    table = set_bits(table_of_words(1024, 257))
+def test_one_bit_of_the_counter_flips_half_of_the_bits() -> None:
+    table = set_bits(table_of_bits(1024, 257))
     assert_half_of_the_bits_flip(np.concatenate([table[:, 0] ^ table[:, 1 << bit] for bit in range(9)], axis=1))
 
 
-def test_neighbouring_places_share_no_words() -> None:
-    table = unsigned(table_of_words(1024, 64))
-    # 65536 words of 32 bits: 0.5 pairs are equal by chance.
+def test_neighbouring_positions_share_no_integers() -> None:
+    table = unsigned(table_of_bits(1024, 64))
+    # 65536 integers of 32 bits: 0.5 pairs are equal by chance.
     assert np.unique(table).size >= table.size - 5
 
 

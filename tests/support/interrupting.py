@@ -1,4 +1,4 @@
-"""Interrupts real runs, and says whether they ended in the same bytes."""
+"""Interrupts real runs, and compares what they ended in."""
 
 import os
 import signal
@@ -41,18 +41,18 @@ def undisturbed_runs(job: Path) -> Callable[[int], Path]:
     def finished(ranks: int) -> Path:
         if ranks not in runs:
             runs[ranks] = job.parent / f"undisturbed-{job.stem}-{ranks}" / "run"
-            go_on(job, runs[ranks], ranks)
+            resume(job, runs[ranks], ranks)
         return runs[ranks]
 
     return finished
 
 
-def words(job: Path, run: Path) -> list[str]:
+def train_arguments(job: Path, run: Path) -> list[str]:
     return ["-m", "fer_ddp", "train", str(job), f"run={run}"]
 
 
-def go_on(job: Path, run: Path, ranks: int, *overrides: str) -> None:
-    done = torchrun(ranks, *words(job, run), *overrides)
+def resume(job: Path, run: Path, ranks: int, *overrides: str) -> None:
+    done = torchrun(ranks, *train_arguments(job, run), *overrides)
     assert done.returncode == 0, done.stderr
 
 
@@ -76,8 +76,8 @@ def steps_done(run: Path) -> int:
 
 
 def kill_after(step: int, job: Path, run: Path, ranks: int) -> None:
-    """Start the run, or go on with it, and SIGKILL all of its processes once ``step`` steps are logged."""
-    process = start(command(ranks, *words(job, run)))
+    """Start or resume the run, and SIGKILL all of its processes once ``step`` steps are logged."""
+    process = start(command(ranks, *train_arguments(job, run)))
     wait_until(lambda: steps_done(run) >= step, process)
     kill_group(process)
 
@@ -102,12 +102,12 @@ def same_files(run: Path, expected: Path) -> None:
 
 
 def local(job: Path, run: Path) -> list[str]:
-    """The words of ``launch local`` with two ranks."""
+    """The command ``launch local`` with two ranks."""
     return [sys.executable, "-m", "launch", "local", "--ranks", "2", str(job), f"run={run}"]
 
 
 def stopped(process: subprocess.Popen[str]) -> str:
-    """Terminate it; what it said, once it and all that it started are gone."""
+    """Terminate it; returns its output, once it and all processes that it started are gone."""
     family = children(process.pid)
     process.terminate()
     output = process.communicate(timeout=60)[0]

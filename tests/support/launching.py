@@ -15,7 +15,7 @@ def torchrun(ranks: int, *arguments: str, timeout: float = 180) -> subprocess.Co
 
 
 def command(ranks: int, *arguments: str) -> list[str]:
-    """The words of a command on ``ranks`` ranks."""
+    """The command line of ``python ARGUMENTS`` on ``ranks`` ranks."""
     if ranks == 1:
         return [sys.executable, *arguments]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]

@@ -1,4 +1,4 @@
-"""Run folders as training leaves them, with answers that a test makes up."""
+"""Run folders as training leaves them, with predictions that a test makes up."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -53,14 +53,14 @@ def write_run(
 
     Its data folder does not exist unless ``data`` is one whose digest is ``digest``.
     """
-    network = {"name": "plain_cnn", "arguments": {"channels": [4, 8], "hidden": 16}}
+    model = {"name": "plain_cnn", "arguments": {"channels": [4, 8], "hidden": 16}}
     whole = {"name": name, "run": str(folder), "seed": seed, "select": "best_val", "data": {"path": data}}
-    whole |= {"precision": "float32", "memory_format": "contiguous", "model": network, **(job or {})}
+    whole |= {"precision": "float32", "memory_format": "contiguous", "model": model, **(job or {})}
     folder.mkdir(parents=True)
     atomic_write_bytes(folder / "config.yaml", to_yaml(whole).encode())
     summary: dict[str, Any] = {"job": name, "seed": seed, "steps": 20, "epochs": 2, "class_names": list(classes)}
     for split, (labels, probabilities) in splits.items():
-        names = keys[split] if keys else [f"{split}-{place}" for place in range(len(labels))]
+        names = keys[split] if keys else [f"{split}-{index}" for index in range(len(labels))]
         write_predictions(folder / "predictions" / f"{split}.csv", names, labels, probabilities, classes)
         summary[split] = classification_metrics(labels, probabilities, classes)
         del summary[split]["confusion"]

@@ -1,4 +1,4 @@
-"""Reads from a figure what it says."""
+"""Reads the texts of a figure."""
 
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -16,7 +16,7 @@ def overlaps(texts: list[Text], figure: Figure) -> list[tuple[str, str]]:
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text()]
     return [
         (first, second)
-        for place, (first, box) in enumerate(boxes)
-        for second, other in boxes[place + 1 :]
+        for index, (first, box) in enumerate(boxes)
+        for second, other in boxes[index + 1 :]
         if box.overlaps(other)
     ]

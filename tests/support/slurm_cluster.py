@@ -17,12 +17,12 @@ T = TypeVar("T")
 
 
 class NoCluster(Exception):
-    """Why a cluster could not be started, in a sentence."""
+    """Why a cluster could not be started."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
-    """What squeue says about a job, or about one task of an array."""
+    """What squeue reports of a job, or of one task of an array."""
 
     state: str
     reason: str
@@ -56,7 +56,7 @@ class Cluster:
         return tasks
 
     def crash(self, node: str) -> None:
-        """Cut ``node``'s power, and say so to the controller, which would take half a minute to find out."""
+        """Cut ``node``'s power, and tell the controller, which would take half a minute to notice."""
         self.run(SCRIPTS / "crash", self.folder, node)
         self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=no power")
 

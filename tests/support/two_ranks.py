@@ -18,9 +18,9 @@ from fer_ddp.training.setup import build_trainer
 job_file, out = Path(sys.argv[1]), Path(sys.argv[2])
 
 
-def weights_digest(network: torch.nn.Module) -> str:
+def weights_digest(model: torch.nn.Module) -> str:
     digest = hashlib.sha256()
-    for tensor in network.state_dict().values():
+    for tensor in model.state_dict().values():
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
 
@@ -29,7 +29,7 @@ def train_three_steps(*overrides: str, exchange: bool) -> tuple[list[str], float
     """(each rank's weights after three steps, the global batch's loss at the first step)."""
     job = load_job(job_file, list(overrides))
     dataset = FERDataset(job.data.path, "train")
-    alone = nullcontext() if exchange else patch.object(distributed, "data_parallel", lambda network, example: network)
+    alone = nullcontext() if exchange else patch.object(distributed, "data_parallel", lambda model, example: model)
     with alone:
         trainer = build_trainer(job, dataset, distributed.world_size(), device)
     first_loss = distributed.all_reduce_sum(trainer.step(trainer.loader.raw_batch(0))).item()
@@ -51,9 +51,9 @@ def fail_on_rank_one() -> str:
     return "nothing was raised"
 
 
-def agreement_steps() -> list[bool]:
-    agreement = distributed.StopConsensus()
-    return [agreement.ask(distributed.rank() == 1 and step == 1) for step in range(4)]
+def consensus_steps() -> list[bool]:
+    consensus = distributed.StopConsensus()
+    return [consensus.ask(distributed.rank() == 1 and step == 1) for step in range(4)]
 
 
 seen = {}
@@ -62,8 +62,8 @@ with distributed.world() as device:
     seen["weights"], seen["first_loss"] = train_three_steps(*common, exchange=True)
     seen["weights_without_exchange"], _ = train_three_steps(*common, exchange=False)
     seen["failure"] = fail_on_rank_one()
-    answers = torch.tensor(agreement_steps())
-    seen["agreement"] = distributed.gather_tensors(answers).tolist()
-    seen["from_main"] = distributed.rank_zero_call(distributed.rank)
+    flags = torch.tensor(consensus_steps())
+    seen["consensus"] = distributed.gather_tensors(flags).tolist()
+    seen["from_rank_zero"] = distributed.rank_zero_call(distributed.rank)
     if distributed.is_main():
         out.write_text(json.dumps(seen))

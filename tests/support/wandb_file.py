@@ -12,15 +12,15 @@ _BLOCK, _FILE_HEADER, _RECORD_HEADER = 32768, 7, 7
 
 def records(path: Path) -> Iterator[Any]:
     """The records of a ``run-ID.wandb`` file."""
-    content, place, part = path.read_bytes(), _FILE_HEADER, b""
-    while place + _RECORD_HEADER <= len(content):
-        left = _BLOCK - place % _BLOCK
+    content, offset, part = path.read_bytes(), _FILE_HEADER, b""
+    while offset + _RECORD_HEADER <= len(content):
+        left = _BLOCK - offset % _BLOCK
         if left < _RECORD_HEADER:
-            place += left
+            offset += left
             continue
-        length, kind = int.from_bytes(content[place + 4 : place + 6], "little"), content[place + 6]
-        part += content[place + _RECORD_HEADER : place + _RECORD_HEADER + length]
-        place += _RECORD_HEADER + length
+        length, kind = int.from_bytes(content[offset + 4 : offset + 6], "little"), content[offset + 6]
+        part += content[offset + _RECORD_HEADER : offset + _RECORD_HEADER + length]
+        offset += _RECORD_HEADER + length
         if kind in (1, 4):  # the whole record, or its last part
             record = wandb_internal_pb2.Record()
             record.ParseFromString(part)

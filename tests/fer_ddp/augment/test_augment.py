@@ -273,11 +273,11 @@ def test_a_sample_is_augmented_alike_in_every_batch(shape: tuple[int, int, int],
     batch, positions = images(24, shape), torch.arange(960, 984)
     whole = augmented(batch, EVERYTHING, positions=positions)
     split = zip(batch.split(parts), positions.split(parts), strict=True)
-    pieces = torch.cat([augmented(part, EVERYTHING, positions=place) for part, place in split])
+    pieces = torch.cat([augmented(part, EVERYTHING, positions=where) for part, where in split])
     torch.testing.assert_close(pieces, whole, atol=1e-12, rtol=0)
 
 
-@pytest.mark.parametrize(("seed", "first"), [(1, 0), (0, 24)], ids=["seed", "place"])
+@pytest.mark.parametrize(("seed", "first"), [(1, 0), (0, 24)], ids=["seed", "position"])
 def test_another_seed_or_place_augments_otherwise(seed: int, first: int) -> None:
     batch = images(24)
     other = augmented(batch, EVERYTHING, seed=seed, positions=torch.arange(first, first + 24))

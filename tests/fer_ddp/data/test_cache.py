@@ -190,11 +190,11 @@ def test_a_cache_that_cannot_be_written_is_refused_with_another_choice(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("FER_DDP_CACHE", str(tmp_path / "file" / "cache"))
-    place = tmp_path / "file" / "cache" / read_manifest(faces).digest[:32] / "val"
+    target = tmp_path / "file" / "cache" / read_manifest(faces).digest[:32] / "val"
     with pytest.raises(RunError) as caught:
         FERDataset(faces, "val")
     assert str(caught.value) == (
-        f"{place}: the decoded split can't be kept there (Not a directory); "
+        f"{target}: the decoded split can't be kept there (Not a directory); "
         f"set FER_DDP_CACHE to a folder with room on a local disk"
     )
 

@@ -74,8 +74,8 @@ def test_normalization_is_the_training_splits_unless_told(faces: Path) -> None:
     manifest = read_manifest(faces)
     mean, std = normalization(with_statistics(DataConfig(path=""), manifest), CPU, torch.float64)
     assert (mean.shape, mean.item(), std.item()) == ((1, 1, 1), manifest.mean[0], manifest.std[0])
-    told = DataConfig(path="", mean=(0.5,), std=(0.25,))
-    mean, std = normalization(with_statistics(told, manifest), CPU, torch.float64)
+    given = DataConfig(path="", mean=(0.5,), std=(0.25,))
+    mean, std = normalization(with_statistics(given, manifest), CPU, torch.float64)
     assert (mean.item(), std.item()) == (0.5, 0.25)
 
 

@@ -22,7 +22,7 @@ def test_the_parts_of_all_ranks_are_the_step_of_one(world_size: int) -> None:
     steps = StepPlan(samples=1000, global_batch_size=96, world_size=world_size)
     parts = [steps.positions(7, rank) for rank in range(world_size)]
     assert [len(part) for part in parts] == [96 // world_size] * world_size
-    assert [place for part in parts for place in part] == list(range(7 * 96, 8 * 96))
+    assert [position for part in parts for position in part] == list(range(7 * 96, 8 * 96))
 
 
 def test_an_epoch_ends_at_the_step_nearest_to_its_last_sample() -> None:

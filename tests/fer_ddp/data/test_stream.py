@@ -152,14 +152,14 @@ def test_a_streamed_run_stopped_by_a_clusters_signal_goes_on_in_memory(
     runs: dict[tuple[int, str], Path], tmp_path: Path
 ) -> None:
     undisturbed, run = runs[1, "resident"], tmp_path / "run"
-    words = ["-m", "fer_ddp", "train", str(undisturbed.parent / "job.yaml"), f"run={run}"]
-    process = subprocess.Popen([sys.executable, *words, "data.mode=stream"], cwd=ROOT, start_new_session=True)
+    arguments = ["-m", "fer_ddp", "train", str(undisturbed.parent / "job.yaml"), f"run={run}"]
+    process = subprocess.Popen([sys.executable, *arguments, "data.mode=stream"], cwd=ROOT, start_new_session=True)
     steps, deadline = run / "steps.jsonl", time.monotonic() + 60
     while not (steps.exists() and steps.read_text().count("\n") >= 3) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGTERM)  # the processes that read get it as well
     assert process.wait(timeout=60) == Interrupted.exit_status
-    assert torchrun(1, *words, "data.mode=resident").returncode == 0
+    assert torchrun(1, *arguments, "data.mode=resident").returncode == 0
     found, expected = run_files(run), run_files(undisturbed)
     del found["config.yaml"], expected["config.yaml"]
     assert found == expected
@@ -168,21 +168,21 @@ def test_a_streamed_run_stopped_by_a_clusters_signal_goes_on_in_memory(
 def test_a_damaged_image_ends_the_run_with_a_sentence(damaged: tuple[Path, str], tiny_job: Path) -> None:
     folder, key = damaged
     done = torchrun(1, "-m", "fer_ddp", "train", str(tiny_job), f"data.path={folder}", "data.mode=stream")
-    sentence = f"{folder}/train-000000.tar: sample {key}: its image is damaged (a checksum is wrong)"
-    assert (done.returncode, done.stderr) == (1, f"error: {sentence}; copy or pack it again\n")
-    assert json.loads((tiny_job.parent / "run" / "status.json").read_text())["message"].startswith(sentence)
+    message = f"{folder}/train-000000.tar: sample {key}: its image is damaged (a checksum is wrong)"
+    assert (done.returncode, done.stderr) == (1, f"error: {message}; copy or pack it again\n")
+    assert json.loads((tiny_job.parent / "run" / "status.json").read_text())["message"].startswith(message)
 
 
 def test_a_rank_that_meets_a_damaged_image_says_so_itself(damaged: tuple[Path, str], tiny_job: Path) -> None:
     folder, key = damaged
-    # A seed with which the image comes to rank one: its place is in the second half of a batch of 24.
+    # A seed with which the image comes to rank one: its position is in the second half of a batch of 24.
     seed = next(
         seed for seed in count() if shuffled_sampler(240, seed, CPU)(range(240)).tolist().index(DAMAGED) % 24 >= 12
     )
     overrides = [f"seed={seed}", f"data.path={folder}", "data.mode=stream"]
     done = torchrun(2, "-m", "fer_ddp", "train", str(tiny_job), *overrides)
-    sentence = f"error: rank 1: {folder}/train-000000.tar: sample {key}: its image is damaged (a checksum is wrong)"
-    assert (done.returncode, sentence in done.stderr) == (1, True), done.stderr
+    message = f"error: rank 1: {folder}/train-000000.tar: sample {key}: its image is damaged (a checksum is wrong)"
+    assert (done.returncode, message in done.stderr) == (1, True), done.stderr
 
 
 def test_a_damaged_image_ends_an_evaluation_with_a_sentence(damaged: tuple[Path, str]) -> None:

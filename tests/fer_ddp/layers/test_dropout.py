@@ -83,7 +83,7 @@ def test_rows_that_are_not_images_are_refused() -> None:
     with pytest.raises(JobError) as refusal:
         module(ones(8, 5))
     assert str(refusal.value) == (
-        "model: the dropout layer features.3 sees 8 rows for 4 images, so its masks can't follow the images; "
+        "model: the dropout layer features.3 sees 8 rows for 4 images, so it has no mask for each image; "
         "set its probability to 0"
     )
 
@@ -242,10 +242,10 @@ class EveryKind(nn.Module):
         return output
 
 
-def kinds(network: nn.Module) -> dict[str, tuple[str, float, str]]:
+def kinds(model: nn.Module) -> dict[str, tuple[str, float, str]]:
     return {
         path: (module.unit, module.p, module.name)
-        for path, module in network.named_modules()
+        for path, module in model.named_modules()
         if isinstance(module, PositionDropout)
     }
 
@@ -261,24 +261,24 @@ def test_every_kind_is_replaced_and_named_by_its_path() -> None:
 
 
 def test_a_network_with_every_kind_draws_nothing_from_torchs_generator() -> None:
-    network = replace_dropout(EveryKind(), 0)
-    current = SamplePositions.of(network)
+    model = replace_dropout(EveryKind(), 0)
+    current = SamplePositions.of(model)
     before = torch.get_rng_state()
     current.set(torch.arange(4))
-    network(torch.ones(4, 1, 6, 6)).sum().backward()
+    model(torch.ones(4, 1, 6, 6)).sum().backward()
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_a_network_gives_a_sample_the_same_output_on_any_rank() -> None:
-    network = replace_dropout(EveryKind().double(), 0)
-    current = SamplePositions.of(network)
+    model = replace_dropout(EveryKind().double(), 0)
+    current = SamplePositions.of(model)
     images, positions = random(8, 1, 6, 6), torch.arange(40, 48)
     current.set(positions)
-    whole = network(images)
+    whole = model(images)
     parts = []
-    for image, place in zip(images.split(2), positions.split(2), strict=True):
-        current.set(place)
-        parts.append(network(image))
+    for image, part in zip(images.split(2), positions.split(2), strict=True):
+        current.set(part)
+        parts.append(model(image))
     assert torch.allclose(torch.cat(parts), whole, rtol=1e-12, atol=0)
 
 
@@ -291,26 +291,26 @@ def test_no_random_module_is_left_in_a_network_of_torchvision(
     build: Callable[[], nn.Module], dropouts: int, depths: int
 ) -> None:
     with torch.device("meta"):  # its structure is all that is looked at
-        network = build()
-    network = replace_dropout(network, 0)
-    units = [unit for unit, _, _ in kinds(network).values()]
+        model = build()
+    model = replace_dropout(model, 0)
+    units = [unit for unit, _, _ in kinds(model).values()]
     assert (units.count("element"), units.count("sample")) == (dropouts, depths)
     of_torch = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, StochasticDepth)
-    assert not [module for module in network.modules() if isinstance(module, of_torch)]
+    assert not [module for module in model.modules() if isinstance(module, of_torch)]
 
 
 def test_stochastic_depth_of_whole_batches_is_refused() -> None:
-    network = nn.Sequential(nn.Identity(), StochasticDepth(0.5, "batch"))
+    model = nn.Sequential(nn.Identity(), StochasticDepth(0.5, "batch"))
     with pytest.raises(JobError) as refusal:
-        replace_dropout(network, 0)
+        replace_dropout(model, 0)
     assert str(refusal.value) == "model: 1 drops whole batches, which depends on the ranks; use mode 'row'"
 
 
 def test_a_copied_network_draws_the_same_masks() -> None:
-    network = replace_dropout(EveryKind(), 0)
-    current = SamplePositions.of(network)
-    other = copy.deepcopy(network)
+    model = replace_dropout(EveryKind(), 0)
+    current = SamplePositions.of(model)
+    other = copy.deepcopy(model)
     images = torch.ones(4, 1, 6, 6)
     current.set(torch.arange(4))
     other.get_submodule("rows").current.set(torch.arange(4))  # type: ignore[operator, union-attr]
-    assert torch.equal(network(images), other(images))
+    assert torch.equal(model(images), other(images))

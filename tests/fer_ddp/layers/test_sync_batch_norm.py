@@ -30,7 +30,7 @@ class Case:
     """Two steps of a batch norm in training, the batch cut between two ranks."""
 
     batch: tuple[int, int] = (4, 4)
-    place: tuple[int, ...] = (5, 6)  # after batch and channel
+    size: tuple[int, ...] = (5, 6)  # after batch and channel
     dtype: torch.dtype = torch.float64
     mean: float = 2.0
     deviation: float = 3.0
@@ -41,12 +41,10 @@ class Case:
     def steps(self) -> list[tuple[Tensor, Tensor]]:
         """The whole batch's input and output gradient of each step, in the case's dtype."""
         generator = torch.Generator().manual_seed(0)
-        shape = (2, 2, sum(self.batch), CHANNELS, *self.place)
+        shape = (2, 2, sum(self.batch), CHANNELS, *self.size)
         noise = torch.randn(shape, generator=generator, dtype=torch.float64)
         # A mean for each sample: if ranks did not exchange their statistics, they would differ.
-        apart = torch.randn(shape[:4], generator=generator, dtype=torch.float64).view(
-            *shape[:4], *[1] * len(self.place)
-        )
+        apart = torch.randn(shape[:4], generator=generator, dtype=torch.float64).view(*shape[:4], *[1] * len(self.size))
         inputs = self.mean + self.deviation * (noise[0] + apart[0])
         gradients = noise[1] + 0.5
         return [
@@ -56,7 +54,7 @@ class Case:
 
     def batch_norm(self, dtype: torch.dtype) -> nn.Module:
         """One process's batch norm, not yet synchronized."""
-        kind = BATCH_NORMS[2 + len(self.place)]
+        kind = BATCH_NORMS[2 + len(self.size)]
         module = kind(CHANNELS, momentum=self.momentum, affine=self.affine, dtype=dtype)
         if self.affine:
             nn.init.uniform_(module.weight, 0.5, 2.0, generator=torch.Generator().manual_seed(1))
@@ -70,24 +68,24 @@ EXACT = {
     "images, 8 and none": Case(batch=(8, 0)),
     "images, none and 1": Case(batch=(0, 1)),
     "channels last, 5 and 3": Case(batch=(5, 3), memory_format=torch.channels_last),
-    "vectors, 5 and 3": Case(batch=(5, 3), place=()),
-    "vectors, 8 and none": Case(batch=(8, 0), place=()),
-    "vectors, 1 and 1": Case(batch=(1, 1), place=()),
-    "sequences, 5 and 3": Case(batch=(5, 3), place=(7,)),
-    "volumes, 5 and 3": Case(batch=(5, 3), place=(2, 3, 4)),
+    "vectors, 5 and 3": Case(batch=(5, 3), size=()),
+    "vectors, 8 and none": Case(batch=(8, 0), size=()),
+    "vectors, 1 and 1": Case(batch=(1, 1), size=()),
+    "sequences, 5 and 3": Case(batch=(5, 3), size=(7,)),
+    "volumes, 5 and 3": Case(batch=(5, 3), size=(2, 3, 4)),
     "far from zero, 5 and 3": Case(batch=(5, 3), mean=10.0, deviation=0.01),
     "cumulative average": Case(batch=(5, 3), momentum=None),
     "without weight and bias": Case(batch=(5, 3), affine=False),
 }
 FLOAT32 = {
     f"float32 far from zero, {memory_format}": Case(
-        batch=(20, 12), place=(24, 24), dtype=torch.float32, mean=10.0, deviation=0.01, memory_format=memory_format
+        batch=(20, 12), size=(24, 24), dtype=torch.float32, mean=10.0, deviation=0.01, memory_format=memory_format
     )
     for memory_format in (torch.contiguous_format, torch.channels_last)
 }
 HALF = {
     f"{dtype}, {memory_format}": Case(
-        batch=(20, 12), place=(24, 24), dtype=dtype, mean=10.0, deviation=2.0, memory_format=memory_format
+        batch=(20, 12), size=(24, 24), dtype=dtype, mean=10.0, deviation=2.0, memory_format=memory_format
     )
     for dtype in (torch.bfloat16, torch.float16)
     for memory_format in (torch.contiguous_format, torch.channels_last)
@@ -229,12 +227,10 @@ def test_half_precision_input_gives_half_precision_output_from_float32_statistic
 
 
 def test_one_value_over_all_ranks_is_refused_on_each(ranks: list[dict[str, Any]]) -> None:
-    sentence = (
-        "SyncBatchNorm needs more than 1 value a channel over all ranks in training, and got 1; this rank's input"
-    )
+    message = "SyncBatchNorm needs more than 1 value a channel over all ranks in training, and got 1; this rank's input"
     assert [each["one value in all"] for each in ranks] == [
-        f"{sentence} has the shape (1, 3)",
-        f"{sentence} has the shape (0, 3)",
+        f"{message} has the shape (1, 3)",
+        f"{message} has the shape (0, 3)",
     ]
 
 
@@ -313,16 +309,16 @@ def test_conversion_keeps_every_object_and_setting() -> None:
         nn.BatchNorm1d(4, eps=1e-3),
         nn.BatchNorm3d(2, affine=False),
     )
-    network = nn.Sequential(images.eval(), nn.ModuleList([shared, nn.Linear(4, 4), shared]), volumes)
-    settings = [dict(module.__dict__) for module in network.modules()]
-    tensors = [id(tensor) for tensor in (*network.parameters(), *network.buffers())]
+    model = nn.Sequential(images.eval(), nn.ModuleList([shared, nn.Linear(4, 4), shared]), volumes)
+    settings = [dict(module.__dict__) for module in model.modules()]
+    tensors = [id(tensor) for tensor in (*model.parameters(), *model.buffers())]
 
-    converted = convert_batch_norm(network)
+    converted = convert_batch_norm(model)
 
     assert [type(module) for module in (images, shared, volumes)] == [SyncBatchNorm] * 3
-    assert converted is network
-    assert [module.__dict__ for module in network.modules()] == settings
-    assert [id(tensor) for tensor in (*network.parameters(), *network.buffers())] == tensors
+    assert converted is model
+    assert [module.__dict__ for module in model.modules()] == settings
+    assert [id(tensor) for tensor in (*model.parameters(), *model.buffers())] == tensors
 
 
 def test_on_cuda_conversion_chooses_the_one_of_torch() -> None:
@@ -334,9 +330,9 @@ def test_a_subclass_that_may_compute_more_is_refused_by_name(device_type: str) -
     class BatchNormAndActivation(nn.BatchNorm2d):
         pass
 
-    network = nn.ModuleDict({"stem": nn.Sequential(nn.Conv2d(1, 2, 3), BatchNormAndActivation(2))})
+    model = nn.ModuleDict({"stem": nn.Sequential(nn.Conv2d(1, 2, 3), BatchNormAndActivation(2))})
     with pytest.raises(JobError, match=r"^model: stem\.1 is a BatchNormAndActivation, which cannot be synchronized"):
-        convert_batch_norm(network, device_type)
+        convert_batch_norm(model, device_type)
 
 
 def test_an_input_of_another_width_is_refused() -> None:

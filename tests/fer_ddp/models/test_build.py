@@ -113,7 +113,7 @@ def test_a_network_that_draws_numbers_of_its_own_is_refused(
 ) -> None:
     config = own_network(lambda self, logits: functional.dropout(logits, 0.5))
     assert refusal(manifest, config) == (
-        "model: own draws random numbers of its own in training, so its curve would depend on the number of ranks; "
+        "model: own uses torch's random generator in training, so its curve would depend on the number of ranks; "
         "set its dropout to 0, or use nn.Dropout modules"
     )
 
@@ -122,12 +122,12 @@ def test_a_network_that_gives_more_than_logits_is_refused(
     manifest: Manifest, own_network: Callable[..., ModelConfig]
 ) -> None:
     config = own_network(lambda self, logits: (logits, logits))
-    assert refusal(manifest, config) == "model: own gives tuple in training, not logits alone; turn that off"
+    assert refusal(manifest, config) == "model: own returns tuple in training, not logits alone; turn that off"
 
 
 def test_images_that_are_not_square_are_refused(manifest: Manifest) -> None:
     wide = dataclasses.replace(manifest, image_shape=(1, 40, 48))
-    assert refusal(wide) == "data: the images are 48 x 40; the models take square ones; pack squares"
+    assert refusal(wide) == "data: the images are 48 x 40, and the models need square ones; pack square images"
 
 
 def test_an_unknown_network_is_refused_with_the_one_that_was_meant(manifest: Manifest) -> None:

@@ -182,13 +182,13 @@ def test_torchvision_is_imported_only_when_it_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "sentence"),
+    ("name", "arguments", "message"),
     [
         (
             "face_cn",
             {},
-            "model.name: there is no model 'face_cn' (did you mean face_cnn?); there are "
-            "advanced_face_cnn, face_cnn, improved_face_cnn, plain_cnn, and torchvision/NAME for any classification "
+            "model.name: there is no model 'face_cn' (did you mean face_cnn?); choose "
+            "advanced_face_cnn, face_cnn, improved_face_cnn, plain_cnn, or torchvision/NAME for any classification "
             "model of torchvision",
         ),
         (
@@ -244,9 +244,9 @@ def test_torchvision_is_imported_only_when_it_is_asked_for() -> None:
     ],
 )
 def test_a_wrong_name_or_argument_is_refused_with_what_would_be_right(
-    name: str, arguments: dict[str, object], sentence: str
+    name: str, arguments: dict[str, object], message: str
 ) -> None:
-    assert refusal(name, arguments) == sentence
+    assert refusal(name, arguments) == message
 
 
 @pytest.mark.parametrize("name", ["face_cnn", "torchvision/alexnet"])
@@ -264,5 +264,5 @@ def test_a_plain_cnn_too_deep_for_its_images_is_refused() -> None:
 
 def test_torchvision_models_refuse_images_of_two_channels() -> None:
     assert refusal("torchvision/resnet18", {}, in_channels=2).endswith(
-        "it takes grey or RGB images, of 1 or 3 channels"
+        "it needs grey or RGB images, of 1 or 3 channels"
     )

@@ -6,7 +6,7 @@ from torch import nn
 from fer_ddp.optim.ema import EmaConfig, build_ema, update_ema
 
 
-def network() -> nn.Module:
+def small_model() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).double()
 
@@ -19,7 +19,7 @@ def move(model: nn.Module, step: int) -> None:
 
 
 def test_the_first_update_copies_and_the_next_ones_average_weights_and_statistics() -> None:
-    model = network().train()
+    model = small_model().train()
     config = EmaConfig(decay=0.9)
     ema = build_ema(model, config)
     assert ema is not None
@@ -36,4 +36,4 @@ def test_the_first_update_copies_and_the_next_ones_average_weights_and_statistic
 
 
 def test_without_a_decay_there_is_no_average() -> None:
-    assert build_ema(network(), EmaConfig()) is None
+    assert build_ema(small_model(), EmaConfig()) is None

@@ -34,12 +34,12 @@ from fer_ddp.optim.optimizers import OptimizerConfig, build_optimizer
 def test_a_name_gives_torchs_optimizer_with_the_jobs_constants(
     config: OptimizerConfig, kind: type[torch.optim.Optimizer], constants: dict[str, Any]
 ) -> None:
-    network = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
-    optimizer = build_optimizer(network, config)
+    model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    optimizer = build_optimizer(model, config)
     assert type(optimizer) is kind
     (group,) = optimizer.param_groups
     assert {name: group[name] for name in constants} == constants
-    assert list(map(id, group["params"])) == list(map(id, network.parameters()))
+    assert list(map(id, group["params"])) == list(map(id, model.parameters()))
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
@@ -48,17 +48,17 @@ def test_an_update_is_that_of_torchs_plain_optimizer(name: str, dtype: torch.dty
     momentum = 0.9 if name == "sgd" else 0.0
     config = OptimizerConfig(name=name, lr=0.01, weight_decay=0.1, momentum=momentum)  # type: ignore[arg-type]
     torch.manual_seed(0)
-    network, plain = nn.Linear(3, 2, dtype=dtype), nn.Linear(3, 2, dtype=dtype)
-    plain.load_state_dict(network.state_dict())
+    model, plain = nn.Linear(3, 2, dtype=dtype), nn.Linear(3, 2, dtype=dtype)
+    plain.load_state_dict(model.state_dict())
     kind: Any = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[name]
     arguments = {"momentum": 0.9} if name == "sgd" else {}
     reference = kind(plain.parameters(), lr=0.01, weight_decay=0.1, foreach=False, fused=False, **arguments)
-    for model, optimizer in ((network, build_optimizer(network, config)), (plain, reference)):
+    for trained, optimizer in ((model, build_optimizer(model, config)), (plain, reference)):
         for scale in (1.0, 2.0, 3.0):
             optimizer.zero_grad()
-            (model(torch.full((4, 3), scale, dtype=dtype)) ** 2).sum().backward()
+            (trained(torch.full((4, 3), scale, dtype=dtype)) ** 2).sum().backward()
             optimizer.step()
-    assert torch.allclose(network.weight, plain.weight, rtol=1e-5 if dtype == torch.float32 else 1e-12, atol=0)
+    assert torch.allclose(model.weight, plain.weight, rtol=1e-5 if dtype == torch.float32 else 1e-12, atol=0)
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw"])

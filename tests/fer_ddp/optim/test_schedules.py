@@ -1,4 +1,4 @@
-"""Learning rates step by step against torch's and the closed forms; going on from JSON; early stopping."""
+"""Learning rates step by step against torch's and the closed forms; resuming from JSON; early stopping."""
 
 import json
 import math
@@ -124,7 +124,7 @@ def test_plateau_reduces_once_its_patience_is_over() -> None:
     for accuracy in (0.5, 0.6, 0.6, 0.5, 0.6, 0.6, 0.7):
         schedule.epoch_done({"accuracy": accuracy, "loss": 1.0})
         used.append(optimizer.param_groups[0]["lr"])
-    # Two epochs without improvement pass, the third reduces; the count begins anew.
+    # Two epochs without improvement pass, the third reduces; the count restarts.
     assert used == [LR, LR, LR, LR, LR / 2, LR / 2, LR / 2]
 
 
@@ -182,7 +182,7 @@ def test_a_schedule_goes_on_from_json_with_the_same_rates(name: str, done: int) 
 # Early stopping
 
 
-def answers(config: EarlyStoppingConfig, values: list[float]) -> list[bool]:
+def stops(config: EarlyStoppingConfig, values: list[float]) -> list[bool]:
     stopping = EarlyStopping(config)
     key = config.monitor.removeprefix("val_")
     return [stopping.epoch_done({"accuracy": 0.0, "loss": 0.0} | {key: value}) for value in values]
@@ -190,16 +190,16 @@ def answers(config: EarlyStoppingConfig, values: list[float]) -> list[bool]:
 
 def test_early_stopping_counts_epochs_in_a_row_without_improvement() -> None:
     config = EarlyStoppingConfig(patience_epochs=2)
-    assert answers(config, [0.5, 0.4, 0.6, 0.6, 0.5]) == [False, False, False, False, True]
+    assert stops(config, [0.5, 0.4, 0.6, 0.6, 0.5]) == [False, False, False, False, True]
 
 
 def test_early_stopping_on_the_loss_wants_it_lower() -> None:
     config = EarlyStoppingConfig(patience_epochs=2, monitor="val_loss")
-    assert answers(config, [2.0, 1.0, 1.5, 0.9, 0.9, 1.0]) == [False, False, False, False, False, True]
+    assert stops(config, [2.0, 1.0, 1.5, 0.9, 0.9, 1.0]) == [False, False, False, False, False, True]
 
 
 def test_without_patience_nothing_stops_early() -> None:
-    assert answers(EarlyStoppingConfig(), [0.5] * 4) == [False] * 4
+    assert stops(EarlyStoppingConfig(), [0.5] * 4) == [False] * 4
 
 
 def test_without_val_nothing_stops_early() -> None:

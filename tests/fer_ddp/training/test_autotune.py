@@ -15,25 +15,25 @@ from fer_ddp.training.autotune import choose_precision
 CPU = torch.device("cpu")
 
 
-def network() -> nn.Module:
+def small_model() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 2))
 
 
 @pytest.mark.parametrize("asked", ["bf16", "fp16", "float32", "float64"])
 @pytest.mark.parametrize("memory_format", ["channels_last", "contiguous"])
-def test_what_is_asked_for_is_kept(asked: str, memory_format: str) -> None:
-    assert choose_precision(network(), CPU, (1, 8, 8), asked, memory_format) == (asked, memory_format)
+def test_a_precision_and_memory_format_that_are_given_are_used(asked: str, memory_format: str) -> None:
+    assert choose_precision(small_model(), CPU, (1, 8, 8), asked, memory_format) == (asked, memory_format)
 
 
-def test_auto_on_a_cpu_is_settled_by_what_can_run_there() -> None:
-    trial = network()
+def test_auto_on_a_cpu_becomes_something_that_runs_there() -> None:
+    trial = small_model()
     chosen, memory_format = choose_precision(trial, CPU, (1, 8, 8), "auto", "auto")
     assert chosen in ("float32", "bf16")
     assert memory_format in ("contiguous", "channels_last")
     assert all(parameter.grad is None for parameter in trial.parameters())
 
 
-def test_what_was_the_quickest_is_measured_once_for_each_network_and_size(
+def test_the_fastest_is_measured_once_for_each_model_and_image_size(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("FER_DDP_CACHE", str(tmp_path))
@@ -44,14 +44,14 @@ def test_what_was_the_quickest_is_measured_once_for_each_network_and_size(
         return candidates[-1]
 
     monkeypatch.setattr(autotune, "_quickest", last_one)
-    chosen = [choose_precision(network(), CPU, (1, 8, 8), "float32", "auto") for _ in range(2)]
-    choose_precision(nn.Sequential(network()), CPU, (1, 8, 8), "float32", "auto")
-    choose_precision(network(), CPU, (1, 8, 9), "float32", "auto")
+    chosen = [choose_precision(small_model(), CPU, (1, 8, 8), "float32", "auto") for _ in range(2)]
+    choose_precision(nn.Sequential(small_model()), CPU, (1, 8, 8), "float32", "auto")
+    choose_precision(small_model(), CPU, (1, 8, 9), "float32", "auto")
     assert chosen == [("float32", "channels_last")] * 2
     assert measured == [(1, 8, 8), (1, 8, 8), (1, 8, 9)]
 
 
-def test_the_quickest_is_the_quickest_also_when_its_first_steps_are_slow(
+def test_the_fastest_is_chosen_also_when_its_first_steps_are_slow(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("FER_DDP_CACHE", str(tmp_path))
@@ -67,15 +67,15 @@ def test_the_quickest_is_the_quickest_also_when_its_first_steps_are_slow(
     assert choose_precision(several_channels, CPU, (3, 8, 8), "float32", "auto") == ("float32", "channels_last")
 
 
-def test_a_cache_that_cannot_be_written_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FER_DDP_CACHE", "/proc/cache")
     with pytest.raises(RunError, match="^/proc/cache/quickest/.*; set FER_DDP_CACHE to a folder with room"):
-        choose_precision(network(), CPU, (1, 8, 8), "float32", "auto")
+        choose_precision(small_model(), CPU, (1, 8, 8), "float32", "auto")
 
 
 @pytest.mark.gpu
 def test_auto_on_a_gpu_is_a_half_precision_in_channels_last() -> None:
-    chosen, memory_format = choose_precision(network(), torch.device("cuda"), (1, 8, 8), "auto", "auto")
+    chosen, memory_format = choose_precision(small_model(), torch.device("cuda"), (1, 8, 8), "auto", "auto")
     assert chosen in ("bf16", "fp16")
     assert memory_format == "channels_last"
 

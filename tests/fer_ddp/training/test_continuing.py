@@ -1,4 +1,4 @@
-"""A run that was killed, stopped or damaged goes on with the same command, to the same bytes."""
+"""A run that was killed, stopped or damaged resumes with the same command, to the same bytes."""
 
 import json
 import random
@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import yaml
 from interrupting import (
-    go_on,
     kill_after,
     kill_group,
     local,
+    resume,
     same_files,
     start,
     steps_done,
     stopped,
+    train_arguments,
     undisturbed_runs,
     wait_until,
-    words,
     write_job,
 )
 from launching import command, torchrun
@@ -43,13 +43,13 @@ def long_job(job: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def long_undisturbed(long_job: Path) -> Callable[[int], Path]:
-    """The run of the long job that nothing disturbed, by the number of ranks."""
+    """The uninterrupted run of the long job, by the number of ranks."""
     return undisturbed_runs(long_job)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(job: Path) -> Callable[[int], Path]:
-    """The run of the job that nothing disturbed, by the number of ranks."""
+    """The uninterrupted run of the job, by the number of ranks."""
     return undisturbed_runs(job)
 
 
@@ -59,7 +59,7 @@ def test_a_run_killed_at_a_random_step_ends_in_the_same_bytes(
     # On three ranks, whose sums depend on their order; the long form kills two ranks as well.
     run = tmp_path / "run"
     kill_after(random.Random(3).randrange(1, STEPS), job, run, 3)
-    go_on(job, run, 3)
+    resume(job, run, 3)
     same_files(run, undisturbed(3))
 
 
@@ -70,7 +70,7 @@ def test_a_run_killed_inside_a_checkpoint_write_ends_in_the_same_bytes(
     killed = torchrun(2, "tests/support/killed_in_write.py", "5", "0.6", str(job), f"run={run}")
     assert killed.returncode != 0
     assert not (run / "summary.json").exists()
-    go_on(job, run, 2)
+    resume(job, run, 2)
     same_files(run, undisturbed(2))
 
 
@@ -82,13 +82,13 @@ def test_a_long_run_killed_at_a_random_step_ends_in_the_same_bytes(
 ) -> None:
     run = tmp_path / "run"
     kill_after(step, long_job, run, ranks)
-    go_on(long_job, run, ranks)
+    resume(long_job, run, ranks)
     same_files(run, long_undisturbed(ranks))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("ranks", [2, 3])
-@pytest.mark.parametrize("share", [round(random.Random(place).random(), 3) for place in range(10)])
+@pytest.mark.parametrize("share", [round(random.Random(seed).random(), 3) for seed in range(10)])
 def test_a_long_run_killed_at_a_random_byte_of_a_checkpoint_ends_in_the_same_bytes(
     long_job: Path, long_undisturbed: Callable[[int], Path], tmp_path: Path, ranks: int, share: float
 ) -> None:
@@ -97,7 +97,7 @@ def test_a_long_run_killed_at_a_random_byte_of_a_checkpoint_ends_in_the_same_byt
     killed = torchrun(ranks, "tests/support/killed_in_write.py", write, str(share), str(long_job), f"run={run}")
     assert killed.returncode != 0
     assert not (run / "summary.json").exists()
-    go_on(long_job, run, ranks)
+    resume(long_job, run, ranks)
     same_files(run, long_undisturbed(ranks))
 
 
@@ -110,7 +110,7 @@ def test_sigterm_to_launch_saves_the_state_and_leaves_no_process(
     output = stopped(process)
     status = json.loads((run / "status.json").read_text())
     assert (process.returncode, status["state"]) == (75, "interrupted"), output
-    go_on(job, run, 2)
+    resume(job, run, 2)
     same_files(run, undisturbed(2))
 
 
@@ -118,17 +118,17 @@ def test_sigterm_to_bare_torchrun_saves_the_state_though_its_own_status_is_1(
     job: Path, undisturbed: Callable[[int], Path], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    process = start(command(2, *words(job, run)))
+    process = start(command(2, *train_arguments(job, run)))
     wait_until(lambda: steps_done(run) >= 5, process)
     process.terminate()
     process.communicate(timeout=60)
     status = json.loads((run / "status.json").read_text())
     assert (process.returncode, status["state"]) == (1, "interrupted")
-    go_on(job, run, 2)
+    resume(job, run, 2)
     same_files(run, undisturbed(2))
 
 
-def test_a_damaged_last_state_gives_way_to_the_one_before_it(
+def test_a_damaged_last_checkpoint_is_replaced_by_the_previous_one(
     job: Path, undisturbed: Callable[[int], Path], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -137,20 +137,20 @@ def test_a_damaged_last_state_gives_way_to_the_one_before_it(
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 1
     last.write_bytes(content)
-    done = torchrun(1, *words(job, run))
+    done = torchrun(1, *train_arguments(job, run))
     assert (done.returncode, "the one before it serves" in done.stdout) == (0, True)
     same_files(run, undisturbed(1))
 
 
-def test_a_run_goes_on_with_other_numbers_of_ranks_along_the_same_curve(job: Path, tmp_path: Path, faces: Path) -> None:
+def test_a_run_resumes_on_other_numbers_of_ranks_along_the_same_curve(job: Path, tmp_path: Path, faces: Path) -> None:
     in_float64 = "precision=float64"
-    go_on(job, tmp_path / "one", 1, in_float64)
+    resume(job, tmp_path / "one", 1, in_float64)
     run = tmp_path / "run"
     for step, ranks in ((8, 2), (17, 1)):
-        process = start([*command(ranks, *words(job, run)), in_float64])
+        process = start([*command(ranks, *train_arguments(job, run)), in_float64])
         wait_until(lambda step=step: steps_done(run) >= step, process)  # type: ignore[misc]
         kill_group(process)
-    go_on(job, run, 4, in_float64)
+    resume(job, run, 4, in_float64)
     curves = [
         [json.loads(line)["loss"] for line in (folder / "steps.jsonl").read_text().splitlines()]
         for folder in (tmp_path / "one", run)
@@ -163,7 +163,7 @@ def test_another_job_under_the_same_name_is_refused_naming_the_keys(
     job: Path, undisturbed: Callable[[int], Path]
 ) -> None:
     run = undisturbed(1)
-    done = torchrun(1, *words(job, run), "optimizer.lr=0.5", "ema.decay=0.5")
+    done = torchrun(1, *train_arguments(job, run), "optimizer.lr=0.5", "ema.decay=0.5")
     assert (done.returncode, done.stderr) == (
         2,
         f"error: {run}: was started with another job (ema.decay: 0.9 -> 0.5; optimizer.lr: 0.003 -> 0.5); "
@@ -173,9 +173,9 @@ def test_another_job_under_the_same_name_is_refused_naming_the_keys(
 
 def test_a_run_that_another_process_trains_is_refused(job: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    first = start([*command(1, *words(job, run)), "epochs=400"])
+    first = start([*command(1, *train_arguments(job, run)), "epochs=400"])
     wait_until(lambda: steps_done(run) >= 2, first)
-    second = torchrun(1, *words(job, run), "epochs=400")
+    second = torchrun(1, *train_arguments(job, run), "epochs=400")
     kill_group(first)
     assert (
         second.returncode,

@@ -1,4 +1,4 @@
-"""The step as one CUDA graph: on a GPU what the step is without it, where there is no GPU just that."""
+"""The step as one CUDA graph: the same as without one on a GPU, and disabled where there is no GPU."""
 
 import copy
 from pathlib import Path
@@ -13,7 +13,7 @@ from fer_ddp.training.cuda_graph import ForwardBackwardGraph, _alike
 from fer_ddp.training.loop import Trainer
 from fer_ddp.training.setup import build_trainer
 
-# Everything a step can hold: batch norm, dropout, each transform, mixing, pieces, clipping, an average.
+# All that a step can contain: batch norm, dropout, each transform, mixing, micro-batches, clipping, an average.
 EVERYTHING = [
     "model={name: plain_cnn, arguments: {channels: [4, 8], hidden: 16, batch_norm: true, dropout: 0.4}}",
     "augment={flip: 0.5, rotation_degrees: 9, brightness: 0.2, contrast: 0.2, blur_probability: 0.5, "
@@ -38,7 +38,7 @@ def trained(trainer: Trainer, steps: int) -> list[Tensor]:
     return [*losses, *(tensor.clone() for tensor in trainer.state.model.state_dict().values())]
 
 
-def test_trying_a_step_leaves_nothing_behind_but_gradients(tiny_job: Path) -> None:
+def test_preserve_state_lets_a_step_change_only_gradients(tiny_job: Path) -> None:
     trainer = build(tiny_job, "cpu")
     before = copy.deepcopy(trainer.state.state_dict())
     with trainer.state.preserve_state():
@@ -50,7 +50,7 @@ def test_trying_a_step_leaves_nothing_behind_but_gradients(tiny_job: Path) -> No
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a machine with a GPU makes the graph")
-def test_where_no_graph_can_be_made_the_step_is_as_without_one(
+def test_where_no_graph_can_be_captured_the_step_is_the_same_without_one(
     tiny_job: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer = build(tiny_job, "cpu")
@@ -65,7 +65,7 @@ def test_where_no_graph_can_be_made_the_step_is_as_without_one(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
-def test_on_a_gpu_the_graph_trains_like_the_kernels_one_by_one(
+def test_on_a_gpu_the_graph_trains_like_single_kernels(
     tiny_job: Path, capsys: pytest.CaptureFixture[str], precision: str
 ) -> None:
     graphed = build(tiny_job, "cuda", f"precision={precision}")

@@ -1,4 +1,4 @@
-"""What is asked to stop saves its state, and what breaks on one rank ends them all with a sentence."""
+"""A run that is asked to stop saves its state; an error on one rank ends all ranks with a message."""
 
 import json
 import os
@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from interrupting import (
     children,
-    go_on,
     local,
+    resume,
     same_files,
     start,
     steps_done,
@@ -46,18 +46,18 @@ def state_of(run: Path) -> str:
     return str(json.loads((run / "status.json").read_text())["state"])
 
 
-def test_an_evaluation_that_sigterm_ends_is_made_again(long_evaluation: Path, tmp_path: Path) -> None:
+def test_an_evaluation_that_sigterm_stops_is_repeated(long_evaluation: Path, tmp_path: Path) -> None:
     run, undisturbed = tmp_path / "run", undisturbed_runs(long_evaluation)
     process = start(local(long_evaluation, run))
     wait_until(lambda: saved_step(run) == 2, process)
     output = stopped(process)
     assert (process.returncode, (run / "metrics.jsonl").exists()) == (75, False), output
-    assert "stopped by SIGTERM during an evaluation, which is made again" in output
-    go_on(long_evaluation, run, 2)
+    assert "stopped by SIGTERM during an evaluation, which will be repeated" in output
+    resume(long_evaluation, run, 2)
     same_files(run, undisturbed(2))
 
 
-def test_a_killed_rank_ends_the_others_with_a_sentence(job: Path, tmp_path: Path) -> None:
+def test_a_killed_rank_ends_the_others_with_a_message(job: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start(local(job, run))
     wait_until(lambda: steps_done(run) >= 3, process)
@@ -72,9 +72,7 @@ def environment(pid: int) -> list[bytes]:
     return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
 
 
-def test_a_shard_that_is_damaged_on_one_rank_ends_them_all_with_its_name(
-    job: Path, faces: Path, tmp_path: Path
-) -> None:
+def test_a_damaged_shard_on_one_rank_ends_all_ranks_with_its_name(job: Path, faces: Path, tmp_path: Path) -> None:
     FERDataset(faces, "train")  # rank zero has them decoded, and does not read the shards again
     data = tmp_path / "faces"
     shutil.copytree(faces, data)
@@ -89,7 +87,7 @@ def test_a_shard_that_is_damaged_on_one_rank_ends_them_all_with_its_name(
     assert (ended.returncode, state_of(tmp_path / "run")) == (1, "failed")
 
 
-def test_a_rank_that_is_out_of_memory_says_what_to_set(faces: Path, tmp_path: Path) -> None:
+def test_a_rank_that_is_out_of_memory_reports_what_to_set(faces: Path, tmp_path: Path) -> None:
     model = {"name": "plain_cnn", "arguments": {"channels": [256, 4], "hidden": 16}}
     job = write_job(tmp_path / "job.yaml", faces, model=model, global_batch_size=240)
     ended = torchrun(2, "tests/support/little_memory_on_rank_one.py", str(job), f"run={tmp_path / 'run'}")

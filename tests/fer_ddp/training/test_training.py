@@ -92,7 +92,7 @@ def test_the_final_predictions_are_those_of_one_rank(finished: dict[int, Path], 
     np.testing.assert_allclose(together.probabilities, alone.probabilities, rtol=0, atol=1e-7)
 
 
-def test_a_run_folder_holds_what_the_design_says(finished: dict[int, Path]) -> None:
+def test_a_run_folder_has_its_documented_files(finished: dict[int, Path]) -> None:
     assert sorted(run_files(finished[2])) == [
         "checkpoints/best.safetensors",
         "checkpoints/last.safetensors",
@@ -133,7 +133,7 @@ def test_the_summary_agrees_with_the_predictions(finished: dict[int, Path]) -> N
     assert summary["test"]["accuracy"] == np.mean(predictions.predicted == predictions.labels)
 
 
-def test_evaluate_makes_the_same_results_again(finished: dict[int, Path]) -> None:
+def test_evaluate_gives_the_same_results_again(finished: dict[int, Path]) -> None:
     before = run_files(finished[1])
     (finished[1] / "predictions" / "test.csv").unlink()
     (finished[1] / "summary.json").unlink()
@@ -163,7 +163,7 @@ def test_wandb_holds_one_run_with_every_epoch_the_confusion_matrix_and_the_confi
     }
 
 
-def test_a_finished_run_says_so_and_changes_nothing(finished: dict[int, Path], everything_job: Path) -> None:
+def test_a_finished_run_is_reported_as_such_and_not_changed(finished: dict[int, Path], everything_job: Path) -> None:
     before = run_files(finished[2])
     done = torchrun(1, "-m", "fer_ddp", "train", str(everything_job), f"run={finished[2]}")
     assert (done.returncode, done.stdout) == (
@@ -209,11 +209,11 @@ def test_an_error_on_one_rank_is_raised_on_all_with_its_number(together: dict[st
 
 
 def test_all_ranks_learn_of_a_flag_at_the_same_step(together: dict[str, Any]) -> None:
-    assert together["agreement"] == [[False, False, True, False]] * 2
+    assert together["consensus"] == [[False, False, True, False]] * 2
 
 
-def test_what_rank_zero_does_alone_comes_out_on_every_rank(together: dict[str, Any]) -> None:
-    assert together["from_main"] == 0
+def test_the_result_of_a_rank_zero_call_is_returned_on_every_rank(together: dict[str, Any]) -> None:
+    assert together["from_rank_zero"] == 0
 
 
 def alone(job: Job) -> Trainer:
@@ -239,7 +239,7 @@ def test_class_weights_and_smoothing_give_the_loss_of_a_float64_reference(
 
 
 def convolution_outputs(job: Job) -> list[torch.Tensor]:
-    """What the convolutions of ``job``'s network give in a training step."""
+    """The outputs of the convolutions of ``job``'s model in a training step."""
     trainer = alone(job)
     seen: list[torch.Tensor] = []
     for module in trainer.state.model.modules():
@@ -297,7 +297,7 @@ def test_micro_batches_give_the_gradients_of_the_whole_batch(tiny_job: Path) -> 
 
 @pytest.mark.parametrize("optimizer", ["{name: adamw, lr: 0.01}", "{name: sgd, lr: 0.01, momentum: 0.9}"])
 @pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
-def test_a_state_that_was_saved_and_loaded_goes_on_to_the_same_bytes(
+def test_a_state_that_was_saved_and_loaded_trains_to_the_same_bytes(
     tiny_job: Path, tmp_path: Path, memory_format: str, optimizer: str
 ) -> None:
     overrides = [f"memory_format={memory_format}", f"optimizer={optimizer}"]
