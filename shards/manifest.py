@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shards.errors import DataError
 from shards.labels import SPLITS
-from shards.validation import WrongKey, from_json
+from shards.validation import InvalidValue, from_json
 
 SCHEMA_VERSION = 1
 FILE_NAME = "manifest.json"
@@ -130,8 +130,8 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path}: has schema version {version}, this program reads {SCHEMA_VERSION}; pack the data set again"
         )
     try:
-        manifest: Manifest = from_json(fields, Manifest)
-    except WrongKey as error:
+        manifest = from_json(fields, Manifest)
+    except InvalidValue as error:
         raise DataError(f"{path}: {error}; put it right, or pack the data set again") from error
     problem = _contradiction(manifest)
     if problem is not None:

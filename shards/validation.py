@@ -1,63 +1,84 @@
-"""JSON into dataclasses by the types of their fields, or a sentence that names the key that is wrong."""
+"""JSON into frozen dataclasses by pydantic, and its errors in words that name the key and what would be right."""
 
-import dataclasses
 import json
-from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
-_WORDS = {int: "a whole number", float: "a number", str: "text", dict: "keys and values", NoneType: "null"}
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+Kind = TypeVar("Kind")
+
+EXPECTED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "string_too_short": "a text that is not empty",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "too_short": "a list that is not empty",
+    "too_long": "a list of {max_length}",
+    "dict_type": "keys and values",
+    "dataclass_type": "keys and values",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+    "literal_error": "{expected}",
+}
+"""What would be right, by pydantic's type of an error."""
+_UNION_MEMBERS = ("int", "float", "bool", "str")
+_MAX_SHOWN = 60
 
 
-class WrongKey(Exception):
-    """A key that is absent, or whose value has the wrong type; the message names it and says what would be right."""
+class InvalidValue(Exception):
+    """A key that is missing, or whose value has the wrong type; the message names it and says what would be right."""
 
 
-def from_json(value: Any, kind: Any, key: str = "") -> Any:
-    """``value``, as ``json.loads`` gives it, as a ``kind``: int, float, str, tuple, dict, dataclass or union.
+def expected(error: "ErrorDetails", table: Mapping[str, str] = EXPECTED) -> str:
+    """What would be right in place of ``error``, one of pydantic's ``errors()``, in the words of ``table``."""
+    limits = {
+        name: int(limit) if isinstance(limit, float) and limit.is_integer() else limit
+        for name, limit in error.get("ctx", {}).items()
+    }
+    return table.get(error["type"], error["msg"]).format(**limits)
 
-    Keys that a dataclass does not have are left out. Raises :class:`WrongKey`; ``key`` is where ``value`` stands.
+
+def from_json(value: Any, kind: type[Kind]) -> Kind:
+    """``value``, as ``json.loads`` gives it, as a ``kind``, such as a dataclass.
+
+    Types must match as they are, except that a list becomes a tuple and a whole number a float. Keys that a dataclass
+    does not have are ignored. Raises :class:`InvalidValue` for the first key that is wrong.
     """
-    arguments = get_args(kind)
-    if get_origin(kind) is UnionType:
-        return _one_of(value, arguments, key)
-    if get_origin(kind) is tuple:
-        kinds = (arguments[0],) * len(value) if arguments[-1] is Ellipsis and isinstance(value, list) else arguments
-        if not isinstance(value, list) or len(value) != len(kinds):
-            raise _wrong(key, value, "a list" if arguments[-1] is Ellipsis else f"a list of {len(arguments)}")
-        return tuple(from_json(one, kinds[place], f"{key}[{place}]") for place, one in enumerate(value))
-    if get_origin(kind) is dict or dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise _wrong(key, value, _WORDS[dict])
-        inside = f"{key}." if key else ""
-        if dataclasses.is_dataclass(kind):
-            return _dataclass_from(value, kind, inside)
-        return {name: from_json(one, arguments[1], f"{inside}{name}") for name, one in value.items()}
-    if type(value) is not kind and not (kind is float and type(value) is int):
-        raise _wrong(key, value, _WORDS[kind])
-    return value
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        raise InvalidValue(_message(error.errors(include_url=False))) from None
 
 
-def _dataclass_from(value: dict[str, Any], kind: Any, inside: str) -> Any:
-    hints, fields = get_type_hints(kind), {}
-    for field in dataclasses.fields(kind):
-        if field.name in value:
-            fields[field.name] = from_json(value[field.name], hints[field.name], f"{inside}{field.name}")
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise WrongKey(f"{inside}{field.name}: is missing")
-    return kind(**fields)
+def _message(errors: "list[ErrorDetails]") -> str:
+    """The first of ``errors``, with those that belong to it: of each type of a union, of each item a list lacks."""
+    first = errors[0]
+    *parents, last = first["loc"] or ("",)
+    siblings = [error for error in errors if list(error["loc"][:-1]) == parents]
+    if first["type"] == "missing" and not isinstance(last, int):
+        return f"{_key(first['loc'])}: is missing"
+    if first["type"] == "missing":
+        location, right = parents, f"a list of {siblings[-1]['loc'][-1] + 1}"  # type: ignore[operator]
+    elif len(siblings) > 1 and all(error["loc"][-1] in _UNION_MEMBERS for error in siblings):
+        location, right = parents, " or ".join(map(expected, siblings))
+    else:
+        location, right = list(first["loc"]), expected(first)
+    text = json.dumps(first["input"])
+    shown = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+    return f"{f'{_key(location)}: ' if location else ''}is {shown}; it should be {right}"
 
 
-def _one_of(value: Any, kinds: tuple[Any, ...], key: str) -> Any:
-    if value is None and NoneType in kinds:
-        return None
-    left = [kind for kind in kinds if kind is not NoneType]
-    if len(left) == 1:
-        return from_json(value, left[0], key)
-    if type(value) in left:
-        return value
-    raise _wrong(key, value, " or ".join(_WORDS[kind] for kind in left))
-
-
-def _wrong(key: str, value: Any, right: str) -> WrongKey:
-    text = json.dumps(value)
-    return WrongKey(f"{f'{key}: ' if key else ''}is {text[:60]}{'...' if len(text) > 60 else ''}; it should be {right}")
+def _key(location: "tuple[int | str, ...] | list[int | str]") -> str:
+    """``splits.train.shards[0].name`` for ("splits", "train", "shards", 0, "name")."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return "".join(parts).removeprefix(".")

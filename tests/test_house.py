@@ -159,7 +159,7 @@ def test_what_needs_no_torch_does_not_wait_for_it(module: str) -> None:
     assert ended.stdout == "False\n"
 
 
-ERRORS = {"JobError", "RunError", "Interrupted", "DataError", "BadImage", "BadRow", "WrongKey"}
+ERRORS = {"JobError", "RunError", "Interrupted", "DataError", "BadImage", "BadRow", "InvalidValue"}
 
 
 def test_no_error_ends_with_a_full_stop() -> None:

@@ -9,25 +9,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-_RIGHT = {
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "string_type": "text",
-    "string_too_short": "a text that is not empty",
+from shards.validation import EXPECTED, expected
+
+_EXPECTED = EXPECTED | {
     "tuple_type": "a list of numbers, such as [0.9, 1.1]",
     "list_type": "a list, such as [0, 1]",
-    "too_short": "a list that is not empty",
-    "dict_type": "keys and values",
-    "greater_than": "more than {gt}",
-    "greater_than_equal": "{ge} or more",
-    "less_than": "less than {lt}",
-    "less_than_equal": "{le} or less",
-    "literal_error": "{expected}",
     "too_long": "{max_length} numbers",
 }
-"""What would be right, by pydantic's name of what is wrong."""
 
 _EXAMPLES = {
     "data": "data: {path: data/fer2013}",
@@ -69,10 +57,7 @@ def _sentence(detail: Any, keys: list[str], job: type) -> str:
         return f"{key}.{detail['ctx']['error']}"
     if kind == "dataclass_type":
         return f"{key}: is {value}; it must hold keys ({', '.join(_keys_at(keys, job))})"
-    limits = {
-        name: int(x) if isinstance(x, float) and x.is_integer() else x for name, x in detail.get("ctx", {}).items()
-    }
-    right = _RIGHT.get(kind, detail["msg"]).format(**limits)
+    right = expected(detail, _EXPECTED)
     if kind == "string_type" and isinstance(detail["input"], (int, float)):
         right += f", in quotes: '{value}'"
     return f"{key}{index}: is {value}; it must be {right}"

@@ -7,18 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ddp.report.collect import Recipe
-from shards.sources.ferplus_votes import CATEGORIES
-
-_MEANINGS = {
-    "neutral": "neutral",
-    "happiness": "happy",
-    "surprise": "surprise",
-    "sadness": "sad",
-    "anger": "angry",
-    "disgust": "disgust",
-    "fear": "fear",
-}
-"""FER+'s name of a FER2013 class; contempt, unknown and NF (not a face) mean none."""
+from shards.labels import FER2013_CLASSES, FERPLUS
 
 _GROUPS = (("agree", 0.8, 1.01), ("mostly agree", 0.6, 0.8), ("are divided", 0.0, 0.6))
 """Name, and the share of votes that the category with the most has: from, to below."""
@@ -69,14 +58,14 @@ def label_noise(
 
     mask: (samples,), those that count. None if the classes are not FER2013's or fewer than two samples have votes.
     """
-    if not set(class_names) <= set(_MEANINGS.values()):
+    if not set(class_names) <= set(FER2013_CLASSES):
         return None
     totals = votes.sum(axis=1)
     chosen = np.flatnonzero(mask & (totals > 1))
     if len(chosen) < 2:
         return None
     shares = votes[chosen] / totals[chosen, None]
-    column_of = [CATEGORIES.index(next(fer for fer, name in _MEANINGS.items() if name == one)) for one in class_names]
+    column_of = [FERPLUS.class_names.index(name) for name in class_names]
     of_label = shares[np.arange(len(chosen)), np.array(column_of)[labels[chosen]]]
     most = shares.max(axis=1)
     winners = (shares == most[:, None]).sum(axis=1)
