@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fer_ddp.cli import end_process, exit_status_of, parse
 from fer_ddp.errors import JobError
-from fer_ddp.hardware import request_huge_pages
+from fer_ddp.hardware import limit_spinning, request_huge_pages
 
 
 def main(arguments: list[str]) -> int:
@@ -106,6 +106,7 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    limit_spinning()
     from fer_ddp import distributed
     from fer_ddp.config.load import load_job
     from fer_ddp.training.run import train

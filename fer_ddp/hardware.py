@@ -1,8 +1,14 @@
-"""The processor of this machine, and its memory pages."""
+"""The processor of this machine: what it is, its memory pages, how its threads wait."""
 
 import os
 import platform
+import time
+from collections.abc import Collection
 from pathlib import Path
+
+_OBSERVED_SECONDS, _BUSY_SHARE = 0.1, 0.25
+_SPIN_COUNT = 10_000
+"""GNU OpenMP's own is 300,000."""
 
 
 def processor_name() -> str:
@@ -32,3 +38,39 @@ def request_huge_pages() -> None:
     (c10/core/impl/alloc_cpu.cpp) and does nothing where the kernel has no such pages. A value already set is kept.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
+def limit_spinning() -> None:
+    """Set how long torch's OpenMP threads spin while they wait for work; call it before torch is imported.
+
+    By default they spin for milliseconds, so two trainings on the same cores take each other's time: they slow each
+    other manyfold. Where the processors are busy at the start, threads sleep at once; elsewhere they spin for a fraction
+    of a millisecond, which costs a training alone at most a few per cent (docs/performance.md). A policy that is already
+    set is kept, and one thread waits for nobody.
+    """
+    chosen = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+    if any(name in os.environ for name in chosen) or os.environ.get("OMP_NUM_THREADS") == "1":
+        return
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return
+    before = stat.read_text()
+    time.sleep(_OBSERVED_SECONDS)
+    if busy_share(before, stat.read_text(), os.sched_getaffinity(0)) > _BUSY_SHARE:
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    else:
+        os.environ["GOMP_SPINCOUNT"] = str(_SPIN_COUNT)
+
+
+def busy_share(before: str, after: str, cpus: Collection[int]) -> float:
+    """The share of their time that ``cpus`` worked between two readings of ``/proc/stat``; 0 where it can't be told."""
+    (idle_before, total_before), (idle_after, total_after) = (_idle_and_total(text, cpus) for text in (before, after))
+    total = total_after - total_before
+    return 1 - (idle_after - idle_before) / total if total > 0 else 0.0
+
+
+def _idle_and_total(text: str, cpus: Collection[int]) -> tuple[int, int]:
+    """Clock ticks of the ``cpuN`` lines of ``/proc/stat``: user, nice, system, idle, waiting for disks, ..."""
+    names = {f"cpu{number}" for number in cpus}
+    ticks = [[int(tick) for tick in line.split()[1:]] for line in text.splitlines() if line.split(" ")[0] in names]
+    return sum(each[3] + each[4] for each in ticks), sum(map(sum, ticks))

@@ -1,11 +1,14 @@
-"""How a CPU's memory is asked for."""
+"""How memory is requested, and how threads wait, on a CPU."""
 
+import ast
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from fer_ddp.hardware import busy_share
 
 CODE = """
 import resource, sys
@@ -31,3 +34,36 @@ def test_a_large_tensor_takes_few_pages() -> None:
         faults[word] = int(done.stdout)
     assert faults["huge"] < 0.25 * 16384
     assert faults["huge"] < faults["small"] or "[always]" in HUGE_PAGES.read_text()
+
+
+BEFORE = "cpu  900 0 0 900 0\ncpu0 100 0 10 200 5 0 0\ncpu1 100 0 10 200 5 0 0\ncpu2 0 0 0 100 0 0 0\nintr 1 2\n"
+AFTER = "cpu  999 0 0 999 0\ncpu0 109 0 10 200 5 0 0\ncpu1 100 0 11 210 5 0 0\ncpu2 90 0 0 110 0 0 0\nintr 3 4\n"
+
+
+@pytest.mark.parametrize(("cpus", "share"), [({0}, 1.0), ({1}, 1 / 11), ({0, 1}, 0.5), ({2}, 0.9), ({7}, 0.0)])
+def test_how_busy_the_cpus_of_this_process_were_is_counted_from_proc_stat(cpus: set[int], share: float) -> None:
+    assert busy_share(BEFORE, AFTER, cpus) == pytest.approx(share)
+
+
+def waiting(environment: dict[str, str]) -> dict[str, str]:
+    """What `limit_spinning` sets in a process that starts with ``environment``."""
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
+    code = "import os, fer_ddp.hardware as h; before = dict(os.environ); h.limit_spinning(); "
+    code += "print({k: v for k, v in os.environ.items() if before.get(k) != v})"
+    clean = {name: value for name, value in os.environ.items() if name not in names} | environment
+    done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=True)
+    return dict(ast.literal_eval(done.stdout))
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="needs Linux")
+def test_threads_spin_briefly_or_not_at_all() -> None:
+    assert waiting({}) in ({"OMP_WAIT_POLICY": "PASSIVE"}, {"GOMP_SPINCOUNT": "10000"})
+
+
+@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
+def test_how_threads_wait_is_left_as_the_user_set_it(name: str) -> None:
+    assert waiting({name: "ACTIVE"}) == {}
+
+
+def test_a_single_thread_waits_for_nobody_and_is_left_alone() -> None:
+    assert waiting({"OMP_NUM_THREADS": "1"}) == {}
