@@ -44,9 +44,9 @@ def limit_spinning() -> None:
     """Set how long torch's OpenMP threads spin while they wait for work; call it before torch is imported.
 
     By default they spin for milliseconds, so two trainings on the same cores take each other's time: they slow each
-    other manyfold. Where the processors are busy at the start, threads sleep at once; elsewhere they spin for a fraction
-    of a millisecond, which costs a training alone at most a few per cent (docs/performance.md). A policy that is already
-    set is kept, and one thread waits for nobody.
+    other manyfold. Where the processors are busy at the start, threads sleep at once; elsewhere they spin for a
+    fraction of a millisecond, which costs a training alone at most a few per cent (docs/performance.md). A policy that
+    is already set is kept, and a single thread never waits.
     """
     chosen = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
     if any(name in os.environ for name in chosen) or os.environ.get("OMP_NUM_THREADS") == "1":
