@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fer_ddp.report.write import WrittenReport as WrittenReport
     from shards.figures import plot_sample_images as plot_sample_images
 
+    __version__: str
+
 _LAZY = {
     "FERDataset": "fer_ddp.data.dataset",
     "Job": "fer_ddp.config.job",
@@ -57,11 +59,22 @@ def __getattr__(name: str) -> Any:
         from importlib import import_module
 
         return getattr(import_module(_LAZY[name]), name)
+    if name == "__version__":
+        return _version()
     raise AttributeError(f"module 'fer_ddp' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("fer-ddp")
+    except PackageNotFoundError:  # a checkout that was not installed
+        return "unknown"
 
 
 def load_job(job: str | Path, overrides: Sequence[str] = (), **keys: object) -> "Job":

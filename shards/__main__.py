@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from shards.errors import DataError
 from shards.labels import SPLITS
 from shards.parallel import usable_cpus
+from shards.sources.registry import FORMATS
 
 if TYPE_CHECKING:
     from shards.sources.scan import Source
@@ -38,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     pack = commands.add_parser("pack", help="pack a CSV or folders of images into shards")
     pack.add_argument("source", metavar="SOURCE", type=Path, help="FER2013's CSV, or a folder SPLIT/CLASS/IMAGE")
     pack.add_argument("out", metavar="OUT", type=Path, help="the folder to make; it appears whole or not at all")
-    pack.add_argument("--format", default="auto", choices=["auto", "csv", "folders"], help="default: by what SOURCE is")
+    pack.add_argument("--format", default="auto", choices=FORMATS, help="default: by what SOURCE is")
     _writing_options(pack)
     pack.add_argument("--max-rejects", type=int, default=0, metavar="N", help="go on if up to N samples are bad (0)")
     pack.add_argument("--votes", type=Path, metavar="CSV", help="FER+'s fer2013new.csv, joined to the CSV row by row")
