@@ -19,7 +19,7 @@ from fer_ddp.figures.learning_curves import plot_learning_curves
 from fer_ddp.figures.per_class import plot_per_class
 from fer_ddp.figures.style import save_figure
 from fer_ddp.figures.worst_errors import plot_worst_errors
-from fer_ddp.metrics.classification import classification_metrics, summary_lines
+from fer_ddp.metrics.classification import ClassificationMetrics, classification_metrics, summary_lines
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.predictions import write_predictions
 from shards.files import write_json
@@ -76,8 +76,7 @@ def evaluate_run(
         dataset = open_split(job.data, split, device, manifest)
         probabilities = evaluator.probabilities(trained.model, dataset.images, between_batches)
         metrics = classification_metrics(dataset.labels.numpy(), probabilities, dataset.class_names)
-        confusion = metrics.pop("confusion")
-        summary[split] = metrics
+        summary[split] = {key: value for key, value in metrics.items() if key != "confusion"}
         write_predictions(
             folder / "predictions" / f"{split}.csv",
             dataset.keys,
@@ -85,7 +84,7 @@ def evaluate_run(
             probabilities,
             dataset.class_names,
         )
-        _draw(folder / "figures", f"{job.name}, {split} split", split, dataset, probabilities, metrics, confusion)
+        _draw(folder / "figures", f"{job.name}, {split} split", split, dataset, probabilities, metrics)
     curves = plot_learning_curves(run.read_lines("metrics.jsonl"), subject=job.name)
     save_figure(curves, folder / "figures" / "curves.png")
     write_json(folder / "summary.json", summary)
@@ -98,8 +97,7 @@ def _draw(
     split: str,
     dataset: FERDataset | StreamedSplit,
     probabilities: NDArray[np.floating[Any]],
-    metrics: dict[str, Any],
-    confusion: list[list[int]],
+    metrics: ClassificationMetrics,
 ) -> None:
     labels, predicted = dataset.labels.numpy(), probabilities.argmax(axis=1)
     sheet = plot_worst_errors(
@@ -112,7 +110,7 @@ def _draw(
         subject=subject,
     )
     drawings = {
-        "confusion": plot_confusion_matrix(confusion, dataset.class_names, f"Confusion: {subject}"),
+        "confusion": plot_confusion_matrix(metrics["confusion"], dataset.class_names, f"Confusion: {subject}"),
         "per_class": plot_per_class(metrics["per_class"], subject=subject),
         "worst_errors": sheet,
     }

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fer_ddp.augment.pixels import normalize, to_unit_range
 from fer_ddp.data.dataset import DataConfig, FERDataset, normalization
 from fer_ddp.data.stream import StreamedImages, StreamedSplit
-from fer_ddp.metrics.classification import classification_metrics
+from fer_ddp.metrics.classification import ClassificationMetrics, classification_metrics
 from fer_ddp.precision import autocast, compute_dtype, to_memory_format
 
 BATCH_SIZE = 512
@@ -63,7 +63,7 @@ class Evaluator:
         model: nn.Module,
         dataset: FERDataset | StreamedSplit,
         between_batches: Callable[[], None] = lambda: None,
-    ) -> dict[str, Any]:
+    ) -> ClassificationMetrics:
         """`fer_ddp.metrics.classification.classification_metrics` of ``model`` on a split."""
         probabilities = self.probabilities(model, dataset.images, between_batches)
         return classification_metrics(dataset.labels.numpy(), probabilities, dataset.class_names)

@@ -1,7 +1,7 @@
 """What a model's probabilities for a split amount to: loss, accuracy, and how it does on each class."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,27 @@ from fer_ddp.statistics.intervals import wilson_interval
 LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 
+class ValidationMetrics(TypedDict):
+    """The metrics of a split that steer training and go into ``metrics.jsonl``."""
+
+    loss: float
+    accuracy: float
+    macro_f1: float
+    balanced_accuracy: float
+
+
+class ClassificationMetrics(ValidationMetrics):
+    """What `classification_metrics` returns, with the meaning of each key."""
+
+    n: int
+    accuracy_ci95: list[float]
+    per_class: dict[str, dict[str, float]]
+    confusion: list[list[int]]
+
+
 def classification_metrics(
     labels: NDArray[np.integer[Any]], probabilities: NDArray[np.floating[Any]], class_names: Sequence[str]
-) -> dict[str, Any]:
+) -> ClassificationMetrics:
     """Measure the predictions for one split; what comes back is plain Python, ready for JSON.
 
     labels: (n,) integers in [0, classes). probabilities: (n, classes) in [0, 1], each row summing to 1.

@@ -1,7 +1,7 @@
 """Learning rate schedules (torch's own) and early stopping."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -89,7 +89,7 @@ class Schedule:
         if self._by_step is not None:
             self._by_step.step()
 
-    def epoch_done(self, val: dict[str, Any] | None) -> None:
+    def epoch_done(self, val: Mapping[str, Any] | None) -> None:
         """Call after each epoch's evaluation; ``val`` has ``accuracy`` and ``loss``."""
         if self._plateau is not None:
             assert val is not None, "a plateau schedule without val is refused before the run starts"
@@ -124,7 +124,7 @@ def _cosine(total_steps: int, warmup_steps: int, final_fraction: float) -> Calla
     return fraction
 
 
-def monitored(val: dict[str, Any], monitor: Monitor) -> float:
+def monitored(val: Mapping[str, Any], monitor: Monitor) -> float:
     """The metric that ``monitor`` names."""
     return float(val[monitor.removeprefix("val_")])
 
@@ -137,7 +137,7 @@ class EarlyStopping:
         self.best: float | None = None
         self.epochs_without_improvement = 0
 
-    def epoch_done(self, val: dict[str, Any] | None) -> bool:
+    def epoch_done(self, val: Mapping[str, Any] | None) -> bool:
         """Call after each epoch's evaluation; returns whether to stop now."""
         if self._config.patience_epochs is None or val is None:
             return False

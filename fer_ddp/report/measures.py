@@ -1,6 +1,6 @@
 """A recipe's metrics on a split, or on some of its samples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,7 +105,7 @@ def measure(predictions: Sequence[Predictions], mask: NDArray[np.bool_]) -> Spli
 _OF_A_CLASS = ("precision", "recall", "f1")
 
 
-def _spread(metrics: Sequence[dict[str, Any]], key: str) -> Spread:
+def _spread(metrics: Sequence[Mapping[str, Any]], key: str) -> Spread:
     return Spread(tuple(float(each[key]) for each in metrics))
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from fer_ddp.config.job import Job
 from fer_ddp.data.loader import Batch, BatchLoader, RawBatch
 from fer_ddp.errors import Interrupted
 from fer_ddp.layers.dropout import SamplePositions
+from fer_ddp.metrics.classification import ValidationMetrics
 from fer_ddp.optim.ema import EmaConfig, update_ema
 from fer_ddp.optim.loss import LossConfig, summed_loss
 from fer_ddp.optim.optimizers import skip_update_if
@@ -30,7 +30,7 @@ def run_epochs(
     job: Job,
     run: RunFolder,
     trainer: "Trainer",
-    evaluate: Callable[[], dict[str, Any] | None],
+    evaluate: Callable[[], ValidationMetrics | None],
     logger: NullLogger,
     stop: StopFlag,
 ) -> None:

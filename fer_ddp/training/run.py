@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,6 +12,7 @@ from fer_ddp.data.dataset import open_split, with_statistics
 from fer_ddp.errors import Interrupted, RunError, system_sentence
 from fer_ddp.evaluation.evaluate import evaluate_run
 from fer_ddp.evaluation.evaluator import Evaluator
+from fer_ddp.metrics.classification import ValidationMetrics
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.logger import NullLogger, RunLogger
 from fer_ddp.runs.tracking import Tracker
@@ -137,17 +137,22 @@ def _resume(run: RunFolder, state: TrainingState) -> None:
 
 def _validation(
     job: Job, manifest: Manifest, state: TrainingState, device: torch.device, stop: StopFlag
-) -> Callable[[], dict[str, Any] | None]:
+) -> Callable[[], ValidationMetrics | None]:
     """A function that evaluates the val split on rank zero, for all ranks; it returns None where there is no val."""
     if "val" not in manifest.splits:
         return lambda: None
     dataset = open_split(job.data, "val", device, manifest) if distributed.is_main() else None
     evaluator = Evaluator.of(job.data, job.precision, job.memory_format, device)
 
-    def on_rank_zero() -> dict[str, Any]:
+    def on_rank_zero() -> ValidationMetrics:
         assert dataset is not None
         metrics = evaluator.metrics(state.evaluated_model, dataset, stop.check)
-        return {key: metrics[key] for key in ("loss", "accuracy", "macro_f1", "balanced_accuracy")}
+        return {
+            "loss": metrics["loss"],
+            "accuracy": metrics["accuracy"],
+            "macro_f1": metrics["macro_f1"],
+            "balanced_accuracy": metrics["balanced_accuracy"],
+        }
 
     return lambda: distributed.rank_zero_call(on_rank_zero)
 

@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from fer_ddp import distributed
 from fer_ddp.errors import RunError
+from fer_ddp.metrics.classification import ValidationMetrics
 from fer_ddp.optim.schedules import EarlyStopping, Schedule
 
 _NEVER = 2**62
@@ -100,7 +101,7 @@ class TrainingState:
         )
         return {"loss": loss / epoch_steps, "accuracy": correct / seen}
 
-    def epoch_done(self, val: dict[str, Any] | None) -> tuple[bool, bool]:
+    def epoch_done(self, val: ValidationMetrics | None) -> tuple[bool, bool]:
         """Finish an epoch after its evaluation; returns (these weights are the best so far, stop now)."""
         self.epoch += 1
         for value in (self._loss_sum, self._correct, self._seen):
