@@ -53,7 +53,7 @@ def all_batches(job: Job, dataset: FERDataset) -> None:
 
 
 def per_sample_transforms(job: Job) -> Callable[[Any], Tensor]:
-    """The job's transforms as torchvision has them, from a grey Pillow image; geometry on it is quickest by Pillow."""
+    """The job's transforms with torchvision, from a grey Pillow image, on which geometry is fastest."""
     config = job.augment
     _refuse_more_than_model4(config)
     blur = v2.GaussianBlur(5, config.blur_sigma)

@@ -26,10 +26,10 @@ def pack_results(data: Data, sizes: Sizes) -> list[Result]:
             out = data.workspace / f"packed-{side}"
             started = time.perf_counter()
             words = [sys.executable, "-m", "bench.pack_process", side, str(data.csv), str(out), str(usable_cpus())]
-            said = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+            output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
             whole = time.perf_counter() - started
             shutil.rmtree(out)
-            seconds = float(json.loads(said.splitlines()[-1]))
+            seconds = float(json.loads(output.splitlines()[-1]))
             start_up[side].append(whole - seconds)
             return seconds
 

@@ -59,7 +59,7 @@ def _to_first_step(data: Data, sizes: Sizes) -> Row:
 
 
 def _seconds_to_first_step(data: Data, name: str, overrides: list[str]) -> float:
-    """From the start of the process until its run says that its first step begins; then it is stopped."""
+    """From the start of the process until its run reports that the first step begins; then it is stopped."""
     run = data.workspace / name
     started = time.perf_counter()
     process = _train("model4.yaml", data, run, overrides)
@@ -100,9 +100,9 @@ def _memory(data: Data, sizes: Sizes) -> list[Result]:
         peak = max(peak, highest)
         after_epoch.setdefault(_epochs_done(run), now)
         time.sleep(0.01)
-    said = process.communicate()[1]
+    output = process.communicate()[1]
     if process.returncode:
-        raise RuntimeError(f"train failed: {said}")
+        raise RuntimeError(f"train failed: {output}")
     size = FERDataset(data.folder, "train").images.nbytes / 1e6
     early, late = (min(done for done in after_epoch if done >= least) for least in (2, sizes.epochs))
     return [
@@ -137,8 +137,8 @@ def imported_megabytes() -> float:
     """The resident memory of a process that has imported the trainer and done nothing else."""
     # Not ru_maxrss: a process begins with that of the one that started it.
     code = "import fer_ddp.training.run, pathlib; print(pathlib.Path('/proc/self/status').read_text(), end='')"
-    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    return _resident_megabytes(said)[1]
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    return _resident_megabytes(output)[1]
 
 
 def _megabytes(process: int) -> tuple[float, float]:
@@ -150,7 +150,7 @@ def _megabytes(process: int) -> tuple[float, float]:
 
 
 def _resident_megabytes(status: str) -> tuple[float, float]:
-    """(resident memory then, its highest until then) as a /proc/PID/status says."""
+    """(resident memory then, its highest until then) in the text of a /proc/PID/status."""
     values = dict(line.split(":", 1) for line in status.splitlines())
     now, highest = (int(values.get(name, "0 kB").split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM"))
     return now, highest

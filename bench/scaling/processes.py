@@ -75,8 +75,10 @@ def _end(processes: list["subprocess.Popen[str]"]) -> None:
 def _raise_if_one_failed(processes: list["subprocess.Popen[str]"]) -> None:
     for rank, process in enumerate(processes):
         if process.poll():
-            said = process.communicate()[1].strip().splitlines()
-            raise RunError(f"rank {rank} of the measurement failed: {said[-1] if said else f'status {process.poll()}'}")
+            output = process.communicate()[1].strip().splitlines()
+            raise RunError(
+                f"rank {rank} of the measurement failed: {output[-1] if output else f'status {process.poll()}'}"
+            )
 
 
 def _free_port() -> int:

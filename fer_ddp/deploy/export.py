@@ -23,7 +23,7 @@ from shards.files import write_json
 
 MODEL, CARD = "model.pt2", "model.json"
 _CHECKED_WITH = 8
-"""Random images on which the file must say what the model says."""
+"""Random images on which the exported file must give the model's output."""
 
 
 class FromPixels(nn.Module):
@@ -43,21 +43,21 @@ class FromPixels(nn.Module):
 
 
 def export(run: Path, folder: Path) -> list[Path]:
-    """Write the model that ``run`` chose into ``folder``, which is new or empty; returns the files.
+    """Write the model that ``run`` selected into ``folder``, which is new or empty; returns the files.
 
-    ``model.pt2`` is a program of torch.export, float32, for a batch of any size; ``model.json`` says what goes in, what
-    comes out, and how good it was found. The file is read back and compared with the model before it is kept. Raises
-    JobError if ``run`` is no run folder or ``folder`` holds something, RunError if the file says something else.
+    ``model.pt2`` is a program of torch.export, float32, for a batch of any size; ``model.json`` describes its input, its
+    output and its accuracy. The file is read back and its output compared with the model's. Raises JobError if ``run``
+    is not a run folder or ``folder`` is not empty, RunError if the outputs differ.
     """
     check_run_folder(run)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise JobError(f"{folder}: is not an empty folder; choose another --out")
     job = load_job(run / "config.yaml", [])
     device = torch.device("cpu")
-    chosen = load_trained_model(RunFolder(run), job, device)
+    trained = load_trained_model(RunFolder(run), job, device)
     mean, std = normalization(job.data, device, torch.float32)
-    model = FromPixels(chosen.model.float().to(memory_format=torch.contiguous_format), mean, std).eval()
-    images = torch.randint(0, 256, (_CHECKED_WITH, *chosen.image_shape), dtype=torch.uint8)
+    model = FromPixels(trained.model.float().to(memory_format=torch.contiguous_format), mean, std).eval()
+    images = torch.randint(0, 256, (_CHECKED_WITH, *trained.image_shape), dtype=torch.uint8)
     with torch.inference_mode():
         expected = model(images)
     program = torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
@@ -66,8 +66,10 @@ def export(run: Path, folder: Path) -> list[Path]:
     found = torch.export.load(folder / MODEL).module()(images)
     if not torch.allclose(found, expected, atol=1e-5):
         (folder / MODEL).unlink()
-        raise RunError(f"{folder / MODEL}: says something else than the model ({job.model.name}), so it was removed")
-    write_json(folder / CARD, _card(run, chosen, job.to_dict()))
+        raise RunError(
+            f"{folder / MODEL}: its output differs from that of the model ({job.model.name}), so it was removed"
+        )
+    write_json(folder / CARD, _card(run, trained, job.to_dict()))
     return [folder / MODEL, folder / CARD]
 
 
@@ -95,14 +97,14 @@ def load_exported(
     return probabilities, card
 
 
-def _card(run: Path, chosen: TrainedModel, job: dict[str, Any]) -> dict[str, Any]:
+def _card(run: Path, trained: TrainedModel, job: dict[str, Any]) -> dict[str, Any]:
     summary = read_json(run / "summary.json")
     figures = ("n", "accuracy", "accuracy_ci95", "macro_f1", "balanced_accuracy")
     return {
-        "input": {"dtype": "uint8", "shape": ["batch", *chosen.image_shape]},
-        "output": {"dtype": "float32", "shape": ["batch", len(chosen.class_names)], "meaning": "probabilities"},
-        "class_names": list(chosen.class_names),
-        "step": chosen.step,
+        "input": {"dtype": "uint8", "shape": ["batch", *trained.image_shape]},
+        "output": {"dtype": "float32", "shape": ["batch", len(trained.class_names)], "meaning": "probabilities"},
+        "class_names": list(trained.class_names),
+        "step": trained.step,
         **{split: {key: summary[split][key] for key in figures} for split in ("val", "test") if split in summary},
         "job": job,
     }

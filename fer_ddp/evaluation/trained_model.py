@@ -43,7 +43,7 @@ class TrainedModel:
 def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> TrainedModel:
     """The model with the weights that ``job.select`` names, on ``device``; ``job`` is the run's own.
 
-    Raises RunError if there is no checkpoint or the run folder was edited so that its files don't fit each other.
+    Raises RunError if there is no checkpoint, or if the run folder was edited so that its files don't match.
     """
     path = run.checkpoints / f"{BEST if job.select == 'best_val' else LAST}.safetensors"
     checkpoint = load_checkpoint(path)

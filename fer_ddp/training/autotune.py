@@ -52,19 +52,19 @@ def choose_precision(
     machine = [processor_name(), torch.__version__, torch.get_num_threads()]
     asked = [*machine, repr(model), image_shape, candidates, _TRIAL_IMAGES, _TRIAL_SECONDS]
     digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
-    kept = cache_folder() / "quickest" / f"{digest}.json"
+    record = cache_folder() / "quickest" / f"{digest}.json"
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(kept.with_suffix(".lock")):  # which also keeps two measurements from disturbing each other
-            known = read_json(kept).get("quickest")
+        record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with FileLock(record.with_suffix(".lock")):  # which also keeps two measurements from disturbing each other
+            known = read_json(record).get("quickest")
             for candidate in candidates:
                 if list(candidate) == known:
                     return candidate
-            quickest = _quickest(model, image_shape, candidates)
-            write_json(kept, {"quickest": quickest})
+            fastest = _fastest(model, image_shape, candidates)
+            write_json(record, {"quickest": fastest})
     except OSError as error:
-        raise no_room(kept, "the fastest precision of this machine", error) from None
-    return quickest
+        raise no_room(record, "the fastest precision of this machine", error) from None
+    return fastest
 
 
 def _processor_has_bf16() -> bool:
@@ -72,7 +72,7 @@ def _processor_has_bf16() -> bool:
     return bool(processor_flags() & {"avx512_bf16", "amx_bf16", "bf16", "svebf16"})
 
 
-def _quickest(
+def _fastest(
     model: nn.Module, image_shape: tuple[int, int, int], candidates: list[tuple[Precision, MemoryFormat]]
 ) -> tuple[Precision, MemoryFormat]:
     """The candidate with the fastest step, timed in turns: one warm-up, then three rounds or as many as take a second.

@@ -249,10 +249,10 @@ def test_coins_fall_as_often_as_they_say(probability: float) -> None:
     assert test.pvalue > IMPLAUSIBLE
 
 
-@pytest.mark.parametrize(("probability", "answer"), [(0.0, False), (1.0, True)])
-def test_coins_of_0_and_1_are_certain(probability: float, answer: bool) -> None:
+@pytest.mark.parametrize(("probability", "outcome"), [(0.0, False), (1.0, True)])
+def test_coins_of_0_and_1_always_fall_the_same_way(probability: float, outcome: bool) -> None:
     coins = bernoulli(sample_keys(2, "test", torch.arange(64)), 4097, probability)
-    assert torch.equal(coins, torch.full((64, 4097), answer))
+    assert torch.equal(coins, torch.full((64, 4097), outcome))
 
 
 def test_a_probability_is_realised_to_16_bits() -> None:

@@ -28,7 +28,7 @@ def test_without_a_signal_the_flag_is_down(flag: StopFlag) -> None:
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_a_stop_signal_raises_the_flag_and_lets_the_work_go_on(flag: StopFlag, number: signal.Signals) -> None:
+def test_a_stop_signal_raises_the_flag_and_lets_the_work_continue(flag: StopFlag, number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
     assert (flag.is_up, flag.signal_name) == (True, number.name)
 
@@ -42,5 +42,5 @@ def test_an_evaluation_is_ended_by_a_raised_flag(flag: StopFlag) -> None:
 @pytest.mark.parametrize(("command", "listens"), [(["env", "--default-signal=HUP"], True), (["nohup"], False)])
 def test_a_closed_terminal_stops_a_run_unless_nohup_started_it(command: list[str], listens: bool) -> None:
     code = "import signal, fer_ddp.signals; print(signal.SIGHUP in fer_ddp.signals.STOP_SIGNALS)"
-    said = subprocess.run([*command, sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.strip() == str(listens)
+    output = subprocess.run([*command, sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == str(listens)

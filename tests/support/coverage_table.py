@@ -45,7 +45,7 @@ class Recipe:
     def expected_accuracy(self) -> float:
         return float(norm.cdf(self.ability / np.sqrt(1 + SPREAD_OF_EASINESS**2 + self.spread_of_seeds**2)))
 
-    def answers(self, easiness: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.bool_]:
+    def outcomes(self, easiness: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.bool_]:
         of_seed = self.ability + generator.normal(0, self.spread_of_seeds, (self.seeds, 1))
         return generator.standard_normal((self.seeds, len(easiness)), dtype=np.float32) < of_seed + easiness
 
@@ -56,7 +56,7 @@ def coverage_of_mean(recipe: Recipe, trials: int, samples: int = SAMPLES, seed: 
 
     def interval() -> Interval:
         easiness = generator.normal(0, SPREAD_OF_EASINESS, samples)
-        return summarize_seeds(recipe.answers(easiness, generator)).interval
+        return summarize_seeds(recipe.outcomes(easiness, generator)).interval
 
     return share_that_holds(recipe.expected_accuracy, interval, trials)
 
@@ -72,7 +72,7 @@ def coverage_of_difference(
         nonlocal small
         shared, *own = generator.normal(0, SPREAD_OF_EASINESS, (3, samples))
         easiness = [np.sqrt(ALIKE) * shared + np.sqrt(1 - ALIKE) * part for part in own]
-        comparison = compare_recipes(first.answers(easiness[0], generator), second.answers(easiness[1], generator))
+        comparison = compare_recipes(first.outcomes(easiness[0], generator), second.outcomes(easiness[1], generator))
         small += comparison.p_value < 0.05
         return comparison.interval
 

@@ -13,7 +13,7 @@ from fer_ddp.augment.parameters import AugmentConfig, UniformDraws
 
 
 def pairs(count: int, side: int = 8) -> tuple[Tensor, Tensor]:
-    """``count`` black images of class 0 and white ones of class 1 in turn: a value says how much is of which."""
+    """``count`` black images of class 0 and white ones of class 1 in turn: a value is the share of the white one."""
     black_and_white = (torch.arange(2 * count) % 2).double()
     batch = black_and_white[:, None, None, None].expand(2 * count, 1, side, side)
     return batch, torch.stack([1 - black_and_white, black_and_white], dim=1)

@@ -1,4 +1,4 @@
-"""What a finished run is good for afterwards: answers about image files, and one file that torch alone loads."""
+"""What a finished run is used for: predictions for image files, and one file that torch alone loads."""
 
 import dataclasses
 import json
@@ -63,20 +63,20 @@ def image_file(faces: Path, index: int, path: Path, mode: str = "L", size: tuple
     return path
 
 
-def test_predict_says_what_the_evaluation_said(
+def test_predict_gives_the_probabilities_of_the_evaluation(
     moved: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = [image_file(faces, index, tmp_path / f"{index}.png") for index in (3, 0)]
     assert main(["predict", str(moved), *map(str, paths), "--json"]) == 0
-    answers = json.loads(capsys.readouterr().out)
+    predictions = json.loads(capsys.readouterr().out)
     evaluated = read_predictions(moved / "predictions" / "test.csv")
-    assert [answer["image"] for answer in answers] == [str(path) for path in paths]
-    for answer, index in zip(answers, (3, 0), strict=True):
-        assert list(answer["probabilities"]) == list(evaluated.class_names)
+    assert [prediction["image"] for prediction in predictions] == [str(path) for path in paths]
+    for prediction, index in zip(predictions, (3, 0), strict=True):
+        assert list(prediction["probabilities"]) == list(evaluated.class_names)
         np.testing.assert_allclose(
-            list(answer["probabilities"].values()), evaluated.probabilities[index], rtol=0, atol=1e-6
+            list(prediction["probabilities"].values()), evaluated.probabilities[index], rtol=0, atol=1e-6
         )
-        assert answer["class"] == max(answer["probabilities"], key=answer["probabilities"].get)
+        assert prediction["class"] == max(prediction["probabilities"], key=prediction["probabilities"].get)
 
 
 def test_an_image_in_colour_and_of_another_size_is_made_to_fit(
@@ -119,11 +119,11 @@ def test_the_exported_file_says_with_torch_alone_what_the_evaluation_said(
         "import sys, torch\n"
         "model = torch.export.load('exported/model.pt2').module()\n"
         "images = torch.load('images.pt')\n"
-        "torch.save([model(images), model(images[:1])], 'answers.pt')\n"
+        "torch.save([model(images), model(images[:1])], 'predictions.pt')\n"
         "assert not [name for name in sys.modules if name.startswith(('fer_ddp', 'shards'))]\n"
     )
     subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=True)
-    whole, one = torch.load(tmp_path / "answers.pt")
+    whole, one = torch.load(tmp_path / "predictions.pt")
     evaluated = read_predictions(moved / "predictions" / "test.csv")
     np.testing.assert_allclose(whole.detach().numpy(), evaluated.probabilities, rtol=0, atol=1e-5)
     np.testing.assert_allclose(one.detach().numpy(), evaluated.probabilities[:1], rtol=0, atol=1e-5)

@@ -1,4 +1,4 @@
-"""The test split has no say: with other test labels a run gives the same bytes, but for what it reports of test."""
+"""The test split chooses nothing: with other test labels a run gives the same bytes, except its test results."""
 
 from concurrent.futures import Executor
 from dataclasses import replace

@@ -221,7 +221,7 @@ def test_a_probability_of_1_leaves_nothing() -> None:
     assert not gradient.any()
 
 
-# In place of torch's modules
+# Replacing torch's modules
 
 
 class EveryKind(nn.Module):

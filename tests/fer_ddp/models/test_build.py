@@ -148,7 +148,7 @@ def test_a_torchvision_model_comes_through_the_same_door(manifest: Manifest) -> 
     assert model.eval()(torch.zeros(2, 1, 48, 48)).shape == (2, 7)
 
 
-def placed(manifest: Manifest, precision: str = "float32", memory_format: str = "contiguous") -> nn.Module:
+def prepared(manifest: Manifest, precision: str = "float32", memory_format: str = "contiguous") -> nn.Module:
     return prepare_model(built(manifest), device=CPU, precision=precision, memory_format=memory_format, world_size=1)
 
 
@@ -156,12 +156,12 @@ def placed(manifest: Manifest, precision: str = "float32", memory_format: str = 
 def test_weights_are_float32_unless_float64_is_asked_for(
     manifest: Manifest, precision: str, dtype: torch.dtype
 ) -> None:
-    assert {parameter.dtype for parameter in placed(manifest, precision).parameters()} == {dtype}
+    assert {parameter.dtype for parameter in prepared(manifest, precision).parameters()} == {dtype}
 
 
 def test_convolutions_are_laid_out_as_asked(manifest: Manifest) -> None:
     def last(memory_format: str) -> bool:
-        weight = placed(manifest, memory_format=memory_format).get_parameter("blocks.1.0.weight")
+        weight = prepared(manifest, memory_format=memory_format).get_parameter("blocks.1.0.weight")
         return weight.is_contiguous(memory_format=torch.channels_last)
 
     assert (last("channels_last"), last("contiguous")) == (True, False)

@@ -43,7 +43,7 @@ def test_the_fastest_is_measured_once_for_each_model_and_image_size(
         measured.append(image_shape)
         return candidates[-1]
 
-    monkeypatch.setattr(autotune, "_quickest", last_one)
+    monkeypatch.setattr(autotune, "_fastest", last_one)
     chosen = [choose_precision(small_model(), CPU, (1, 8, 8), "float32", "auto") for _ in range(2)]
     choose_precision(nn.Sequential(small_model()), CPU, (1, 8, 8), "float32", "auto")
     choose_precision(small_model(), CPU, (1, 8, 9), "float32", "auto")
