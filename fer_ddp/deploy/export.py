@@ -46,8 +46,8 @@ def export(run: Path, folder: Path) -> list[Path]:
     """Write the model that ``run`` selected into ``folder``, which is new or empty; returns the files.
 
     ``model.pt2`` is a program of torch.export, float32, for a batch of any size; ``model.json`` describes its
-    input, output and accuracy. The file is read back and its output compared with the model's. Raises JobError if ``run``
-    is not a run folder or ``folder`` is not empty, RunError if the outputs differ.
+    input, output and accuracy. The file is read back and its output compared with the model's. Raises JobError
+    if ``run`` is not a run folder or ``folder`` is not empty, RunError if the outputs differ.
     """
     check_run_folder(run)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
