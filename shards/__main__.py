@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from shards.errors import DataError
 from shards.labels import SPLITS
 from shards.parallel import usable_cpus
-from shards.sources.registry import FORMATS
 
 if TYPE_CHECKING:
     from shards.sources.scan import Source
@@ -33,18 +32,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from shards.sources.registry import FORMATS
+
     parser = argparse.ArgumentParser(prog="python -m shards", description="Face images in WebDataset shards.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     pack = commands.add_parser("pack", help="pack a CSV or folders of images into shards")
     pack.add_argument("source", metavar="SOURCE", type=Path, help="FER2013's CSV, or a folder SPLIT/CLASS/IMAGE")
     pack.add_argument("out", metavar="OUT", type=Path, help="the folder to make; it appears whole or not at all")
-    pack.add_argument("--format", default="auto", choices=FORMATS, help="default: by what SOURCE is")
+    pack.add_argument("--format", default="auto", choices=FORMATS, help="auto (the default): by what SOURCE is")
     _writing_options(pack)
-    pack.add_argument("--max-rejects", type=int, default=0, metavar="N", help="go on if up to N samples are bad (0)")
+    pack.add_argument(
+        "--max-rejects", type=int, default=0, metavar="N", help="continue if at most N samples are bad (0)"
+    )
     pack.add_argument("--votes", type=Path, metavar="CSV", help="FER+'s fer2013new.csv, joined to the CSV row by row")
     pack.add_argument(
-        "--without-leaks", action="store_true", help="leave out val and test images that stand in train, even nearly"
+        "--without-leaks",
+        action="store_true",
+        help="leave out val and test images that also appear in train, exactly or nearly",
     )
     pack.set_defaults(run=_pack)
 
@@ -52,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("out", metavar="OUT", type=Path, help="a folder that pack or fake wrote")
     verify.set_defaults(run=_verify)
 
-    inspect = commands.add_parser("inspect", help="print what a data set holds and how much of it leaks; draw it")
+    inspect = commands.add_parser("inspect", help="print what a data set holds and how much of it leaks; draw figures")
     inspect.add_argument(
         "out", metavar="OUT", type=Path, help="a folder that pack or fake wrote, or of WebDataset tars"
     )
@@ -60,9 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--figures", type=Path, metavar="DIR", help="draw distribution.png and samples.png there")
     inspect.set_defaults(run=_inspect)
 
-    leakage = commands.add_parser("leakage", help="list the images that a data set holds twice, exactly or nearly")
-    leakage.add_argument("out", metavar="OUT", type=Path)
-    leakage.add_argument("--out", dest="ledger", metavar="CSV", type=Path, help="the list (OUT.leakage.csv)")
+    leakage = commands.add_parser("leakage", help="list the images that appear twice in a data set, exactly or nearly")
+    leakage.add_argument("out", metavar="OUT", type=Path, help="as for inspect")
+    leakage.add_argument("--out", dest="ledger", metavar="CSV", type=Path, help="where the list goes (OUT.leakage.csv)")
     _workers_option(leakage)
     leakage.set_defaults(run=_leakage)
 
@@ -85,7 +90,11 @@ def _writing_options(parser: argparse.ArgumentParser) -> None:
 
 def _workers_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--workers", type=int, default=usable_cpus(), metavar="N", help="processes (as many as CPUs); not in the result"
+        "--workers",
+        type=int,
+        default=usable_cpus(),
+        metavar="N",
+        help="processes (one per CPU); the result does not depend on it",
     )
 
 
@@ -93,17 +102,14 @@ def _workers(options: argparse.Namespace) -> int:
     workers: int = options.workers
     if workers < 1:
         raise DataError(f"--workers is {workers}; it should be 1 or more", exit_status=2)
-    return min(workers, 4 * usable_cpus())  # more would only wait; the result is the same
+    return min(workers, 4 * usable_cpus())  # more would only wait
 
 
 def _pack(options: argparse.Namespace) -> None:
-    from shards.errors import DataError
     from shards.sources.registry import source_of
 
     if options.out.resolve().is_relative_to(options.source.resolve()) and options.source.is_dir():
-        raise DataError(
-            f"{options.out}: lies inside the source {options.source}; choose an OUT beside it", exit_status=2
-        )
+        raise DataError(f"{options.out}: is inside the source {options.source}; choose an OUT beside it", exit_status=2)
     source = source_of(options.source, options.format, options.votes)
     _write(options, source, options.max_rejects, options.without_leaks)
 
@@ -136,16 +142,18 @@ def _write(options: argparse.Namespace, source: "Source", max_rejects: int, with
     left_out = {split: int(manifest.options.get(f"left_out_{split}", 0)) for split in SPLITS}
     if packed.rejects:
         listed = len(packed.rejects) + manifest.samples + sum(left_out.values())
-        print(f"{len(packed.rejects)} of {listed} samples were rejected; {rejects_path(options.out)} says why:")
+        print(
+            f"{len(packed.rejects)} of {listed} samples were rejected; {rejects_path(options.out)} gives the reasons:"
+        )
         print("\n".join(summarize_rejects(packed.rejects)))
     if manifest.untrained_classes:
         print(f"warning: train has no sample of {', '.join(manifest.untrained_classes)}, which val or test has")
     if without_leaks:
-        print(f"left out, since they stand in train: {left_out['val']} of val and {left_out['test']} of test.")
+        print(f"left out, since they also appear in train: {left_out['val']} of val and {left_out['test']} of test.")
     if packed.created:
         print(f"{options.out}: {counts} in {shards} shards, {time.monotonic() - started:.1f} s.")
     else:
-        print(f"{options.out}: holds these samples already ({counts}), byte for byte.")
+        print(f"{options.out}: already holds these samples ({counts}), byte for byte.")
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -153,7 +161,7 @@ def _verify(options: argparse.Namespace) -> None:
 
     manifest = verify(options.out)
     shards = sum(len(split.shards) for split in manifest.splits.values())
-    print(f"{options.out}: all {manifest.samples} samples in {shards} shards are as the manifest says.")
+    print(f"{options.out}: all {manifest.samples} samples in {shards} shards match the manifest.")
 
 
 def _inspect(options: argparse.Namespace) -> None:
@@ -164,7 +172,7 @@ def _inspect(options: argparse.Namespace) -> None:
     print(inspect(options.out, options.figures, _workers(options)), flush=True)
     samples = load_or_scan_manifest(options.out).samples
     if samples > MAX_AUTOMATIC_SAMPLES:
-        print(f"\nhow much leaks: `python -m shards leakage {options.out}` compares all pairs of {samples:,} images")
+        print(f"\nto see how much leaks, run `python -m shards leakage {options.out}`: it compares {samples:,} images")
         return
     print(f"\n{describe_leakage(find_leakage(options.out, _workers(options)))}")
 

@@ -55,7 +55,7 @@ def plot_sample_images(
 ) -> Figure:
     """Random images of each class: a row a class, with its name and how many images it has, ``columns`` images a row.
 
-    ``images`` is uint8, (n, 1 or 3, height, width); ``labels`` is int, (n,), places in ``class_names``. The same
+    ``images`` is uint8, (n, 1 or 3, height, width); ``labels`` is int, (n,), indices in ``class_names``. The same
     ``seed`` draws the same images. A class with fewer than ``columns`` images shows them all; one without, none.
     ``title`` is the headline.
     """

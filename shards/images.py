@@ -1,4 +1,4 @@
-"""Decodes image files into the one form that a data set has: 8-bit grey or RGB."""
+"""Decodes image files into the form that every data set has: 8-bit grey or RGB."""
 
 import io
 
@@ -21,7 +21,7 @@ def decode_image(content: bytes) -> tuple[np.ndarray, bool]:
             return pixels_of(file), file.format in ("JPEG", "MPO")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = (
-            "is no image that can be decoded"
+            "is not an image that can be decoded"
             if isinstance(error, Image.UnidentifiedImageError)
             else f"is damaged ({error})"
         )

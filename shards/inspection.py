@@ -1,4 +1,4 @@
-"""What a data set holds, in words and in figures."""
+"""What a data set holds, in text and in figures."""
 
 from pathlib import Path
 
@@ -22,9 +22,8 @@ def describe(manifest: Manifest) -> str:
     lines.append(f"rejected when packed: {manifest.rejects:,}")
     for split in SPLITS:
         if f"left_out_{split}" in manifest.options:
-            lines.append(
-                f"{split}: {manifest.options[f'left_out_{split}']:,} left out when packed, they stand in train"
-            )
+            count = manifest.options[f"left_out_{split}"]
+            lines.append(f"{split}: {count:,} left out when packed, since they also appear in train")
     lines.append(f"digest: {manifest.digest}")
     return "\n".join(lines)
 
@@ -33,17 +32,20 @@ def _table(manifest: Manifest) -> list[str]:
     names = [*manifest.class_names, "all"]
     width = max(len("class"), *(len(name) for name in names))
     lines = ["class".ljust(width) + "".join(f"{split:>17}" for split in manifest.splits)]
-    for place, name in enumerate(names):
+    for label, name in enumerate(names):
         line = name.ljust(width)
         for split in manifest.splits.values():
-            count = split.class_counts[place] if place < len(split.class_counts) else split.samples
+            count = split.class_counts[label] if label < len(split.class_counts) else split.samples
             line += f"{count:>9,} {100 * count / max(1, split.samples):>5.1f} %"
         lines.append(line)
     return lines
 
 
 def inspect(folder: Path, figures: Path | None = None, workers: int = 1) -> str:
-    """:func:`describe` for ``folder``; with ``figures``, ``distribution.png`` and ``samples.png`` are drawn there."""
+    """:func:`describe` for ``folder``; with ``figures``, draws ``distribution.png`` and ``samples.png`` there.
+
+    Raises :class:`DataError` if the folder cannot be read or the figures cannot be written.
+    """
     refuse_url(str(folder))
     manifest = load_or_scan_manifest(folder)
     text = describe(manifest)

@@ -42,7 +42,7 @@ class Duplicates:
     within: dict[str, int]
     """For each split, how many of its samples repeat an earlier one of the same split."""
     across: dict[str, int]
-    """For ``train/val`` and the like: how many samples of the second split stand in the first as well."""
+    """For ``train/val`` and the like: how many samples of the second split also appear in the first."""
     conflicting_groups: dict[str, int]
     """For ``all`` and for each split: groups of identical images that carry more than one label."""
 
@@ -70,7 +70,7 @@ class Manifest:
     votes: dict[str, int] | None
     """Samples with and without FER+ votes (``with``, ``without``); None where no votes were given."""
     options: dict[str, int | str]
-    """Whatever else decides the bytes of the shards, such as ``seed`` and ``shard_samples``."""
+    """Whatever else the bytes of the shards depend on, such as ``seed`` and ``shard_samples``."""
 
     @property
     def digest(self) -> str:
@@ -84,7 +84,7 @@ class Manifest:
 
     @property
     def untrained_classes(self) -> tuple[str, ...]:
-        """Classes that stand in val or test and have no train sample."""
+        """Classes that have samples in val or test and none in train."""
         counts = {name: split.class_counts for name, split in self.splits.items()}
         train = counts.get("train", (0,) * len(self.class_names))
         return tuple(
@@ -98,7 +98,7 @@ class Manifest:
         return (json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n").encode()
 
     def split(self, name: str, folder: Path) -> Split:
-        """The split ``name``; raises :class:`DataError` if the data set, which lies in ``folder``, has none."""
+        """The split ``name``; raises :class:`DataError` if the data set, which is in ``folder``, has none."""
         if name not in self.splits:
             raise DataError(f"{folder}: has no {name} split; it has {', '.join(self.splits)}")
         return self.splits[name]
@@ -107,8 +107,8 @@ class Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """Read ``folder/manifest.json``.
 
-    Raises :class:`DataError` (exit status 2) if the folder or the file is absent, and (1) if the file is damaged,
-    says what cannot be, or is of another schema version.
+    Raises :class:`DataError` (exit status 2) if the folder or the file is missing, and (1) if the file is damaged,
+    contradicts itself, or has another schema version.
     """
     folder = Path(folder)
     path = folder / FILE_NAME
@@ -132,15 +132,15 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = from_json(fields, Manifest)
     except InvalidValue as error:
-        raise DataError(f"{path}: {error}; put it right, or pack the data set again") from error
+        raise DataError(f"{path}: {error}; correct it, or pack the data set again") from error
     problem = _contradiction(manifest)
     if problem is not None:
-        raise DataError(f"{path}: {problem}; put it right, or pack the data set again")
+        raise DataError(f"{path}: {problem}; correct it, or pack the data set again")
     return manifest
 
 
 def _contradiction(manifest: Manifest) -> str | None:
-    """What in ``manifest`` has the right type and still cannot be."""
+    """What in ``manifest`` has the right type and still cannot be true; None if nothing."""
     channels = manifest.image_shape[0]
     if channels not in (1, 3) or min(manifest.image_shape) < 1:
         return f"image_shape: is {list(manifest.image_shape)}; it should be [1 or 3, height, width]"
@@ -149,7 +149,7 @@ def _contradiction(manifest: Manifest) -> str | None:
             return f"{key}: has {len(numbers)} numbers; it should have {channels}, one for each channel"
     for name, split in manifest.splits.items():
         if name not in SPLITS:
-            return f"splits.{name}: is no split; the splits are {', '.join(SPLITS)}"
+            return f"splits.{name}: is not a split; the splits are {', '.join(SPLITS)}"
         if len(split.class_counts) != len(manifest.class_names):
             return (
                 f"splits.{name}.class_counts: has {len(split.class_counts)} numbers; it should have "

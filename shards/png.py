@@ -1,8 +1,8 @@
-"""PNG without compression: an image's pixels stand at a known offset in its file.
+"""PNG without compression: an image's pixels are at a known offset in its file.
 
 Faces of 48 x 48 compress badly (to about 80 %, and a tar rounds that up to the next 512 bytes, so a shard is 14 %
-larger without). In return writing costs no deflate, reading is a copy, and the bytes do not depend on which
-version of zlib is installed. Every PNG reader reads the result.
+larger without). In return writing needs no deflate, reading is a copy, and the bytes do not depend on the installed
+version of zlib. Every PNG reader reads the result.
 """
 
 import struct
@@ -35,7 +35,7 @@ def encode_pngs(images: np.ndarray) -> list[bytes]:
 
 @lru_cache(maxsize=16)
 def _layout(channels: int, height: int, width: int) -> tuple[bytes, tuple[tuple[bytes, int, int], ...]]:
-    """Everything before the letters IDAT, and the stored blocks as (their five-byte mark, start, end)."""
+    """Everything before the letters IDAT, and the stored blocks as (their five-byte header, start, end)."""
     length = height * (1 + width * channels)
     blocks = []
     for start in range(0, length, _BLOCK):
@@ -56,7 +56,7 @@ def _layout(channels: int, height: int, width: int) -> tuple[bytes, tuple[tuple[
 
 
 def stored_prefix(channels: int, height: int, width: int) -> bytes | None:
-    """What a file of :func:`encode_pngs` begins with, up to its first row; None if its rows are not in one piece."""
+    """What a file of :func:`encode_pngs` begins with, up to its first row; None if its rows are not contiguous."""
     head, blocks = _layout(channels, height, width)
     return head + b"IDAT\x78\x01" + blocks[0][0] if len(blocks) == 1 else None
 
@@ -72,7 +72,7 @@ def stored_pixels(files: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.nd
 
     ``files``: uint8, (n, :func:`stored_size`), of a shape that has a :func:`stored_prefix`. Returns (pixels, found),
     uint8 (n, channels, height, width) and bool (n,). Where ``found`` is False the file is another one of that length,
-    and its pixels are nonsense. Checksums are not looked at (:func:`checksums_hold`).
+    and its pixels are meaningless. Checksums are not checked here (:func:`checksums_hold`).
     """
     channels, height, width = shape
     prefix = stored_prefix(*shape)
@@ -84,18 +84,18 @@ def stored_pixels(files: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.nd
 
 
 def checksums_hold(file: bytes) -> bool:
-    """Whether each chunk of a PNG has the checksum (CRC-32) that it says; True for a file that is no PNG.
+    """Whether each chunk of a PNG matches its checksum (CRC-32); True for a file that is not a PNG.
 
-    Pillow doesn't look at the checksums of pixels, so a changed pixel is another pixel to it.
+    Pillow does not check the checksums of pixels, so it would not notice a changed one.
     """
     if not file.startswith(_SIGNATURE):
         return True
-    place, view = len(_SIGNATURE), memoryview(file)
-    while place < len(file):
-        end = place + 8 + int.from_bytes(view[place : place + 4])
-        if zlib.crc32(view[place + 4 : end]) != int.from_bytes(view[end : end + 4]):
+    offset, view = len(_SIGNATURE), memoryview(file)
+    while offset < len(file):
+        end = offset + 8 + int.from_bytes(view[offset : offset + 4])
+        if zlib.crc32(view[offset + 4 : end]) != int.from_bytes(view[end : end + 4]):
             return False
-        if view[place + 4 : place + 8] == b"IEND":
+        if view[offset + 4 : offset + 8] == b"IEND":
             return True
-        place = end + 4
+        offset = end + 4
     return False

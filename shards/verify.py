@@ -1,4 +1,4 @@
-"""Reads a data set back through webdataset, and compares everything with its manifest."""
+"""Reads a data set back through webdataset and compares everything with its manifest."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from shards.errors import DataError
 from shards.images import BadImage, decode_image
 from shards.manifest import Manifest, Shard, read_manifest
 from shards.pixel_statistics import mean_and_std, pixel_sums
+from shards.progress import with_progress
 from shards.reading.content import Content
 from shards.reading.reader import read_shard, refuse_url
 
@@ -15,8 +16,8 @@ from shards.reading.reader import read_shard, refuse_url
 def verify(folder: Path) -> Manifest:
     """Check every shard and sample of ``folder``; returns its manifest. Raises :class:`DataError` with what is wrong.
 
-    For each shard: size and sha256; the samples as plain webdataset reads them, against our own reader's; then the
-    counts, class counts, and train's mean and standard deviation against the manifest.
+    For each shard: size and sha256; the samples as plain webdataset reads them, against those of our own reader; then
+    the counts, class counts, and train's mean and standard deviation against the manifest.
     """
     refuse_url(str(folder))
     manifest = read_manifest(folder)
@@ -28,7 +29,7 @@ def verify(folder: Path) -> Manifest:
     for name, split in manifest.splits.items():
         counts = np.zeros(len(manifest.class_names), np.int64)
         sums, square_sums = [], []
-        for shard in split.shards:
+        for shard in with_progress(split.shards, f"verifying {name}", split.samples, unit=" images", size=_samples_of):
             labels, pixels = _read_both_ways(folder, shard, manifest, seen)
             counts += np.bincount(labels, minlength=len(counts))
             if name == "train":
@@ -37,7 +38,8 @@ def verify(folder: Path) -> Manifest:
                 square_sums.append(one_square_sums)
         if counts.sum() != split.samples or tuple(counts.tolist()) != split.class_counts:
             raise DataError(
-                f"{folder}: {name} has {counts.tolist()} samples a class, the manifest says {list(split.class_counts)}"
+                f"{folder}: {name} has {counts.tolist()} samples of its classes, "
+                f"the manifest says {list(split.class_counts)}"
             )
         if name == "train":
             pixels_each = manifest.image_shape[1] * manifest.image_shape[2]
@@ -47,6 +49,10 @@ def verify(folder: Path) -> Manifest:
                     f"{folder}: train's mean and standard deviation are {found}, the manifest says otherwise"
                 )
     return manifest
+
+
+def _samples_of(shard: Shard) -> int:
+    return shard.samples
 
 
 def _read_both_ways(folder: Path, shard: Shard, manifest: Manifest, seen: set[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -60,19 +66,19 @@ def _read_both_ways(folder: Path, shard: Shard, manifest: Manifest, seen: set[st
     if len(labels) and labels.max() >= len(manifest.class_names):
         raise DataError(f"{path}: holds label {labels.max()}; it should be from 0 to {len(manifest.class_names) - 1}")
     count = 0
-    for place, sample in enumerate(webdataset.WebDataset([str(path)], shardshuffle=False)):
+    for index, sample in enumerate(webdataset.WebDataset([str(path)], shardshuffle=False)):
         count += 1
         key = sample["__key__"]
         if key in seen:
-            raise DataError(f"{path}: sample {key} stands in the data set twice")
+            raise DataError(f"{path}: sample {key} appears twice in the data set")
         seen.add(key)
         image = next((sample[extension] for extension in ("png", "jpg", "jpeg") if extension in sample), b"")
         try:
             through_webdataset = decode_image(image)[0]
         except BadImage as error:
             raise DataError(f"{path}: sample {key}: its image {error}") from error
-        same = key == content.keys[place] and int(sample["cls"]) == labels[place]
-        if not same or not np.array_equal(through_webdataset, pixels[place]):
+        same = key == content.keys[index] and int(sample["cls"]) == labels[index]
+        if not same or not np.array_equal(through_webdataset, pixels[index]):
             raise DataError(f"{path}: sample {key} reads differently through webdataset; pack the data set again")
     if count != shard.samples:
         raise DataError(f"{path}: webdataset reads {count} samples, the manifest says {shard.samples}")

@@ -19,7 +19,7 @@ def test_a_csv_is_packed_verified_and_inspected(small_csv, tmp_path, capsys):
     assert [run("pack", small_csv, out, "--workers", 1), run("verify", out), run("inspect", out)] == [0, 0, 0]
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(rf"{out}: 70 train, 14 val, 14 test in 3 shards, [\d.]+ s\.", lines[0])
-    assert lines[1] == f"{out}: all 98 samples in 3 shards are as the manifest says."
+    assert lines[1] == f"{out}: all 98 samples in 3 shards match the manifest."
     assert lines[2] == "98 images, 8 x 8 grey, from fer2013-csv"
 
 
@@ -43,9 +43,9 @@ def test_what_leaks_can_be_left_out_and_is_counted(write_csv, tmp_path, capsys):
     path = write_csv(["3,1 2 3 4,Training", "3,1 2 3 4,PublicTest", "3,9 8 0 7,PublicTest"])
     assert run("pack", path, tmp_path / "out", "--without-leaks", "--workers", 1) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "left out, since they stand in train: 1 of val and 0 of test."
+    assert lines[0] == "left out, since they also appear in train: 1 of val and 0 of test."
     run("inspect", tmp_path / "out")
-    assert "val: 1 left out when packed, they stand in train" in capsys.readouterr().out.splitlines()
+    assert "val: 1 left out when packed, since they also appear in train" in capsys.readouterr().out.splitlines()
 
 
 def test_packing_twice_says_that_it_is_there(small_csv, tmp_path, capsys):
@@ -54,7 +54,7 @@ def test_packing_twice_says_that_it_is_there(small_csv, tmp_path, capsys):
     assert (
         capsys.readouterr()
         .out.splitlines()[1]
-        .endswith("out: holds these samples already (70 train, 14 val, 14 test), byte for byte.")
+        .endswith("out: already holds these samples (70 train, 14 val, 14 test), byte for byte.")
     )
 
 
@@ -62,7 +62,7 @@ def test_rejects_are_told_by_count_and_reason(write_csv, tmp_path, capsys):
     path = write_csv(["3,1 2 3 4,Training", "7,1 2 3 4,Training", "8,1 2 3 4,Training", "3,1 2 3,Training"])
     assert run("pack", path, tmp_path / "out", "--max-rejects", 3, "--workers", 1) == 0
     out = capsys.readouterr().out
-    assert f"3 of 4 samples were rejected; {tmp_path / 'out.rejects.csv'} says why:" in out
+    assert f"3 of 4 samples were rejected; {tmp_path / 'out.rejects.csv'} gives the reasons:" in out
     assert "\n      1  row 4: has 3 pixels; it should have 4" in out
 
 
@@ -147,5 +147,5 @@ def test_an_out_inside_the_source_is_refused(tmp_path, capsys):
     source = tmp_path / "images"
     (source / "train" / "happy").mkdir(parents=True)
     assert run("pack", source, source / "out") == 2
-    assert capsys.readouterr().err.endswith(f"{source}/out: lies inside the source {source}; choose an OUT beside it\n")
+    assert capsys.readouterr().err.endswith(f"{source}/out: is inside the source {source}; choose an OUT beside it\n")
     assert not (source / "out").exists()

@@ -31,7 +31,7 @@ def refusal(folder: Path, text: str) -> str:
     with pytest.raises(DataError) as caught:
         read_manifest(folder)
     assert caught.value.exit_status == 1
-    return str(caught.value).removeprefix(f"{path}: ").removesuffix("; put it right, or pack the data set again")
+    return str(caught.value).removeprefix(f"{path}: ").removesuffix("; correct it, or pack the data set again")
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_what_is_no_manifest_is_refused(text, sentence, tmp_path):
         (
             "splits",
             {"dev": {"shards": [], "samples": 0, "class_counts": []}},
-            "splits.dev: is no split; the splits are train, val, test",
+            "splits.dev: is not a split; the splits are train, val, test",
         ),
         (
             "splits",

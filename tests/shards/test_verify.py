@@ -68,7 +68,7 @@ def another_shape(fields):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (swap_counts, "val has .* samples a class, the manifest says"),
+        (swap_counts, "val has .* samples of its classes, the manifest says"),
         (one_sample_more, r"val-000000\.tar: holds 14 samples, the manifest says 15"),
         (another_mean, "train's mean and standard deviation are"),
         (another_shape, "8 x 8 grey; the data set's images are 9 x 8 grey"),
@@ -90,5 +90,5 @@ def test_a_sample_that_stands_in_two_shards_is_found(copy):
         shard["bytes"], shard["sha256"] = path.stat().st_size, sha256
 
     change_manifest(copy, tell_the_manifest)
-    with pytest.raises(DataError, match=r"train-000001\.tar: sample row-\d+ stands in the data set twice"):
+    with pytest.raises(DataError, match=r"train-000001\.tar: sample row-\d+ appears twice in the data set"):
         verify(copy)

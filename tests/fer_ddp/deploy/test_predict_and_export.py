@@ -94,7 +94,7 @@ def test_an_image_in_colour_and_of_another_size_is_made_to_fit(
     ("content", "sentence"),
     [
         (None, "No such file or directory; give image files, PNG or JPEG"),
-        (b"no image", "is no image that can be decoded; it should be a whole PNG or JPEG"),
+        (b"no image", "is not an image that can be decoded; it should be a whole PNG or JPEG"),
     ],
     ids=["absent", "no image"],
 )

@@ -140,7 +140,7 @@ def test_a_folder_from_elsewhere_is_scanned_once_as_long_as_it_stays_the_same(tm
     [
         ({"a.cls": b"1"}, "sample a has .cls; it should have .cls and one of .png, .jpg, .jpeg"),
         ({"a.png": png(np.zeros((2, 2), np.uint8)), "a.cls": b"two"}, "a.cls holds b'two'; it should be a label"),
-        ({"a.png": b"nothing", "a.cls": b"1"}, "a.png is no image that can be decoded"),
+        ({"a.png": b"nothing", "a.cls": b"1"}, "a.png is not an image that can be decoded"),
         (
             {f"{name}.{end}": png(np.zeros((2, side), np.uint8)) if end == "png" else b"0"
              for name, side in (("a", 2), ("b", 3)) for end in ("png", "cls")},

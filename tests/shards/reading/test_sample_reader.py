@@ -103,7 +103,7 @@ def test_a_changed_pixel_of_our_own_png_is_found(copy, tmp_path):
     ("begin", "content", "sentence"),
     [
         (45, b"\x99", r"sample a: its image is damaged \(a checksum is wrong\)"),
-        (0, b"gone", "sample a: its image is no image that can be decoded"),
+        (0, b"gone", "sample a: its image is not an image that can be decoded"),
     ],
 )
 def test_a_damaged_compressed_png_is_found(begin, content, sentence, tmp_path):

@@ -141,7 +141,7 @@ def test_rejects_of_an_earlier_try_are_removed(write_csv, pack_source, tmp_path)
         (b"", "is empty; it should be a CSV with the columns emotion, pixels and Usage"),
         (b"emotion,pixels,Usage\n", "has a header and no row"),
         (b"emotion,pixels\n3,1 2 3 4\n", "has no column usage; its header is 'emotion, pixels'"),
-        (b"emotion,pixels,Usage,name\n", "has columns too many"),
+        (b"emotion,pixels,Usage,name\n", "has too many columns"),
         ("emotion,pixels,Usage\n3,1 2 3 4,Training\n".encode("utf-16"), "is not UTF-8"),
         (b"emotion,pixels,Usage\n3,1 2 3 4,Training\n3,1 2 3 4,Tr\xe4ning\n", "row 2 is not UTF-8"),
     ],

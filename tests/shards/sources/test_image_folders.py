@@ -106,7 +106,7 @@ def test_files_that_cannot_be_used_are_rejected_with_their_reason(root, pack_sou
         ["train/loose.png", "is not in a class folder; it should be in SPLIT/CLASS"],
         ["train/sad/clear.png", "is an image of mode RGBA; it should be 8-bit grey or RGB"],
         ["train/sad/colour.png", f"is 6 x 6 RGB; {wanted}"],
-        ["train/sad/empty.jpg", "is no image that can be decoded; it should be a whole PNG or JPEG"],
+        ["train/sad/empty.jpg", "is not an image that can be decoded; it should be a whole PNG or JPEG"],
         ["train/sad/large.png", f"is 7 x 6 grey; {wanted}"],
         ["train/sad/notes.txt", "is not named as an image; it should end in .png, .jpg or .jpeg"],
     ]
