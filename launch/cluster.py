@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 from fer_ddp.config.messages import sentences
-from fer_ddp.constraints import CountOrZero, PositiveFloat, PositiveInt
+from fer_ddp.constraints import PositiveFloat
 from fer_ddp.errors import JobError
 from fer_ddp.yaml_io import read_yaml
 
@@ -25,7 +25,7 @@ class Cluster:
     constraint: str | None = None
     nodes: PositiveInt = 1
     """Nodes a run."""
-    gpus_per_node: CountOrZero = 1
+    gpus_per_node: NonNegativeInt = 1
     """GPUs a node, a rank each; 0 trains on CPUs."""
     ranks_per_node: PositiveInt | None = None
     """Ranks a node where gpus_per_node is 0; null is one."""

@@ -5,10 +5,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from fer_ddp.augment.parameters import AugmentConfig
-from fer_ddp.constraints import CountOrZero, PositiveInt
 from fer_ddp.data.dataset import DataConfig
 from fer_ddp.models.build import ModelConfig
 from fer_ddp.optim.ema import EmaConfig
@@ -23,7 +22,7 @@ from fer_ddp.runs.tracking import WandbConfig
 class LogConfig:
     """What is written besides a line an epoch."""
 
-    every_steps: CountOrZero = 0
+    every_steps: NonNegativeInt = 0
     """Write ``steps.jsonl`` every so many steps; 0 never."""
 
 

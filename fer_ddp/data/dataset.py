@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import FiniteFloat, PositiveInt
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from fer_ddp import distributed
-from fer_ddp.constraints import FiniteFloat, PositiveFloat, PositiveInt
+from fer_ddp.constraints import PositiveFloat
 from fer_ddp.data.cache import cached_split
 from fer_ddp.data.stream import StreamedSplit
 from shards.manifest import Manifest

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from fer_ddp.constraints import BelowOne, FloatOrZero, PositiveFloat
+from fer_ddp.constraints import BelowOne, NonNegativeFloat, PositiveFloat
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,7 +18,7 @@ class OptimizerConfig:
     """adam adds the weight decay to the gradient (L2), adamw to the step (decoupled)."""
     lr: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
     """Learning rate, 1000 at most; the highest one of a onecycle or cosine schedule."""
-    weight_decay: FloatOrZero = 0.0
+    weight_decay: NonNegativeFloat = 0.0
     """Weight decay of all parameters, as torch applies it."""
     momentum: BelowOne = 0.0
     """SGD's momentum."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch.optim import lr_scheduler
 
-from fer_ddp.constraints import CountOrZero, Fraction, OpenFraction, PositiveFloat, PositiveInt
+from fer_ddp.constraints import Fraction, OpenFraction, PositiveFloat
 
 Monitor = Literal["val_accuracy", "val_loss"]
 _MODES: dict[Monitor, Literal["max", "min"]] = {"val_accuracy": "max", "val_loss": "min"}
@@ -27,7 +28,7 @@ class ScheduleConfig:
     """plateau: the metric that has to improve."""
     factor: OpenFraction = 0.1
     """plateau: the learning rate is multiplied by this."""
-    patience_epochs: CountOrZero = 5
+    patience_epochs: NonNegativeInt = 5
     """plateau: epochs without improvement that are tolerated."""
     warmup_fraction: OpenFraction = 0.3
     """onecycle: fraction of the steps in which the learning rate rises."""
@@ -35,7 +36,7 @@ class ScheduleConfig:
     """onecycle: starts at lr / initial_divisor."""
     final_divisor: PositiveFloat = 1e4
     """onecycle: ends at lr / initial_divisor / final_divisor."""
-    warmup_epochs: CountOrZero = 0
+    warmup_epochs: NonNegativeInt = 0
     """cosine: epochs of linear warm-up."""
     final_lr_fraction: Fraction = 0.0
     """cosine: ends at lr * final_lr_fraction."""
