@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from multiprocessing.context import BaseContext
+from multiprocessing import context
+from types import ModuleType
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -61,17 +62,51 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
-def _process_context() -> BaseContext:
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """A worker that is started inside does not run again the program that started it.
+
+    So a script that uses `fer_ddp` needs no ``__main__`` guard.
+    """
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+class _SpawnProcess(context.SpawnProcess):
+    def start(self) -> None:
+        with _main_hidden():
+            super().start()
+
+
+class _SpawnContext(context.SpawnContext):
+    Process = _SpawnProcess
+
+
+if sys.platform == "linux":
+
+    class _ForkServerProcess(context.ForkServerProcess):
+        def start(self) -> None:
+            with _main_hidden():
+                super().start()
+
+    class _ForkServerContext(context.ForkServerContext):
+        Process = _ForkServerProcess
+
+
+def _process_context() -> context.BaseContext:
     """The fastest start method that is safe here.
 
     A fork takes milliseconds and shares what is loaded, but copies a process with threads in an unknown state: so
     only a process with one thread and without torch forks; any other asks a server process to fork for it.
     """
     if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
+        return _SpawnContext()
     if threading.active_count() == 1 and "torch" not in sys.modules:
         return multiprocessing.get_context("fork")
-    return multiprocessing.get_context("forkserver")
+    return _ForkServerContext()
 
 
 @contextmanager
