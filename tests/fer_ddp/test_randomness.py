@@ -65,14 +65,14 @@ def test_the_bits_are_those_of_plain_integer_arithmetic() -> None:
     assert unsigned(random_bits(sample_keys(7, "augment/flip", torch.tensor(positions)), 5)).tolist() == expected
 
 
-def test_numbers_of_several_purposes_are_those_of_each_one() -> None:
+def test_numbers_of_several_streams_are_those_of_each_one() -> None:
     positions = torch.tensor([0, 1, 28708, 2**31, 2**32 + 1])
     expected = [uniform(sample_keys(7, stream, positions), 1)[:, 0] for stream in ("order", "augment/flip", "test")]
     assert torch.equal(uniform_by_stream(7, ("order", "augment/flip", "test"), positions), torch.stack(expected))
 
 
 def test_the_bits_never_change() -> None:
-    # Other values here would make every run that anybody repeats another run.
+    # Other values here would change the result of every recipe.
     assert unsigned(random_bits(sample_keys(0, "order/0", torch.tensor([0, 1, 2**32])), 2)).tolist() == FROZEN_WORDS
 
 
@@ -155,7 +155,7 @@ def test_uniform_numbers_are_24_of_the_bits_from_0_to_below_1() -> None:
     assert 1 - 1e-4 < numbers.max() < 1
 
 
-# Apart
+# Independence
 
 
 def assert_independent(a: NDArray[np.uint32], b: NDArray[np.uint32]) -> None:
@@ -177,7 +177,7 @@ def assert_independent(a: NDArray[np.uint32], b: NDArray[np.uint32]) -> None:
 
 
 @pytest.mark.parametrize("distance", [1, 2, 64, 28709, 2**16, 2**32])
-def test_places_are_uncorrelated(distance: int) -> None:
+def test_positions_are_uncorrelated(distance: int) -> None:
     assert_independent(unsigned(table_of_bits(2**14, 4)), unsigned(table_of_bits(2**14, 4, start=distance)))
 
 
@@ -190,7 +190,7 @@ def test_integers_are_uncorrelated(distance: int) -> None:
 @pytest.mark.parametrize(
     "other", ["test ", "order/0", "augment/flip", "dropout/head/0", "dropout/head/1"], ids=lambda name: repr(name)
 )
-def test_purposes_are_uncorrelated(other: str) -> None:
+def test_streams_are_uncorrelated(other: str) -> None:
     assert_independent(unsigned(table_of_bits(2**14, 4)), unsigned(table_of_bits(2**14, 4, stream=other)))
 
 
@@ -224,7 +224,7 @@ def test_neighbouring_positions_share_no_integers() -> None:
     assert np.unique(table).size >= table.size - 5
 
 
-def test_the_keys_of_a_million_places_are_distinct() -> None:
+def test_the_keys_of_a_million_positions_are_distinct() -> None:
     assert sample_keys(0, "test", torch.arange(2**20)).unique().numel() == 2**20
 
 
@@ -233,7 +233,7 @@ def test_the_keys_about_the_sign_bit_are_distinct() -> None:
 
 
 @pytest.mark.parametrize("high", [2**32, 2**33, 2**40])
-def test_places_beyond_32_bits_have_keys_of_their_own(high: int) -> None:
+def test_positions_beyond_32_bits_have_keys_of_their_own(high: int) -> None:
     low = torch.arange(2**12)
     assert (sample_keys(0, "test", low) != sample_keys(0, "test", low + high)).all()
 
@@ -242,7 +242,7 @@ def test_places_beyond_32_bits_have_keys_of_their_own(high: int) -> None:
 
 
 @pytest.mark.parametrize("probability", [0.25, 0.5, 0.75, 0.3, 0.05, 0.999])
-def test_coins_fall_as_often_as_they_say(probability: float) -> None:
+def test_coins_fall_with_their_probability(probability: float) -> None:
     coins = bernoulli(sample_keys(2, "test", torch.arange(2**10)), 1001, probability)
     test = stats.binomtest(int(coins.sum()), coins.numel(), realised_probability(probability))
     assert (coins.dtype, coins.shape) == (torch.bool, (1024, 1001))
@@ -286,7 +286,7 @@ def test_all_24_orders_of_four_are_equally_likely() -> None:
     assert numbers.unique().numel() == 24
 
 
-def test_in_a_long_permutation_each_index_stands_anywhere() -> None:
+def test_in_a_long_permutation_each_index_is_anywhere() -> None:
     orders = torch.stack([permutation(seed, "order/0", 2000, torch.device("cpu")) for seed in range(20)])
     where = orders.argsort(dim=1) // 200
     cells = (torch.arange(2000) // 200 * 10 + where).flatten().bincount(minlength=100)

@@ -247,7 +247,7 @@ def test_the_erased_aspect_is_uniform_in_its_logarithm() -> None:
     assert_uniform((height / width).double().log(), math.log(0.4), math.log(2.0))
 
 
-def test_the_erased_rectangle_may_stand_anywhere() -> None:
+def test_the_erased_rectangle_may_be_anywhere() -> None:
     config = AugmentConfig(erasing_probability=1.0, erasing_area=(0.25, 0.25), erasing_aspect=(1.0, 1.0))
     gone = erased(2000, config)
     top, left = (gone.any(dim=axis).float().argmax(dim=1) for axis in (2, 1))
@@ -278,7 +278,7 @@ def test_a_sample_is_augmented_alike_in_every_batch(shape: tuple[int, int, int],
 
 
 @pytest.mark.parametrize(("seed", "first"), [(1, 0), (0, 24)], ids=["seed", "position"])
-def test_another_seed_or_place_augments_otherwise(seed: int, first: int) -> None:
+def test_another_seed_or_position_augments_otherwise(seed: int, first: int) -> None:
     batch = images(24)
     other = augmented(batch, EVERYTHING, seed=seed, positions=torch.arange(first, first + 24))
     assert ((other - augmented(batch, EVERYTHING)).abs().amax(dim=(1, 2, 3)) > 0.01).all()

@@ -26,7 +26,7 @@ from shards.reading.split_index import write_index
 
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache that holds nothing yet."""
+    """An empty cache."""
     monkeypatch.setenv("FER_DDP_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -40,7 +40,7 @@ def decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def logged(folder: Path, split: str, *more: Any, **options: Any) -> None:
         with open(log, "a") as file:
             file.write(f"{split}\n")
-        time.sleep(0.2)  # long enough for the others to come by
+        time.sleep(0.2)  # long enough for the others to arrive
         write_index(folder, split, *more, **options)
 
     monkeypatch.setattr(fer_ddp.data.cache, "write_index", logged)
@@ -82,7 +82,7 @@ def test_eight_processes_that_open_at_once_decode_once(faces: Path, own_cache: P
     assert decoded.read_text() == "train\n"
 
 
-def test_if_the_process_that_decodes_is_killed_another_begins_anew(
+def test_if_the_process_that_decodes_is_killed_another_starts_again(
     faces: Path, own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed = tmp_path / "killed"
@@ -121,7 +121,7 @@ def test_a_cache_with_a_file_missing_is_decoded_again(faces: Path, own_cache: Pa
     assert len(FERDataset(faces, "train")) == 240
 
 
-def test_files_that_were_touched_are_looked_at_again_and_serve(faces: Path, own_cache: Path, decoded: Path) -> None:
+def test_files_that_were_touched_are_checked_again_and_used(faces: Path, own_cache: Path, decoded: Path) -> None:
     FERDataset(faces, "train")
     os.utime(cached(own_cache, "images.npy"))
     before = cached(own_cache, "checked.json").read_text()
@@ -132,7 +132,7 @@ def test_files_that_were_touched_are_looked_at_again_and_serve(faces: Path, own_
     assert cached(own_cache, "checked.json").read_text() == after
 
 
-def test_files_are_looked_at_again_after_a_start_of_the_machine(faces: Path, own_cache: Path, decoded: Path) -> None:
+def test_files_are_checked_again_after_a_reboot(faces: Path, own_cache: Path, decoded: Path) -> None:
     FERDataset(faces, "train")
     path = cached(own_cache, "checked.json")
     checked = json.loads(path.read_text())
@@ -143,7 +143,7 @@ def test_files_are_looked_at_again_after_a_start_of_the_machine(faces: Path, own
     assert decoded.read_text() == "train\ntrain\n"
 
 
-def test_a_full_disk_is_told_of(
+def test_a_full_disk_is_reported(
     faces: Path, own_cache: Path, full_disk: Callable[[], AbstractContextManager[None]]
 ) -> None:
     with (
@@ -153,7 +153,7 @@ def test_a_full_disk_is_told_of(
         FERDataset(faces, "val")
 
 
-def test_where_images_stand_is_kept_without_their_pixels(faces: Path, own_cache: Path) -> None:
+def test_where_images_are_is_cached_without_their_pixels(faces: Path, own_cache: Path) -> None:
     index, split = cached_split(faces, "val", read_manifest(faces), pixels=False), read_split(faces, "val")
     assert (index.keys(), index.labels().tolist()) == (split.keys, split.labels.tolist())
     assert sorted(path.name for path in index.path.iterdir()) == [
@@ -175,7 +175,7 @@ def test_another_data_set_has_a_cache_of_its_own(faces: Path, own_cache: Path, t
     assert (names, len(list(own_cache.iterdir()))) == (["angry", "furious"], 2)
 
 
-def test_what_is_done_to_the_tensors_stays_out_of_the_cache(faces: Path, own_cache: Path, decoded: Path) -> None:
+def test_changing_the_tensors_does_not_change_the_cache(faces: Path, own_cache: Path, decoded: Path) -> None:
     dataset = FERDataset(faces, "train")
     dataset.images.zero_()
     dataset.labels.zero_()

@@ -32,7 +32,7 @@ def test_it_holds_what_the_shards_hold(faces: Path) -> None:
     assert (dataset.keys, dataset.class_names) == (split.keys, read_manifest(faces).class_names)
 
 
-def test_it_says_what_it_is(faces: Path) -> None:
+def test_its_repr_names_its_folder_split_and_sizes(faces: Path) -> None:
     dataset = FERDataset(faces, "val")
     assert (dataset.split, dataset.folder) == ("val", faces)
     assert repr(dataset) == f"FERDataset('{faces}', 'val'): 70 samples, 7 classes"
@@ -70,7 +70,7 @@ def test_a_missing_split_is_refused_with_those_there_are(faces: Path) -> None:
     assert str(caught.value) == f"{faces}: has no valid split; it has train, val, test"
 
 
-def test_normalization_is_the_training_splits_unless_told(faces: Path) -> None:
+def test_normalization_is_the_training_splits_unless_given(faces: Path) -> None:
     manifest = read_manifest(faces)
     mean, std = normalization(with_statistics(DataConfig(path=""), manifest), CPU, torch.float64)
     assert (mean.shape, mean.item(), std.item()) == ((1, 1, 1), manifest.mean[0], manifest.std[0])

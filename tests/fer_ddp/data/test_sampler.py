@@ -31,7 +31,7 @@ def test_an_epoch_ends_at_the_step_nearest_to_its_last_sample() -> None:
     assert [steps.end_of_epoch(epoch) for epoch in range(5)] == [0, 3, 5, 8, 10]
 
 
-def test_an_epoch_ends_where_the_design_says() -> None:
+def test_an_epoch_ends_at_the_nearest_step_of_fer2013() -> None:
     # (2 * e * N + B) // (2 * B): FER2013's train split in batches of 64, 448.58 steps an epoch.
     steps = StepPlan(samples=28709, global_batch_size=64, world_size=4)
     assert [steps.end_of_epoch(epoch) for epoch in (1, 2, 3, 30)] == [449, 897, 1346, 13457]
@@ -72,7 +72,7 @@ def test_a_batch_as_large_as_the_split_is_an_epoch_a_step() -> None:
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 5])
-def test_each_sample_stands_once_in_n_places_from_a_multiple_of_n(epoch: int) -> None:
+def test_each_sample_occurs_once_in_n_positions_from_a_multiple_of_n(epoch: int) -> None:
     order = shuffled_sampler(101, 0, CPU)
     assert order(range(epoch * 101, (epoch + 1) * 101)).sort().values.tolist() == list(range(101))
 
@@ -86,7 +86,7 @@ def test_seeds_have_orders_of_their_own() -> None:
     assert int((shuffled_sampler(1000, 0, CPU)(range(1000)) == shuffled_sampler(1000, 1, CPU)(range(1000))).sum()) < 8
 
 
-def test_steps_over_an_epochs_end_go_on_with_the_next_order() -> None:
+def test_steps_over_an_epochs_end_continue_with_the_next_order() -> None:
     whole = shuffled_sampler(10, 0, CPU)(range(40))
     order, steps = shuffled_sampler(10, 0, CPU), StepPlan(samples=10, global_batch_size=4)
     assert torch.cat([order(steps.positions(step)) for step in range(10)]).tolist() == whole.tolist()
@@ -118,7 +118,7 @@ def test_any_step_by_itself_is_that_of_the_whole_training(kind: str) -> None:
 # The class-balanced order
 
 
-def test_each_class_stands_once_in_each_block_of_as_many_places() -> None:
+def test_each_class_occurs_once_in_each_block_of_as_many_positions() -> None:
     classes = LABELS[class_balanced_sampler(LABELS, 0, CPU)(range(4 * 100))]
     assert classes.view(100, 4).sort(dim=1).values.tolist() == [CLASSES] * 100
 
@@ -129,7 +129,7 @@ def test_classes_without_samples_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("label", CLASSES)
-def test_a_classs_own_samples_stand_once_in_each_of_their_rounds(label: int) -> None:
+def test_a_classs_own_samples_occur_once_in_each_of_their_rounds(label: int) -> None:
     order = class_balanced_sampler(LABELS, 0, CPU)(range(4 * 70))
     members = [i for i, other in enumerate(LABELS.tolist()) if other == label]
     rounds = order[LABELS[order] == label][: 9 * len(members)].view(9, len(members))
@@ -151,7 +151,7 @@ def test_a_part_of_the_class_balanced_order_may_begin_and_end_inside_a_block() -
     assert [order(range(start, start + 7)).tolist() for start in range(50)] == [whole[i : i + 7] for i in range(50)]
 
 
-def test_a_class_of_one_sample_is_drawn_as_often_as_the_others() -> None:
+def test_a_class_of_one_sample_occurs_as_often_as_the_others() -> None:
     labels = torch.tensor([0] * 500 + [1])
     order = class_balanced_sampler(labels, 0, CPU)(range(1000))
     assert int((order == 500).sum()) == 500

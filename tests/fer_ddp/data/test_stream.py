@@ -79,13 +79,13 @@ def test_batches_are_the_same_bit_for_bit(
             assert torch.equal(getattr(resident, name), getattr(streamed, name))
 
 
-def test_a_batch_larger_than_what_a_process_is_asked_for_is_put_together(faces: Path, streamed: StreamedSplit) -> None:
+def test_a_batch_larger_than_what_a_process_reads_at_once_is_assembled(faces: Path, streamed: StreamedSplit) -> None:
     indices = torch.arange(700) % 240
     ((_, images),) = streamed.images.batches([indices], 700)
     assert torch.equal(images, FERDataset(faces, "train").images[indices])
 
 
-def test_a_split_goes_by_in_order_with_a_smaller_last_batch(faces: Path) -> None:
+def test_a_split_is_read_in_order_with_a_smaller_last_batch(faces: Path) -> None:
     parts = list(StreamedSplit(faces, "val", workers=1).images.split(32))
     assert [len(part) for part in parts] == [32, 32, 6]
     assert torch.equal(torch.cat(parts), FERDataset(faces, "val").images)
@@ -148,7 +148,7 @@ def test_a_streamed_run_writes_the_same_bytes(runs: dict[tuple[int, str], Path],
     assert streamed == resident
 
 
-def test_a_streamed_run_stopped_by_a_clusters_signal_goes_on_in_memory(
+def test_a_streamed_run_stopped_by_a_clusters_signal_resumes_in_memory(
     runs: dict[tuple[int, str], Path], tmp_path: Path
 ) -> None:
     undisturbed, run = runs[1, "resident"], tmp_path / "run"
@@ -165,7 +165,7 @@ def test_a_streamed_run_stopped_by_a_clusters_signal_goes_on_in_memory(
     assert found == expected
 
 
-def test_a_damaged_image_ends_the_run_with_a_sentence(damaged: tuple[Path, str], tiny_job: Path) -> None:
+def test_a_damaged_image_ends_the_run_with_a_message(damaged: tuple[Path, str], tiny_job: Path) -> None:
     folder, key = damaged
     done = torchrun(1, "-m", "fer_ddp", "train", str(tiny_job), f"data.path={folder}", "data.mode=stream")
     message = f"{folder}/train-000000.tar: sample {key}: its image is damaged (a checksum is wrong)"
@@ -173,7 +173,7 @@ def test_a_damaged_image_ends_the_run_with_a_sentence(damaged: tuple[Path, str],
     assert json.loads((tiny_job.parent / "run" / "status.json").read_text())["message"].startswith(message)
 
 
-def test_a_rank_that_meets_a_damaged_image_says_so_itself(damaged: tuple[Path, str], tiny_job: Path) -> None:
+def test_a_rank_that_meets_a_damaged_image_reports_it_itself(damaged: tuple[Path, str], tiny_job: Path) -> None:
     folder, key = damaged
     # A seed with which the image comes to rank one: its position is in the second half of a batch of 24.
     seed = next(
@@ -185,7 +185,7 @@ def test_a_rank_that_meets_a_damaged_image_says_so_itself(damaged: tuple[Path, s
     assert (done.returncode, message in done.stderr) == (1, True), done.stderr
 
 
-def test_a_damaged_image_ends_an_evaluation_with_a_sentence(damaged: tuple[Path, str]) -> None:
+def test_a_damaged_image_ends_an_evaluation_with_a_message(damaged: tuple[Path, str]) -> None:
     folder, key = damaged
     with pytest.raises(DataError, match=f"sample {key}: its image is damaged"):
         list(StreamedSplit(folder, "train").images.split(64))

@@ -51,7 +51,7 @@ def test_samples_have_masks_of_their_own() -> None:
     assert len(rows.unique(dim=0)) == 100
 
 
-def test_places_have_masks_of_their_own() -> None:
+def test_positions_have_masks_of_their_own() -> None:
     module = dropout(0.5)
     assert not torch.equal(drop(module, ones(1, 64), torch.tensor([3])), drop(module, ones(1, 64), torch.tensor([4])))
 
@@ -70,7 +70,7 @@ def test_two_uses_of_a_module_in_one_forward_have_masks_of_their_own() -> None:
     assert agreement.pvalue > IMPLAUSIBLE
 
 
-def test_the_uses_of_a_module_are_counted_anew_in_each_forward() -> None:
+def test_the_uses_of_a_module_are_counted_again_in_each_forward() -> None:
     module = dropout(0.5)
     first = drop(module, ones(4, 64)), module(ones(4, 64))
     again = drop(module, ones(4, 64)), module(ones(4, 64))
@@ -103,7 +103,7 @@ def test_the_units_of_an_image_are_counted_by_row_column_and_channel() -> None:
 
 
 @pytest.mark.parametrize("p", [0.25, 0.3])
-def test_element_dropout_keeps_as_many_as_it_says(p: float) -> None:
+def test_element_dropout_keeps_the_fraction_it_is_set_to(p: float) -> None:
     kept = drop(dropout(p), ones(64, 16, 24, 24)) > 0
     assert stats.binomtest(int(kept.sum()), kept.numel(), 1 - p).pvalue > IMPLAUSIBLE
 
@@ -128,7 +128,7 @@ def test_sample_dropout_zeroes_whole_samples() -> None:
 @pytest.mark.parametrize(("p", "realised_keep"), [(0.25, 0.75), (0.3, 45875 / 65536)])
 def test_the_expectation_is_kept(unit: str, p: float, realised_keep: float) -> None:
     output = drop(dropout(p, unit), ones(4096, 8, 2, 2))
-    # Exactly: what is kept is divided by the rate that the coins really have.
+    # Exactly: kept units are divided by the realised probability.
     assert output.unique().tolist() == [0.0, 1 / realised_keep]
     independent = {"element": 32, "channel": 8, "sample": 1}[unit] * 4096
     z = (float(output.mean()) - 1) / (p / (1 - p) / independent) ** 0.5
@@ -205,12 +205,12 @@ def test_the_input_is_left_as_it_was() -> None:
     assert torch.equal(input, before)
 
 
-def test_evaluation_changes_nothing_and_needs_no_places() -> None:
+def test_evaluation_changes_nothing_and_needs_no_positions() -> None:
     input = random(4, 3, 2, 2)
     assert dropout().eval()(input) is input
 
 
-def test_a_probability_of_0_changes_nothing_and_needs_no_places() -> None:
+def test_a_probability_of_0_changes_nothing_and_needs_no_positions() -> None:
     input = random(4, 3, 2, 2)
     assert dropout(0.0)(input) is input
 
@@ -260,7 +260,7 @@ def test_every_kind_is_replaced_and_named_by_its_path() -> None:
     }
 
 
-def test_a_network_with_every_kind_draws_nothing_from_torchs_generator() -> None:
+def test_a_model_with_every_kind_does_not_use_torchs_generator() -> None:
     model = replace_dropout(EveryKind(), 0)
     current = SamplePositions.of(model)
     before = torch.get_rng_state()
@@ -269,7 +269,7 @@ def test_a_network_with_every_kind_draws_nothing_from_torchs_generator() -> None
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_a_network_gives_a_sample_the_same_output_on_any_rank() -> None:
+def test_a_model_gives_a_sample_the_same_output_on_any_rank() -> None:
     model = replace_dropout(EveryKind().double(), 0)
     current = SamplePositions.of(model)
     images, positions = random(8, 1, 6, 6), torch.arange(40, 48)
@@ -287,10 +287,10 @@ def test_a_network_gives_a_sample_the_same_output_on_any_rank() -> None:
     [(torchvision.models.alexnet, 2, 0), (torchvision.models.efficientnet_b0, 1, 16)],
     ids=["alexnet", "efficientnet_b0"],
 )
-def test_no_random_module_is_left_in_a_network_of_torchvision(
+def test_no_random_module_is_left_in_a_model_of_torchvision(
     build: Callable[[], nn.Module], dropouts: int, depths: int
 ) -> None:
-    with torch.device("meta"):  # its structure is all that is looked at
+    with torch.device("meta"):  # only its structure is needed
         model = build()
     model = replace_dropout(model, 0)
     units = [unit for unit, _, _ in kinds(model).values()]
@@ -306,7 +306,7 @@ def test_stochastic_depth_of_whole_batches_is_refused() -> None:
     assert str(refusal.value) == "model: 1 drops whole batches, which depends on the ranks; use mode 'row'"
 
 
-def test_a_copied_network_draws_the_same_masks() -> None:
+def test_a_copied_model_has_the_same_masks() -> None:
     model = replace_dropout(EveryKind(), 0)
     current = SamplePositions.of(model)
     other = copy.deepcopy(model)

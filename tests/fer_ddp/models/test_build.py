@@ -44,7 +44,7 @@ def refusal(manifest: Manifest, config: ModelConfig = TINY) -> str:
 
 
 class Own(nn.Module):
-    """A model of one's own, whose training forward is ``forward``."""
+    """A model whose training forward is ``forward``."""
 
     def __init__(self, forward: Callable[[nn.Module, Tensor], object], num_classes: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Own(nn.Module):
 
 @pytest.fixture
 def own_network(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[nn.Module, Tensor], object]], ModelConfig]:
-    """Makes the trainer know a model that has the given training forward."""
+    """Registers a model that has the given training forward."""
 
     def known(forward: Callable[[nn.Module, Tensor], object]) -> ModelConfig:
         def build(*, in_channels: int, image_size: int, num_classes: int) -> nn.Module:
@@ -101,14 +101,14 @@ def test_input_and_classes_are_those_of_the_data(manifest: Manifest) -> None:
     assert built(rgb).eval()(torch.zeros(5, 3, 32, 32)).shape == (5, 2)
 
 
-def test_dropout_follows_the_places_of_the_images(manifest: Manifest) -> None:
+def test_dropout_follows_the_positions_of_the_images(manifest: Manifest) -> None:
     model = built(manifest)
     dropout = {name: module for name, module in model.named_modules() if isinstance(module, PositionDropout)}
     assert [(name, module.p, module.name) for name, module in dropout.items()] == [("head.3", 0.5, "head.3")]
     assert not any(isinstance(module, nn.Dropout) for module in model.modules())
 
 
-def test_a_network_that_draws_numbers_of_its_own_is_refused(
+def test_a_model_that_uses_torchs_generator_is_refused(
     manifest: Manifest, own_network: Callable[..., ModelConfig]
 ) -> None:
     config = own_network(lambda self, logits: functional.dropout(logits, 0.5))
@@ -118,7 +118,7 @@ def test_a_network_that_draws_numbers_of_its_own_is_refused(
     )
 
 
-def test_a_network_that_gives_more_than_logits_is_refused(
+def test_a_model_that_returns_more_than_logits_is_refused(
     manifest: Manifest, own_network: Callable[..., ModelConfig]
 ) -> None:
     config = own_network(lambda self, logits: (logits, logits))
@@ -130,7 +130,7 @@ def test_images_that_are_not_square_are_refused(manifest: Manifest) -> None:
     assert refusal(wide) == "data: the images are 48 x 40, and the models need square ones; pack square images"
 
 
-def test_an_unknown_network_is_refused_with_the_one_that_was_meant(manifest: Manifest) -> None:
+def test_an_unknown_model_is_refused_with_the_one_that_was_meant(manifest: Manifest) -> None:
     assert refusal(manifest, ModelConfig(name="plain_cn")).startswith(
         "model.name: there is no model 'plain_cn' (did you mean plain_cnn?)"
     )
@@ -142,7 +142,7 @@ def test_an_unknown_argument_is_refused_by_its_key(manifest: Manifest) -> None:
     )
 
 
-def test_a_torchvision_model_comes_through_the_same_door(manifest: Manifest) -> None:
+def test_a_torchvision_model_is_built_by_the_same_function(manifest: Manifest) -> None:
     model = built(manifest, ModelConfig(name="torchvision/mobilenet_v3_small"))
     assert [module.p for module in model.modules() if isinstance(module, PositionDropout)] == [0.2]
     assert model.eval()(torch.zeros(2, 1, 48, 48)).shape == (2, 7)

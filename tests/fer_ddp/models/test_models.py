@@ -250,7 +250,7 @@ def test_a_wrong_name_or_argument_is_refused_with_what_would_be_right(
 
 
 @pytest.mark.parametrize("name", ["face_cnn", "torchvision/alexnet"])
-def test_images_too_small_for_a_network_are_refused(name: str) -> None:
+def test_images_too_small_for_a_model_are_refused(name: str) -> None:
     assert re.match(
         rf"model: {name} can't be built for images of 1 x 8 x 8 \(channels, height, width\): \S+", refusal(name, {}, 8)
     )

@@ -151,12 +151,12 @@ def test_only_plateau_needs_val(config: ScheduleConfig, needs_val: bool) -> None
     assert config.needs_val is needs_val
 
 
-# Going on
+# Resuming
 
 
 @pytest.mark.parametrize("done", [0, 1, 9, 11, 39])
 @pytest.mark.parametrize("name", ["constant", "plateau", "onecycle", "cosine"])
-def test_a_schedule_goes_on_from_json_with_the_same_rates(name: str, done: int) -> None:
+def test_a_schedule_resumes_from_json_with_the_same_rates(name: str, done: int) -> None:
     config = ScheduleConfig(name=name, patience_epochs=0, factor=0.7, warmup_epochs=1)  # type: ignore[arg-type]
 
     def train(optimizer: torch.optim.Optimizer, schedule: Schedule, steps: range) -> list[Any]:
@@ -207,7 +207,7 @@ def test_without_val_nothing_stops_early() -> None:
     assert [stopping.epoch_done(None) for _ in range(3)] == [False] * 3
 
 
-def test_early_stopping_goes_on_from_json() -> None:
+def test_early_stopping_resumes_from_json() -> None:
     config = EarlyStoppingConfig(patience_epochs=2)
     stopping = EarlyStopping(config)
     for accuracy in (0.5, 0.4):
