@@ -10,17 +10,17 @@ help: ## this list
 setup: $(VENV)/.done ## make the environment in .venv (about 2 minutes; 6 GB with torch's CUDA build)
 
 $(VENV)/.done: pyproject.toml .ci/constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "make: Python 3.11 to 3.13 is needed, " + sys.executable + " is " + sys.version.split()[0] + "; say make PYTHON=python3.12")'
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "make: Python 3.11 to 3.13 is needed, " + sys.executable + " is " + sys.version.split()[0] + "; run make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable . --group dev
+	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[completion]' --group dev
 	@touch $@
 
 data/fake: | $(VENV)/.done
-	$(BIN)/python -m shards fake data/fake --train 2000
+	$(BIN)/fer-ddp fake data/fake --train 2000
 
 run: setup data/fake ## pack synthetic faces, train the smoke recipe on them, evaluate and draw it
-	$(BIN)/python -m launch local jobs/smoke.yaml
+	$(BIN)/fer-ddp launch local smoke
 
 test: setup ## run the tests
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder

@@ -1,77 +1,99 @@
-"""``python -m fer_ddp``: train, evaluate and compare, and what goes with it."""
+"""``python -m fer_ddp``: all commands but ``launch``, those of `shards` included; ``fer-ddp`` has them all."""
 
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
+import shards.__main__
+from fer_ddp import __version__
 from fer_ddp.cli import end_process, exit_status_of, parse
 from fer_ddp.errors import JobError
 from fer_ddp.hardware import limit_spinning, request_huge_pages
 
+Commands = argparse._SubParsersAction  # argparse has no public name for it
+
 
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong command or job, 75 interrupted."""
-    options = parse(_parser(), arguments)
+    parser = argparse.ArgumentParser(prog="python -m fer_ddp", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"fer-ddp {__version__}")
+    add_commands(parser.add_subparsers(required=True, metavar="COMMAND"))
+    options = parse(parser, arguments)
+    return int(options.execute(options))
+
+
+DESCRIPTION = "Trains, evaluates and compares facial expression recognition models."
+
+
+def _execute(options: argparse.Namespace) -> int:
     request_huge_pages()
     return exit_status_of(lambda: options.function(options))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m fer_ddp", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    train = commands.add_parser(
+def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
+    """Add the commands of shards and of this package; ``options.execute(options)`` runs one."""
+    shards.__main__.add_commands(commands)
+    train = _add(
+        commands,
         "train",
-        help="train a job, or go on with its run",
-        description="Trains a job. Alone it uses one device; under torchrun it is one of the ranks. "
-        "The same command again goes on with a run that was interrupted.",
-        epilog="`python -m fer_ddp keys` lists the keys that a job may have.",
+        _train,
+        help="train a job, or resume its run",
+        description="Trains a job. Alone it uses one device; under torchrun it is one of the ranks. Run the same "
+        "command again to resume a run that was interrupted.",
+        epilog="`fer-ddp recipes` lists the recipes, `fer-ddp keys` the keys that a job may have.",
     )
-    train.add_argument("job", type=Path, metavar="JOB.yaml", help="a recipe, such as jobs/smoke.yaml")
-    train.add_argument("overrides", nargs="*", metavar="key.sub=value", help="last words, such as data.path=data/fake")
-    train.set_defaults(function=_train)
-    evaluate = commands.add_parser(
+    add_job(train)
+    evaluate = _add(
+        commands,
         "evaluate",
-        help="evaluate a run's chosen weights on val and test",
+        _evaluate,
+        help="evaluate a run's selected weights on val and test",
         description="Writes summary.json, predictions and figures into the run folder; for other data than the run "
         "was trained on, into a folder of their own inside it.",
     )
     _add_run(evaluate)
     evaluate.add_argument("overrides", nargs="*", metavar="data.path=FOLDER", help="other data with the same classes")
-    evaluate.set_defaults(function=_evaluate)
-    predict = commands.add_parser(
+    predict = _add(
+        commands,
         "predict",
-        help="put image files before a run's model",
+        _predict,
+        help="classify images with a trained model",
         description="Prints the probability of each class. An image is taken as a face that fills it, and resized to "
-        "the size the model was trained on; it is not searched for faces.",
+        "the size the model was trained on; faces are not searched for.",
     )
     _add_run(predict)
     predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="a PNG or JPEG of one face")
     predict.add_argument("--json", action="store_true", help="print JSON")
-    predict.set_defaults(function=_predict)
-    export = commands.add_parser(
+    export = _add(
+        commands,
         "export",
+        _export,
         help="write a run's model as one file that torch alone can load",
-        description="Writes model.pt2 (torch.export: uint8 pixels in, probabilities out) and model.json (what goes in, "
-        "what comes out, how good it was found).",
+        description="Writes model.pt2 (torch.export: uint8 pixels in, probabilities out) and model.json (inputs, "
+        "outputs, measured accuracy).",
     )
     _add_run(export)
     export.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
-    export.set_defaults(function=_export)
-    report = commands.add_parser(
+    report = _add(
+        commands,
         "report",
+        _report,
         help="compare runs on one page",
         description="Writes a page that opens from disk, and the same as .md and .csv beside it: which recipe is best, "
-        "by how much, and whether that is certain. Runs of one job that differ in the seed are one recipe.",
+        "by how much, and whether the difference is statistically significant. Runs of one job that differ in the "
+        "seed are one recipe.",
     )
     _add_runs(report)
     report.add_argument("--out", type=Path, required=True, metavar="PAGE.html", help="the page to write")
     report.add_argument("--images", action="store_true", help="show the worst errors: puts images of the data in it")
-    report.set_defaults(function=_report)
-    ensemble = commands.add_parser(
+    ensemble = _add(
+        commands,
         "ensemble",
-        help="let runs answer together",
-        description="Averages the probabilities of the runs given. They are written down before their answers for test "
-        "are read; weights and temperature are fitted on val; nothing chooses among them.",
+        _ensemble,
+        help="average the predictions of several runs",
+        description="Averages the probabilities of the given runs. The members are written down before their test "
+        "predictions are read; weights and temperature are fitted on val; nothing selects among the runs.",
     )
     _add_runs(ensemble)
     ensemble.add_argument(
@@ -81,18 +103,39 @@ def _parser() -> argparse.ArgumentParser:
         "--weights", choices=("equal", "family"), default="equal", help="family: one weight a recipe (default: equal)"
     )
     ensemble.add_argument("--temperature", action="store_true", help="fit a temperature for the mean")
-    ensemble.set_defaults(function=_ensemble)
-    sync = commands.add_parser(
+    sync = _add(
+        commands,
         "sync",
+        _sync,
         help="send runs to Weights & Biases",
         description="Makes one W&B run of each run folder, in whatever mode it was trained and as far as it went; "
         "where the server has a part of it, the rest is added.",
     )
     sync.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run folder, such as runs/smoke-seed0")
-    sync.set_defaults(function=_sync)
-    keys = commands.add_parser("keys", help="list the keys that a job may have, what they are unless given and mean")
-    keys.set_defaults(function=_keys)
+    _add(commands, "keys", _keys, help="list the keys that a job may have, with defaults and meanings")
+    _add(commands, "recipes", _recipes, help="list the recipes, arrays and cluster profiles that come with it")
+
+
+def _add(
+    commands: "Commands[argparse.ArgumentParser]", name: str, function: Any, **texts: Any
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, **texts)
+    parser.set_defaults(function=function, execute=_execute)
     return parser
+
+
+def add_job(parser: argparse.ArgumentParser) -> None:
+    """The arguments that name a job, or an array, and change its keys."""
+    job = parser.add_argument("job", metavar="JOB", help="a recipe's name, such as smoke, or a YAML file")
+    job.completer = _complete_job  # type: ignore[attr-defined]
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="overrides, such as data.path=data/fake")
+
+
+def _complete_job(prefix: str, **_: object) -> list[str]:
+    """For argcomplete: the recipes and arrays, and YAML files here."""
+    from fer_ddp.config.recipe_files import packaged_names
+
+    return [*packaged_names("recipe", "array"), *map(str, Path(prefix).parent.glob("*.yaml"))]
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
@@ -130,7 +173,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     check_run_folder(run.path)
     job = load_job(run.path / "config.yaml", options.overrides)
     if not options.overrides and not Path(job.data.path).exists():
-        raise JobError(f"{job.data.path}: the run's data are not there; say where they are now: data.path=FOLDER")
+        raise JobError(f"{job.data.path}: the run's data are not there; give their folder: data.path=FOLDER")
     with distributed.world() as device:
         results = distributed.rank_zero_call(lambda: evaluate_run(run, job, device, run.world_size()))
     if distributed.is_main():
@@ -144,8 +187,8 @@ def _predict(options: argparse.Namespace) -> None:
     from fer_ddp.deploy.predict import predict
 
     with distributed.world() as device:
-        answers = predict(options.run, options.images, device)
-    print(json.dumps(answers.to_json(), indent=1, ensure_ascii=False) if options.json else answers.text())
+        predictions = predict(options.run, options.images, device)
+    print(json.dumps(predictions.to_json(), indent=1, ensure_ascii=False) if options.json else predictions.text())
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -158,6 +201,12 @@ def _keys(options: argparse.Namespace) -> None:
     from fer_ddp.config.reference import key_table
 
     print(key_table())
+
+
+def _recipes(options: argparse.Namespace) -> None:
+    from fer_ddp.config.recipe_files import recipe_table
+
+    print(recipe_table())
 
 
 def _sync(options: argparse.Namespace) -> None:

@@ -1,7 +1,9 @@
 """Signals only set a flag; the loop looks at it between steps, the evaluation between batches."""
 
 import signal
+import threading
 from types import FrameType
+from typing import Any
 
 from fer_ddp.errors import Interrupted
 
@@ -18,7 +20,7 @@ class StoppedEarly(BaseException):
 
 
 def stop_early() -> None:
-    """Until a `StopFlag` listens, a stop signal raises `StoppedEarly`."""
+    """While no `StopFlag` listens, a stop signal raises `StoppedEarly`."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise StoppedEarly(signal.Signals(number).name)
@@ -27,16 +29,31 @@ def stop_early() -> None:
         signal.signal(number, stop)
 
 
+def ignore_stop_signals() -> None:
+    """From here on a stop signal does nothing; processes that are started don't inherit that."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: None)
+
+
 class StopFlag:
-    """Set once a signal has asked this process to stop."""
+    """Set once a signal has asked this process to stop: ``with StopFlag() as stop:`` takes over its stop signals.
+
+    The handlers of before are put back at the end. Outside the main thread, where Python allows no handlers, it stays
+    down.
+    """
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
+        self._previous: dict[signal.Signals, Any] = {}
 
-    def listen(self) -> None:
-        """Handle the stop signals of this process."""
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._raise)
+    def __enter__(self) -> "StopFlag":
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._raise) for number in STOP_SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set by Python
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
         self.signal_name = signal.Signals(number).name

@@ -1,67 +1,109 @@
-"""``python -m launch``: start jobs and arrays of jobs here or on a SLURM cluster, and watch them."""
+# PYTHON_ARGCOMPLETE_OK
+"""``fer-ddp``: every command; and ``python -m launch``: those that start jobs and arrays of jobs, and watch them."""
 
 import argparse
+import os
 import sys
-from pathlib import Path
+from typing import Any, NoReturn
 
-from fer_ddp.cli import exit_status_of, parse
+import fer_ddp.__main__
+from fer_ddp import __version__
+from fer_ddp.__main__ import Commands, add_job
+from fer_ddp.cli import end_process, exit_status_of, parse
+
+_DESCRIPTION = "Starts jobs and arrays of jobs here or on a SLURM cluster, and watches them."
+_COMPLETION = "Tab completion: pip install 'fer-ddp[completion]', then eval \"$(register-python-argcomplete fer-ddp)\""
+
+
+def fer_ddp_command() -> NoReturn:
+    """The console command ``fer-ddp``."""
+    end_process(run_any(sys.argv[1:]))
+
+
+def run_any(arguments: list[str]) -> int:
+    """Run one command of any package; returns the exit status as `main` does."""
+    parser = argparse.ArgumentParser(prog="fer-ddp", description=fer_ddp.__main__.DESCRIPTION, epilog=_COMPLETION)
+    parser.add_argument("--version", action="version", version=f"fer-ddp {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    fer_ddp.__main__.add_commands(commands)
+    launch = commands.add_parser("launch", help="train on several ranks or a cluster", description=_DESCRIPTION)
+    add_commands(launch.add_subparsers(required=True, metavar="COMMAND"))
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks for completions
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    options = parse(parser, arguments)
+    return int(options.execute(options))
 
 
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong command or job, 75 interrupted."""
-    options = parse(_parser(), arguments)
+    parser = argparse.ArgumentParser(prog="python -m launch", description=_DESCRIPTION)
+    add_commands(parser.add_subparsers(required=True, metavar="COMMAND"))
+    options = parse(parser, arguments)
+    return int(options.execute(options))
+
+
+def _execute(options: argparse.Namespace) -> int:
     return exit_status_of(lambda: options.function(options))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m launch", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    local = commands.add_parser(
+def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
+    """Add the commands of this package; ``options.execute(options)`` runs one."""
+    local = _add(
+        commands,
         "local",
+        _local,
         help="train on this machine",
         description="Trains a job: a rank a GPU, or two on a machine without, by torchrun. Of an array it trains as "
-        "many members at once as there are GPUs, or one after another. The same command again goes on with what was "
+        "many members at once as there are GPUs, or one after another. Run the same command again to resume what was "
         "interrupted.",
     )
-    _add_job(local)
+    add_job(local)
     local.add_argument("--ranks", "--gpus", type=int, metavar="N", help="how many ranks (default: as many as GPUs)")
-    local.set_defaults(function=_local)
-    slurm = commands.add_parser(
+    slurm = _add(
+        commands,
         "slurm",
+        _slurm,
         help="submit to a SLURM cluster",
-        description="Submits a job, or an array as a SLURM job array. What is submitted goes on by itself after time "
+        description="Submits a job, or an array as a SLURM job array. The runs resume by themselves after time "
         "limits, preemptions and crashes.",
     )
-    _add_job(slurm)
-    slurm.add_argument("--cluster", type=Path, required=True, metavar="PROFILE.yaml", help="such as jobs/clusters/...")
+    add_job(slurm)
+    cluster = slurm.add_argument(
+        "--cluster", required=True, metavar="PROFILE", help="a profile's name, such as one_gpu, or a YAML file"
+    )
+    cluster.completer = _complete_cluster  # type: ignore[attr-defined]
     slurm.add_argument("--dry-run", action="store_true", help="print what would be submitted, and submit nothing")
     slurm.add_argument("--images-per-second", type=float, metavar="X", help="for --dry-run's estimate: a run's speed")
-    slurm.set_defaults(function=_slurm)
-    status = commands.add_parser("status", help="how each member stands")
-    _add_name(status)
+    status = _add(commands, "status", _status, help="the state of each member, or of all that was started here")
+    status.add_argument("name", nargs="?", metavar="NAME", help="the array's or the run's name; without it, all")
     status.add_argument("--json", action="store_true", help="as JSON")
-    status.set_defaults(function=_status)
-    logs = commands.add_parser("logs", help="the end of a member's logs")
+    logs = _add(commands, "logs", _logs, help="the end of a member's logs")
     _add_name(logs)
     logs.add_argument("member", nargs="?", metavar="MEMBER", help="as `status` names it; an array of one needs none")
     logs.add_argument("--lines", type=int, default=40, metavar="N", help="how many lines of each log (default 40)")
-    logs.set_defaults(function=_logs)
-    resume = commands.add_parser("resume", help="submit again what is missing, failed or was cancelled")
+    resume = _add(commands, "resume", _resume, help="submit again what is missing, failed or was cancelled")
     _add_name(resume)
     resume.add_argument("--new-code", action="store_true", help="with the present code, not with the frozen one")
-    resume.set_defaults(function=_resume)
-    cancel = commands.add_parser("cancel", help="take all of it out of SLURM; what runs saves its state")
+    cancel = _add(commands, "cancel", _cancel, help="take all of it out of SLURM; what runs saves its state")
     _add_name(cancel)
-    cancel.set_defaults(function=_cancel)
-    sync = commands.add_parser("sync", help="send the runs to W&B, from a machine with a network")
+    sync = _add(commands, "sync", _sync, help="send the runs to W&B, from a machine with a network")
     _add_name(sync)
-    sync.set_defaults(function=_sync)
+
+
+def _add(
+    commands: "Commands[argparse.ArgumentParser]", name: str, function: Any, **texts: Any
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, **texts)
+    parser.set_defaults(function=function, execute=_execute)
     return parser
 
 
-def _add_job(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("job", type=Path, metavar="JOB_OR_ARRAY.yaml", help="such as jobs/smoke.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="last words, such as data.path=data/fake")
+def _complete_cluster(prefix: str, **_: object) -> list[str]:
+    from fer_ddp.config.recipe_files import packaged_names
+
+    return packaged_names("cluster profile")
 
 
 def _add_name(parser: argparse.ArgumentParser) -> None:
@@ -87,10 +129,12 @@ def _slurm(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from launch.folder import find_folder
-    from launch.status import as_json, members_status, table
+    from launch.status import as_json, overview, overview_json, status_of, table
 
-    members = members_status(find_folder(options.name))
+    if options.name is None:
+        print(overview_json() if options.json else overview())
+        return
+    members = status_of(options.name)
     print(as_json(members) if options.json else table(members))
 
 

@@ -12,20 +12,22 @@ from pydantic import Field, TypeAdapter, ValidationError
 from fer_ddp.config.job import Job
 from fer_ddp.config.load import load_job
 from fer_ddp.config.messages import sentences
+from fer_ddp.config.recipe_files import find_job, find_relative
 from fer_ddp.errors import JobError
+from fer_ddp.runs.files import RUNS
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.training.setup import check_run
-from fer_ddp.yaml_io import read_yaml
-from launch.folder import RUNS
+from fer_ddp.yaml_io import read_yaml, to_yaml
+from launch.folder import ArrayFolder, folder_of
 from shards.reading.scan import load_or_scan_manifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArrayFile:
-    """What ``jobs/arrays/NAME.yaml`` says."""
+    """The keys of an array file."""
 
     jobs: Annotated[list[str], Field(min_length=1)]
-    """Job files, relative to the array's file."""
+    """Job files, relative to the array's file, or names of recipes."""
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]
     """Each job runs with each of them."""
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = dataclasses.field(default_factory=dict)
@@ -53,35 +55,51 @@ class JobArray:
     name: str
     members: tuple[Member, ...]
 
+    @property
+    def folder(self) -> ArrayFolder:
+        """Where the bookkeeping lies: beside the runs."""
+        return folder_of(self.name, [Path(member.job.run) for member in self.members])
+
+    def write(self, cluster: dict[str, Any] | None) -> ArrayFolder:
+        """Write what the array is, and on which cluster it runs, into its `folder`. Raises RunError."""
+        self.folder.write(
+            self.name,
+            runs={member.name: member.job.run for member in self.members},
+            jobs={member.name: to_yaml(member.job.to_dict()) for member in self.members},
+            cluster=cluster,
+        )
+        return self.folder
+
 
 def is_array(path: Path) -> bool:
     """Whether a YAML file holds an array of jobs and not a job."""
     return "jobs" in read_yaml(path)
 
 
-def load_array(path: Path, overrides: list[str]) -> JobArray:
-    """The runs that an array file, or a job file, stands for; ``overrides`` (key.sub=value) go to all of them.
+def load_array(name: str | Path, overrides: list[str]) -> JobArray:
+    """The runs of an array file, or the one of a job file, by path or name; ``overrides`` go to all of them.
 
     The runs of an array are ``runs/ARRAY/MEMBER``. Raises JobError naming the file and the key.
     """
+    path = find_job(name)
     if not is_array(path):
         job = load_job(path, overrides)
-        name = Path(job.run).name
-        return JobArray(name=name, members=(Member(name=name, job=job),))
+        run = Path(job.run).name
+        return JobArray(name=run, members=(Member(name=run, job=job),))
     array = _read(path)
     fixed = {override.partition("=")[0] for override in overrides}
     for key in sorted(fixed & {"seed", "run", "name", *array.grid}):
         raise JobError(f"{key}: {path} gives each member its own; change it there, or take it off the command line")
     members: dict[str, Member] = {}
     for job_file, values, seed in itertools.product(array.jobs, _combinations(array.grid), array.seeds):
-        job_path = path.parent / job_file
-        name = "-".join([job_path.stem, *_words(values), f"seed{seed}"])
-        if name in members:
-            raise JobError(f"{path}: two members are called {name}; name each job, value and seed once")
-        run = RUNS / path.stem / name
-        own = {"wandb.group": path.stem} | array.overrides | values | {"seed": seed, "run": str(run)}
+        job_path = find_relative(job_file, path.parent)
+        member = "-".join([job_path.stem, *_words(values), f"seed{seed}"])
+        if member in members:
+            raise JobError(f"{path}: two members are called {member}; name each job, value and seed once")
+        own = {"wandb.group": path.stem} | array.overrides | values
+        own |= {"seed": seed, "run": str(RUNS / path.stem / member)}
         job = load_job(job_path, [*(f"{key}={json.dumps(value)}" for key, value in own.items()), *overrides])
-        members[name] = Member(name=name, job=job)
+        members[member] = Member(name=member, job=job)
     return JobArray(name=path.stem, members=tuple(members.values()))
 
 

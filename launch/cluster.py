@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
 from fer_ddp.config.messages import sentences
+from fer_ddp.config.recipe_files import find_cluster
 from fer_ddp.constraints import PositiveFloat
 from fer_ddp.errors import JobError
 from fer_ddp.yaml_io import read_yaml
@@ -34,9 +35,9 @@ class Cluster:
     memory_gb: PositiveFloat | None = None
     """Memory a node; null takes the cluster's default."""
     time_minutes: PositiveInt = 240
-    """The time limit of one start; a run that needs longer goes on in the next."""
+    """The time limit of one start; a run that needs longer resumes in the next."""
     signal_seconds: PositiveInt = 120
-    """How long before the time limit, or a preemption that warns, the run is told to save its state."""
+    """How long before the time limit, or a preemption that warns, the run is signalled to save its state."""
     array_parallelism: PositiveInt = 16
     """How many runs of an array at once."""
     setup: list[str] = dataclasses.field(default_factory=list)
@@ -63,8 +64,9 @@ _CLUSTER = TypeAdapter(Cluster)
 _OURS = ("array", "dependency", "error", "nodes", "ntasks-per-node", "open-mode", "output", "requeue", "signal", "time")
 
 
-def load_cluster(path: Path) -> Cluster:
-    """Read ``jobs/clusters/NAME.yaml``. Raises JobError naming the file and the key."""
+def load_cluster(name: str | Path) -> Cluster:
+    """Read a cluster profile, given by path or name. Raises JobError naming the file and the key."""
+    path = find_cluster(name)
     return cluster_from_dict(read_yaml(path), str(path))
 
 

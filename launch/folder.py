@@ -9,17 +9,12 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fer_ddp.errors import JobError, RunError
-from fer_ddp.runs.files import read_json, saved_step
-from fer_ddp.yaml_io import to_yaml
+from fer_ddp.runs.files import RUNS, read_json, saved_step
 from shards.files import atomic_write_bytes, write_json
 
-if TYPE_CHECKING:  # it imports torch, and who asks for a status need not wait for that
-    from launch.array import JobArray
-
-RUNS = Path("runs")
 SUFFIX = ".launch"
 
 
@@ -68,7 +63,7 @@ class ArrayFolder:
 
     @property
     def submissions(self) -> list[dict[str, Any]]:
-        """``{members, job_id, summary_job_id}`` of each submission to SLURM; a member's place is its task id."""
+        """``{members, job_id, summary_job_id}`` of each submission to SLURM; a member's index is its task id."""
         return [read_json(path) for path in self._submission_files()]
 
     def job_ids(self) -> list[str]:
@@ -89,15 +84,15 @@ class ArrayFolder:
         """The member's whole job, as ``train`` reads it."""
         return self.path / "members" / f"{member}.yaml"
 
-    def write(self, array: "JobArray", cluster: dict[str, Any] | None) -> None:
-        """Write what the array is. Raises RunError if the disk refuses."""
+    def write(self, name: str, *, runs: dict[str, str], jobs: dict[str, str], cluster: dict[str, Any] | None) -> None:
+        """Write what the array ``name`` is: by member, the run folder and the job as YAML. Raises RunError."""
         try:
             for folder in (self.path, self.logs, self._submissions, self.path / "members", self.path / "attempts"):
                 folder.mkdir(parents=True, exist_ok=True)
-            for member in array.members:
-                atomic_write_bytes(self.member_file(member.name), to_yaml(member.job.to_dict()).encode())
-            members = [{"name": member.name, "run": member.job.run} for member in array.members]
-            write_json(self.path / "array.json", {"name": array.name, "members": members, "cluster": cluster})
+            for member, job in jobs.items():
+                atomic_write_bytes(self.member_file(member), job.encode())
+            members = [{"name": member, "run": run} for member, run in runs.items()]
+            write_json(self.path / "array.json", {"name": name, "members": members, "cluster": cluster})
         except OSError as error:
             raise RunError(f"{error.filename}: can't be written ({error.strerror})") from None
 
@@ -118,7 +113,7 @@ class ArrayFolder:
         (self._submissions / f"{number:04}.json").unlink()
 
     def logs_of(self, submission: int) -> Path:
-        """Where SLURM writes what the tasks of a submission say."""
+        """Where SLURM writes what the tasks of a submission print."""
         return self.logs / f"{submission:04}"
 
     def _submission_files(self) -> list[Path]:
@@ -163,11 +158,10 @@ class ArrayFolder:
         return read_json(self.path / "array.json")
 
 
-def folder_of(array: "JobArray") -> ArrayFolder:
-    """Where the bookkeeping of ``array`` lies: beside its runs."""
-    first = Path(array.members[0].job.run)
-    alone = len(array.members) == 1 and first.name == array.name
-    return ArrayFolder((first.parent if alone else RUNS) / f"{array.name}{SUFFIX}")
+def folder_of(name: str, runs: list[Path]) -> ArrayFolder:
+    """Where the bookkeeping of the array ``name`` lies: beside its ``runs``."""
+    alone = len(runs) == 1 and runs[0].name == name
+    return ArrayFolder((runs[0].parent if alone else RUNS) / f"{name}{SUFFIX}")
 
 
 def find_folder(name: str) -> ArrayFolder:
@@ -176,8 +170,13 @@ def find_folder(name: str) -> ArrayFolder:
     for path in (given, RUNS / given):
         if ArrayFolder(path).exists():
             return ArrayFolder(path)
-    known = sorted(path.name.removesuffix(SUFFIX) for path in RUNS.glob(f"*{SUFFIX}"))
+    known = [folder.name for folder in all_folders()]
     raise JobError(f"{name}: nothing was started under this name; in {RUNS}/ are {', '.join(known) or 'none'}")
+
+
+def all_folders() -> list[ArrayFolder]:
+    """The bookkeeping of all that was started from this working folder, by name."""
+    return [ArrayFolder(path) for path in sorted(RUNS.glob(f"*{SUFFIX}")) if ArrayFolder(path).exists()]
 
 
 def _now() -> str:

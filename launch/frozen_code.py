@@ -1,4 +1,4 @@
-"""Copies the code that is running, so that what is edited after a submission changes nothing that is queued."""
+"""Copies the code that is running, so that edits after a submission change nothing that is queued."""
 
 import shutil
 from pathlib import Path

@@ -4,105 +4,120 @@ import os
 import subprocess
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from fer_ddp.config.recipe_files import find_job
+from fer_ddp.data.synthetic import drawn_if_missing
 from fer_ddp.errors import Interrupted, JobError, RunError
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.text import plural
 from launch.array import JobArray, Member, check_members, is_array, load_array
-from launch.folder import ArrayFolder, folder_of, write_summary
+from launch.folder import ArrayFolder, write_summary
+from launch.status import members_status, progress
 from launch.torchrun import SignalForwarder, killed_by, start_ranks
 
 RANKS_WITHOUT_GPU = 2
 
 
-def run_local(path: Path, overrides: list[str], ranks: int | None) -> None:
+def run_local(name: str, overrides: list[str], ranks: int | None) -> None:
     """Train a job with ``ranks`` ranks (None: as many as GPUs, two without), or an array's members, each with ``ranks``
     (None: one a GPU, two without): as many at once as there are GPUs for, one after another without.
 
-    A stop signal to this process is passed on, and what runs saves its state. Raises JobError or shards' DataError
-    before anything is started, RunError if a run failed, Interrupted if it stopped early.
+    ``name`` is a path or a recipe's name. A stop signal to this process is forwarded, and what runs saves its state.
+    Raises JobError or shards' DataError before anything is started, RunError if a run failed, Interrupted if it stopped
+    early.
     """
-    array, gpus = load_array(path, overrides), torch.cuda.device_count()
+    array, gpus, alone = load_array(name, overrides), torch.cuda.device_count(), not is_array(find_job(name))
     if ranks is None:
-        ranks = (1 if is_array(path) else gpus) if gpus else RANKS_WITHOUT_GPU
+        ranks = (gpus if alone else 1) if gpus else RANKS_WITHOUT_GPU
     if ranks < 1:
         raise JobError(f"--ranks {ranks}: there must be 1 or more")
     if gpus and ranks > gpus:
         raise JobError(f"--ranks {ranks}: this machine has {plural(gpus, 'GPU')}; start one rank a GPU")
+    array = _with_data(array)
     check_members(array.members, ranks)
-    if is_array(path):
-        _run_array(array, ranks, gpus)
+    if alone:
+        job = array.members[0].job
+        _run_job(RunFolder(job.run), ["-m", "fer_ddp", "train", name, *overrides, f"data.path={job.data.path}"], ranks)
     else:
-        _run_job(RunFolder(array.members[0].job.run), ["-m", "fer_ddp", "train", str(path), *overrides], ranks)
+        _run_array(array, ranks, gpus)
+
+
+def _with_data(array: JobArray) -> JobArray:
+    """``array`` on the synthetic faces of the cache folder where its members name some that are not there."""
+    drawn = {data: drawn_if_missing(data) for data in {member.job.data for member in array.members}}
+    members = (replace(each, job=replace(each.job, data=drawn[each.job.data])) for each in array.members)
+    return replace(array, members=tuple(members))
 
 
 def _run_job(run: RunFolder, arguments: list[str], ranks: int) -> None:
     before = run.status()
-    with SignalForwarder() as pass_on:
+    with SignalForwarder() as forwarder:
         process = start_ranks(ranks, arguments)
-        pass_on.to(process)
+        forwarder.to(process)
         exit_status = process.wait()
     if exit_status == 0:
         return
     if exit_status == JobError.exit_status:
-        raise JobError(f"{run.path}: nothing was trained; the lines above say why")
-    # A signal that ended the agent hides what its ranks said; the run folder knows.
+        raise JobError(f"{run.path}: nothing was trained; see the message above")
+    # A signal that ended the agent hides how its ranks ended; the run folder knows.
     status = run.status()
     if status != before and status["state"] == "interrupted":
-        raise Interrupted(f"{run.path}: the state is saved; the same command goes on")
-    if status == before and (pass_on.asked_to_stop or exit_status == Interrupted.exit_status):
-        raise Interrupted(f"{run.path}: stopped before there was anything to save; the same command starts it")
+        raise Interrupted(f"{run.path}: the state is saved")
+    if status == before and (forwarder.asked_to_stop or exit_status == Interrupted.exit_status):
+        raise Interrupted(f"{run.path}: stopped before there was anything to save")
     signal_name = killed_by(exit_status)
     if signal_name is not None:
-        raise RunError(f"{run.path}: was killed by {signal_name}; the same command goes on")
-    raise RunError(f"{run.path}: the run failed; the lines above say how")
+        raise RunError(f"{run.path}: was killed by {signal_name}; run the same command again to resume")
+    raise RunError(f"{run.path}: the run failed; see the message above")
 
 
 def _run_array(array: JobArray, ranks: int, gpus: int) -> None:
-    folder = folder_of(array)
-    if folder.exists() and folder.cluster is not None:
-        raise JobError(f"{folder.path}: is on a cluster; `python -m launch resume {array.name}` goes on with it there")
-    folder.write(array, cluster=None)
+    if array.folder.exists() and array.folder.cluster is not None:
+        raise JobError(f"{array.folder.path}: is on a cluster; resume it there: fer-ddp launch resume {array.name}")
+    folder = array.write(cluster=None)
     slots = deque(_slots(ranks, gpus))
+    at_once = len(slots)
     waiting = deque(member for member in array.members if RunFolder(member.job.run).status().get("state") != "finished")
     if len(waiting) < len(array.members):
         print(f"{array.name}: {len(array.members) - len(waiting)} of {len(array.members)} were finished before")
     running: dict[subprocess.Popen[bytes], tuple[Member, str | None]] = {}
     failed: list[str] = []
     stopped: list[str] = []
-    with SignalForwarder() as pass_on:
-        while running or (waiting and not pass_on.asked_to_stop):
-            while waiting and slots and not pass_on.asked_to_stop:
+    with SignalForwarder() as forwarder:
+        while running or (waiting and not forwarder.asked_to_stop):
+            while waiting and slots and not forwarder.asked_to_stop:
                 member, slot = waiting.popleft(), slots.popleft()
                 process = _start(folder, member, ranks, slot)
                 running[process] = member, slot
-                pass_on.to(process)
+                forwarder.to(process)
                 print(f"{member.name}: started", flush=True)
             for process in [process for process in running if process.poll() is not None]:
                 member, slot = running.pop(process)
                 slots.append(slot)
                 state = RunFolder(member.job.run).status().get("state")
-                if process.returncode == 0:
-                    print(f"{member.name}: finished", flush=True)
-                elif state == "interrupted" and not pass_on.asked_to_stop:
+                ended = "finished"
+                if process.returncode != 0 and state == "interrupted":
                     stopped.append(member.name)
-                    print(f"{member.name}: stopped, its state is saved", flush=True)
-                elif not pass_on.asked_to_stop:
+                    ended = "stopped, its state is saved"
+                elif process.returncode != 0 and not forwarder.asked_to_stop:
                     failed.append(member.name)
                     _log_death(folder, member, process.returncode)
-                    print(f"{member.name}: failed; {_log(folder, member)} tells how", flush=True)
+                    ended = f"failed, see {_log(folder, member)}"
+                if not forwarder.asked_to_stop:
+                    print(f"{member.name}: {ended}; {progress(members_status(folder), at_once)}", flush=True)
             time.sleep(0.05)
-    if pass_on.asked_to_stop:
-        raise Interrupted(f"{array.name}: the states are saved; the same command goes on")
+    if forwarder.asked_to_stop:
+        raise Interrupted(f"{array.name}: the states are saved; {progress(members_status(folder), at_once)}")
     if len(failed) + len(stopped) < len(array.members):
         print(f"look at {write_summary(folder.path)}", flush=True)
     if failed:
         raise RunError(f"{array.name}: {len(failed)} of {len(array.members)} failed ({', '.join(failed)})")
     if stopped:
-        raise Interrupted(f"{array.name}: {', '.join(stopped)} stopped early; the same command goes on")
+        raise Interrupted(f"{array.name}: {', '.join(stopped)} stopped early")
 
 
 def _slots(ranks: int, gpus: int) -> list[str | None]:

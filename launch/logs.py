@@ -14,7 +14,7 @@ def logs_text(folder: ArrayFolder, member: str | None, lines: int) -> str:
             raise JobError(f"{folder.name}: has {len(members)} members; name one: {', '.join(members)}")
         (member,) = members
     if member not in members:
-        raise JobError(f"{member}: is no member of {folder.name}; it has {', '.join(members)}")
+        raise JobError(f"{member}: is not a member of {folder.name}; it has {', '.join(members)}")
     paths = log_files(folder, member)
     if not paths:
         raise JobError(f"{folder.name}: {member} has no log yet; it has not started")

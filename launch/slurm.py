@@ -1,5 +1,6 @@
 """Submits an array to SLURM through submitit: one task a member, one torchrun a node."""
 
+import os
 import shlex
 import shutil
 import sys
@@ -9,42 +10,44 @@ from contextlib import redirect_stderr, suppress
 from functools import partial
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fer_ddp.errors import JobError, RunError
+from fer_ddp.text import plural
 from launch import slurm_commands
 from launch.array import check_members, load_array
 from launch.cluster import Cluster, cluster_from_dict, load_cluster
-from launch.folder import ArrayFolder, folder_of, write_summary
+from launch.folder import ArrayFolder, write_summary
 from launch.frozen_code import environment, freeze_code
 from launch.slurm_task import run_member
 from launch.status import MemberStatus, members_status
 from shards.reading.scan import load_or_scan_manifest
 
 ENDING_SECONDS = 90
-"""SLURM kills what does not end by itself 30 seconds after it was told, unless the site says otherwise."""
+"""SLURM kills what does not end by itself 30 seconds after the signal, unless the site sets another time."""
 
 
-def submit_array(path: Path, overrides: list[str], cluster_path: Path) -> str:
-    """Submit a job or an array; returns a line that says what was submitted.
+def submit_array(job: str, overrides: list[str], cluster_name: str) -> str:
+    """Submit a job or an array to a cluster, each by path or name; returns a line that says what was submitted.
 
     Raises JobError or shards' DataError before anything is written, RunError if SLURM refuses, and then nothing is
     left behind.
     """
-    cluster = load_cluster(cluster_path)
-    array = load_array(path, overrides)
+    cluster = load_cluster(cluster_name)
+    array = load_array(job, overrides)
     check_members(array.members, cluster.world_size)
     slurm_commands.require("sbatch")
-    folder = folder_of(array)
+    folder = array.folder
     if folder.exists():
         raise JobError(
-            f"{folder.path}: {array.name} was started already; `python -m launch resume {array.name}` goes on with it, "
+            f"{folder.path}: {array.name} was started already; run `fer-ddp launch resume {array.name}`, "
             f"or remove the folder to start it under this name again"
         )
     made = [parent for parent in folder.path.parents if not parent.exists()]
     try:
         freeze_code(folder.code)
-        folder.write(array, cluster.to_dict())
+        array.write(cluster.to_dict())
         return _submit(folder, cluster, [member.name for member in array.members])
     except BaseException:
         shutil.rmtree(folder.path, ignore_errors=True)
@@ -61,7 +64,7 @@ def resume_array(folder: ArrayFolder, *, new_code: bool) -> str:
     JobError if the array was not submitted to a cluster, RunError if SLURM refuses.
     """
     if folder.cluster is None:
-        raise JobError(f"{folder.name}: ran on this machine; `python -m launch local` goes on with it")
+        raise JobError(f"{folder.name}: ran on this machine; run `fer-ddp launch local` again to resume")
     slurm_commands.require("sbatch")
     cluster = cluster_from_dict(folder.cluster, f"{folder.path / 'array.json'}: cluster")
     members = _once_none_is_ending(folder)
@@ -88,15 +91,19 @@ def cancel_array(folder: ArrayFolder) -> str:
     present = slurm_commands.queue(folder.job_ids())
     if present:
         slurm_commands.cancel(sorted({task.partition("_")[0] for task in present}))
-    return f"{folder.name}: cancelled {len(present)} of SLURM's tasks; `python -m launch resume {folder.name}` goes on"
+    return f"{folder.name}: cancelled {plural(len(present), 'task')}; to resume: fer-ddp launch resume {folder.name}"
 
 
-def dry_run(path: Path, overrides: list[str], cluster_path: Path, images_per_second: float | None) -> str:
-    """What `submit_array` would submit, as text: the members, the sbatch file, the GPU hours. Writes nothing."""
-    cluster = load_cluster(cluster_path)
-    array = load_array(path, overrides)
-    check_members(array.members, cluster.world_size)
-    folder = folder_of(array)
+def dry_run(job: str, overrides: list[str], cluster_name: str, images_per_second: float | None) -> str:
+    """What `submit_array` would submit, as text: the members, the sbatch file, the GPU hours. Writes nothing.
+
+    Where the data are not here, the members are not checked against them, and a line says so.
+    """
+    cluster = load_cluster(cluster_name)
+    array = load_array(job, overrides)
+    absent = sorted({member.job.data.path for member in array.members if not Path(member.job.data.path).exists()})
+    check_members(tuple(m for m in array.members if m.job.data.path not in absent), cluster.world_size)
+    folder = array.folder
     ranks = "1 rank" if cluster.world_size == 1 else f"{cluster.world_size} ranks"
     lines = [f"{array.name}: {len(array.members)} runs, each on {ranks}"]
     lines += [f"  {task:>3}  {member.job.run}" for task, member in enumerate(array.members)]
@@ -108,19 +115,27 @@ def dry_run(path: Path, overrides: list[str], cluster_path: Path, images_per_sec
         )
         hours = images / images_per_second * cluster.world_size / 3600
         lines.append(f"{images:,} images at {images_per_second:,.0f} a second and run: {hours:,.1f} {unit} hours")
+    lines += [f"{path}: there is no such folder here, so the jobs were not checked against it" for path in absent]
     lines += ["", sbatch_text(folder, cluster, len(array.members))]
     return "\n".join(lines)
 
 
 def sbatch_text(folder: ArrayFolder, cluster: Cluster, members: int) -> str:
-    """The file that submitit gives to sbatch."""
-    from submitit.slurm.slurm import _make_sbatch_string
-
-    logs = folder.logs_of(0).resolve()
-    parameters = _parameters(folder, cluster, 0) | ({"map_count": members} if members > 1 else {})
-    command = f"{shlex.quote(sys.executable)} -u -m submitit.core._submit {shlex.quote(str(logs))}"
-    text: str = _make_sbatch_string(command, logs, **parameters)
-    return text
+    """The file that submitit gives to sbatch, from a submission to commands that do nothing."""
+    with TemporaryDirectory() as temporary:
+        commands, logs = Path(temporary).resolve() / "bin", Path(temporary).resolve() / "logs"
+        commands.mkdir()
+        for name in ("sbatch", "srun"):  # submitit looks for both
+            (commands / name).write_text("#!/bin/sh\necho Submitted batch job 0\n")
+            (commands / name).chmod(0o755)
+        path = os.environ["PATH"]
+        os.environ["PATH"] = f"{commands}{os.pathsep}{path}"
+        try:
+            _sbatch(logs, [partial(int)] * members, _parameters(folder, cluster, 0))
+        finally:
+            os.environ["PATH"] = path
+        (script,) = logs.glob("*_submission.sh")
+        return script.read_text().replace(str(logs), str(folder.logs_of(0).resolve()))
 
 
 def _submit(folder: ArrayFolder, cluster: Cluster, members: list[str]) -> str:
@@ -137,7 +152,8 @@ def _submit(folder: ArrayFolder, cluster: Cluster, members: list[str]) -> str:
         folder.drop_submission(submission)
         raise
     folder.end_submission(submission, *job_ids)
-    return f"{folder.name}: {len(members)} runs submitted as job {job_ids[0]}; `python -m launch status {folder.name}`"
+    submitted = f"{plural(len(members), 'run')} submitted as job {job_ids[0]}"
+    return f"{folder.name}: {submitted}; to watch: fer-ddp launch status {folder.name}"
 
 
 def _sbatch(logs: Path, calls: Sequence[Callable[[], Any]], parameters: dict[str, Any]) -> str:
@@ -147,7 +163,7 @@ def _sbatch(logs: Path, calls: Sequence[Callable[[], Any]], parameters: dict[str
     executor = submitit.SlurmExecutor(logs.resolve())
     executor.update_parameters(**parameters)
     try:
-        with redirect_stderr(StringIO()), executor.batch():  # submitit says there what the error says again
+        with redirect_stderr(StringIO()), executor.batch():  # submitit prints there what the error repeats
             jobs = [executor.submit(call) for call in calls]
     except submitit.core.utils.FailedJobError as error:
         why = [line.removeprefix("sbatch: error: ") for line in str(error).splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""The SLURM commands that launch uses, and what they answer."""
+"""The SLURM commands that launch uses, and what they print."""
 
 import os
 import shutil
@@ -26,13 +26,13 @@ class QueueEntry:
 def require(command: str) -> None:
     """Raises JobError if this machine has no such command."""
     if shutil.which(command) is None:
-        raise JobError(f"{command}: there is no such command here; do this on a login node of the cluster")
+        raise JobError(f"{command}: there is no such command here; run this on a login node of the cluster")
 
 
 def queue(job_ids: Iterable[str]) -> dict[str, QueueEntry]:
-    """What SLURM still has of these jobs, a task each, by ``JOB_TASK`` (``JOB`` of a job that is no array).
+    """What SLURM still has of these jobs, a task each, by ``JOB_TASK`` (``JOB`` of a job that is not an array).
 
-    Raises RunError if SLURM does not answer.
+    Raises RunError if SLURM does not respond.
     """
     wanted = set(job_ids)
     lines = _run("squeue", "--noheader", "--array", "--format=%i|%T|%r|%N", f"--user={os.getuid()}").splitlines()
@@ -47,8 +47,8 @@ def queue(job_ids: Iterable[str]) -> dict[str, QueueEntry]:
 def has_decided(task: str, restarts: int) -> bool:
     """Whether SLURM has already requeued or cancelled a task that started ``restarts`` times before.
 
-    A task that is told to end and does so by itself is for SLURM simply over, unless one of these two was the reason.
-    Raises RunError if SLURM does not answer.
+    A task that is signalled and then ends by itself is for SLURM simply over, unless one of these two was the reason.
+    Raises RunError if SLURM does not respond.
     """
     words = _run("scontrol", "show", "job", "--oneliner", task).split()
     job = dict(word.split("=", 1) for word in words if "=" in word)
@@ -64,7 +64,7 @@ def requeue(task: str) -> None:
 
 
 def cancel(job_ids: list[str]) -> None:
-    """Take jobs out of the queue; those that run are told to save their state first. Raises RunError."""
+    """Take jobs out of the queue; those that run are signalled and save their state. Raises RunError."""
     _run("scancel", *job_ids)
 
 
@@ -78,7 +78,7 @@ def _run(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
     except subprocess.TimeoutExpired:
-        raise RunError(f"{command[0]}: SLURM did not answer in {SECONDS} seconds; try again") from None
+        raise RunError(f"{command[0]}: SLURM did not respond in {SECONDS} seconds; try again") from None
     if done.returncode != 0:
         raise RunError(f"{' '.join(command)}: {_last_line(done.stderr) or f'exit status {done.returncode}'}")
     return done.stdout

@@ -1,7 +1,7 @@
 """What SLURM runs for one member of an array: `run_member` on each of its nodes, then `after` in the batch script.
 
 The two share nothing but the array's folder and an exit status: 0 the run is finished; 75 a signal ended it, the state
-is saved; 2 the job or its data is wrong, so that doing it again would not help; anything else it failed or was killed.
+is saved; 2 the job or its data is wrong, so that a retry would not help; anything else it failed or was killed.
 """
 
 import os
@@ -29,25 +29,25 @@ def run_member(folder: str, member: str, nodes: int, ranks: int) -> None:
     """Train ``member`` with ``ranks`` ranks on this node; the other ``nodes`` do the same. Ends the process."""
     array = ArrayFolder(Path(folder))
     is_head = os.environ["SLURM_NODEID"] == "0"
-    with SignalForwarder() as pass_on:  # in place of submitit's own handlers
+    with SignalForwarder() as forwarder:  # in place of submitit's own handlers
         if is_head:
             array.start_attempt(member, task_id(), os.environ["SLURM_JOB_NODELIST"])
         job_file = array.member_file(member)
         try:
             load_or_scan_manifest(Path(read_yaml(job_file)["data"]["path"]))
         except UserError as error:
-            sentence = f"on {socket.gethostname()}: {error}"
-            array.explain_attempt(member, sentence)
-            print(f"error: {sentence}", file=sys.stderr, flush=True)
+            message = f"on {socket.gethostname()}: {error}"
+            array.explain_attempt(member, message)
+            print(f"error: {message}", file=sys.stderr, flush=True)
             sys.exit(JobError.exit_status)
         process = start_ranks(
             ranks, ["-m", "fer_ddp", "train", str(job_file)], rendezvous=_rendezvous(nodes) if nodes > 1 else None
         )
-        pass_on.to(process)
+        forwarder.to(process)
         exit_status = process.wait()
-    if exit_status == 0 or (pass_on.asked_to_stop and not is_head):
-        sys.exit(0)  # else --kill-on-bad-exit would end the head before it has said what happened
-    if pass_on.asked_to_stop:
+    if exit_status == 0 or (forwarder.asked_to_stop and not is_head):
+        sys.exit(0)  # else --kill-on-bad-exit would end the head before it has printed what happened
+    if forwarder.asked_to_stop:
         sys.exit(Interrupted.exit_status)
     sys.exit(exit_status if exit_status > 0 else 128 - exit_status)  # below 0 a signal killed it
 
@@ -83,7 +83,7 @@ def after(folder: Path, submission: int, exit_status: int) -> None:
     member = array.submissions[submission]["members"][int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))]
     attempt = array.end_attempt(member, task, os.environ["SLURM_JOB_NODELIST"], exit_status)
     if attempt.sentence is None and exit_status not in (0, Interrupted.exit_status):
-        array.explain_attempt(member, _sentence(array.runs[member], exit_status))
+        array.explain_attempt(member, _reason(array.runs[member], exit_status))
     if exit_status in (0, JobError.exit_status):
         return
     here = [each for each in array.attempts(member) if each.job_id == task and each.saved_step == attempt.saved_step]
@@ -91,8 +91,8 @@ def after(folder: Path, submission: int, exit_status: int) -> None:
     if failures >= FAILURES_AT_ONE_STEP or len(here) >= ENDS_AT_ONE_STEP:
         what = f"failed {failures}" if failures >= FAILURES_AT_ONE_STEP else f"ended {len(here)}"
         print(
-            f"{member}: {what} times at step {attempt.saved_step}, so it is not tried again; "
-            f"`python -m launch resume {array.name}` does",
+            f"{member}: {what} times at step {attempt.saved_step}, so it is not retried; "
+            f"`fer-ddp launch resume {array.name}` does",
             file=sys.stderr,
         )
         return
@@ -100,16 +100,16 @@ def after(folder: Path, submission: int, exit_status: int) -> None:
         if not slurm_commands.has_decided(task, restarts=int(os.environ.get("SLURM_RESTART_COUNT", 0))):
             slurm_commands.requeue(task)
     except RunError as error:
-        print(f"{member}: can't be requeued ({error}); `python -m launch resume {array.name}` goes on", file=sys.stderr)
+        print(f"{member}: can't be requeued ({error}); run `fer-ddp launch resume {array.name}`", file=sys.stderr)
 
 
-def _sentence(run: Path, exit_status: int) -> str:
+def _reason(run: Path, exit_status: int) -> str:
     """Why it failed, as far as anyone knows."""
     status = read_status(run)
     if status.get("state") == "failed":
         return str(status["message"])
     killed_by = {128 + number: number.name for number in signal.Signals}.get(exit_status)
-    return f"killed by {killed_by}" if killed_by else f"ended with exit status {exit_status}; the log tells how"
+    return f"killed by {killed_by}" if killed_by else f"ended with exit status {exit_status}; see its log"
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
-"""How each member of an array stands: the run folders first, SLURM second."""
+"""The status of each member of an array: the run folders first, SLURM second."""
 
 import json
+import os
 import socket
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fer_ddp.errors import JobError, RunError
-from fer_ddp.runs.files import read_lines, read_status
+from fer_ddp.runs.files import RUNS, read_lines, read_status
+from fer_ddp.text import duration
 from fer_ddp.yaml_io import read_yaml
 from launch import slurm_commands
-from launch.folder import ArrayFolder
+from launch.folder import ArrayFolder, all_folders, find_folder
 from launch.slurm_commands import QueueEntry
 
 
@@ -20,16 +23,20 @@ class MemberStatus:
 
     name: str
     state: str
-    """waiting, running, ending (SLURM takes it off its nodes), finished, interrupted, failed, lost (it ran, and nothing
-    has it any more) or not started."""
+    """waiting, running, ending (SLURM takes it off its nodes), finished, interrupted, failed, lost (it ran, but no
+    process of it is left) or not started."""
     epoch: int
     """Epochs done."""
     epochs: int
     """Epochs in all."""
     val_accuracy: float | None
     """Of the last epoch."""
+    best_val_accuracy: float | None
+    """Of the best epoch so far."""
     images_per_second: float | None
     """Of the last epoch, over all ranks."""
+    seconds_per_epoch: float | None
+    """Of the last epoch, evaluation included."""
     seconds_left: float | None
     """At the last epoch's speed; None where nothing runs."""
     node: str | None
@@ -47,10 +54,25 @@ class MemberStatus:
         return self.state in ("interrupted", "failed", "lost", "not started")
 
 
+def status_of(name: str) -> list[MemberStatus]:
+    """The status of each member of an array, or of one run outside of arrays, by name or path.
+
+    Raises JobError for a wrong name, RunError as `members_status`.
+    """
+    runs = [path for path in (Path(name), RUNS / name) if (path / "status.json").exists()]
+    try:
+        folder = find_folder(name)
+    except JobError:
+        if not runs:
+            raise
+        return [run_status(runs[0])]
+    return members_status(folder)
+
+
 def members_status(folder: ArrayFolder) -> list[MemberStatus]:
     """The status of each member. SLURM is asked only if a member that was submitted is not finished.
 
-    Raises RunError if SLURM is needed and does not answer.
+    Raises RunError if SLURM is needed and does not respond.
     """
     runs = folder.runs
     unfinished = [name for name, run in runs.items() if read_status(run).get("state") != "finished"]
@@ -59,6 +81,64 @@ def members_status(folder: ArrayFolder) -> list[MemberStatus]:
     if any(name in tasks for name in unfinished):
         present = _queue(folder)
     return [_member(folder, name, run, tasks.get(name), present) for name, run in runs.items()]
+
+
+def progress(members: list[MemberStatus], at_once: int | None = None) -> str:
+    """Such as ``3/6 done, best val 0.6412, 8 min left (1 running, 2 not started)``.
+
+    ``at_once``: how many members run at a time; None takes as many as run now.
+    """
+    counts = Counter(each.state for each in members)
+    parts = [f"{counts.pop('finished', 0)}/{len(members)} done"]
+    best = [each.best_val_accuracy for each in members if each.best_val_accuracy is not None]
+    parts += [f"best val {max(best):.4f}"] if best else []
+    seconds = _seconds_left(members, counts["running"] if at_once is None else at_once)
+    parts += [f"{duration(seconds)} left"] if seconds else []
+    states = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    return ", ".join(parts) + (f" ({states})" if states else "")
+
+
+def _seconds_left(members: list[MemberStatus], at_once: int) -> float | None:
+    """Until all that runs or waits has ended; what has not begun takes as long an epoch as the others do on average."""
+    paces = [each.seconds_per_epoch for each in members if each.seconds_per_epoch is not None]
+    if not paces or not at_once:
+        return None
+    mean = sum(paces) / len(paces)
+    left = [
+        (each.epochs - each.epoch) * (each.seconds_per_epoch or mean)
+        for each in members
+        if each.state in ("running", "waiting", "not started")
+    ]
+    return max(sum(left) / at_once, max(left)) if left else None
+
+
+def overview() -> str:
+    """A line for each array, and each run outside of arrays, that was started from this working folder."""
+    lines = [(folder.name, _progress_of(folder)) for folder in all_folders()]
+    lines += [(run.name, progress([run_status(run)])) for run in _single_runs()]
+    width = max((len(name) for name, _ in lines), default=0)
+    if not lines:
+        return f"nothing was started here: there is no run in {RUNS}/"
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines)
+
+
+def overview_json() -> str:
+    """As `overview`, all members as JSON by the name of the array or run. Raises RunError as `members_status`."""
+    all_members = {folder.name: members_status(folder) for folder in all_folders()}
+    all_members |= {run.name: [run_status(run)] for run in _single_runs()}
+    return json.dumps({name: [asdict(each) for each in members] for name, members in all_members.items()}, indent=1)
+
+
+def _progress_of(folder: ArrayFolder) -> str:
+    try:
+        return progress(members_status(folder))
+    except RunError as error:
+        return str(error)
+
+
+def _single_runs() -> list[Path]:
+    known = {run.resolve() for folder in all_folders() for run in folder.runs.values()}
+    return [path.parent for path in sorted(RUNS.glob("*/status.json")) if path.parent.resolve() not in known]
 
 
 def table(members: list[MemberStatus]) -> str:
@@ -71,7 +151,7 @@ def table(members: list[MemberStatus]) -> str:
             f"{each.epoch}/{each.epochs}",
             "" if each.val_accuracy is None else f"{each.val_accuracy:.4f}",
             "" if each.images_per_second is None else f"{each.images_per_second:,.0f}",
-            "" if each.seconds_left is None else _duration(each.seconds_left),
+            "" if each.seconds_left is None else duration(each.seconds_left),
             each.node or "",
             str(each.restarts),
             each.message or "",
@@ -80,10 +160,7 @@ def table(members: list[MemberStatus]) -> str:
     ]
     widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (heads, *rows)]
-    counts: dict[str, int] = {}
-    for each in members:
-        counts[each.state] = counts.get(each.state, 0) + 1
-    lines.append(", ".join(f"{count} {state}" for state, count in counts.items()))
+    lines.append(progress(members))
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -110,6 +187,12 @@ def _queue(folder: ArrayFolder) -> dict[str, QueueEntry]:
         raise RunError(f"{folder.name}: not every member is finished, so SLURM must be asked; {error}") from None
 
 
+def run_status(run: Path) -> MemberStatus:
+    """The status of a run that was started on this machine outside of an array."""
+    state, message = _state(read_status(run), None, submitted=False)
+    return _with_progress(run, read_yaml(run / "config.yaml"), name=run.name, state=state, message=message)
+
+
 def _member(
     folder: ArrayFolder, name: str, run: Path, task: str | None, present: dict[str, QueueEntry]
 ) -> MemberStatus:
@@ -118,23 +201,47 @@ def _member(
     state, message = _state(status, entry, submitted=task is not None)
     if state in ("failed", "lost", "not started") and attempts and attempts[-1].sentence:
         state, message = "failed", attempts[-1].sentence
+    node = entry.nodes if entry and entry.nodes else attempts[-1].nodes if attempts else None
+    return _with_progress(
+        run,
+        read_yaml(folder.member_file(name)),
+        name=name,
+        state=state,
+        message=message,
+        node=node,
+        restarts=max(len(attempts) - 1, 0),
+        job_id=task,
+    )
+
+
+def _with_progress(
+    run: Path,
+    job: dict[str, Any],
+    *,
+    name: str,
+    state: str,
+    message: str | None,
+    node: str | None = None,
+    restarts: int = 0,
+    job_id: str | None = None,
+) -> MemberStatus:
+    """The status of a member, with how far its run folder says that it got."""
     metrics, timing = read_lines(run / "metrics.jsonl"), read_lines(run / "timing.jsonl")
-    epoch, epochs = (metrics[-1]["epoch"] if metrics else 0), int(read_yaml(folder.member_file(name))["epochs"])
-    seconds_left = None
-    if state == "running" and timing:
-        seconds_left = (epochs - epoch) * timing[-1]["seconds"]
+    epoch, epochs = (metrics[-1]["epoch"] if metrics else 0), int(job["epochs"])
+    accuracies = [line["val"]["accuracy"] for line in metrics if line.get("val")]
     return MemberStatus(
         name=name,
         state=state,
         epoch=epoch,
         epochs=epochs,
-        val_accuracy=metrics[-1].get("val", {}).get("accuracy") if metrics else None,
+        val_accuracy=accuracies[-1] if accuracies else None,
+        best_val_accuracy=max(accuracies, default=None),
         images_per_second=timing[-1]["images_per_second"] if timing else None,
-        seconds_left=seconds_left,
-        node=(entry.nodes if entry and entry.nodes else None)
-        or (attempts[-1].nodes if attempts else status.get("host")),
-        restarts=max(len(attempts) - 1, 0),
-        job_id=task,
+        seconds_per_epoch=timing[-1]["seconds"] if timing else None,
+        seconds_left=(epochs - epoch) * timing[-1]["seconds"] if state == "running" and timing else None,
+        node=node or read_status(run).get("host"),
+        restarts=restarts,
+        job_id=job_id,
         message=message,
     )
 
@@ -150,12 +257,16 @@ def _state(status: dict[str, Any], entry: QueueEntry | None, *, submitted: bool)
     if state is None:
         return "not started", None
     here = status["host"] == socket.gethostname()
-    if state == "running" and (submitted or (here and not Path(f"/proc/{status['pid']}").exists())):
-        return "lost", "it ended without a word"
+    if state == "running" and (submitted or (here and not _is_alive(status["pid"]))):
+        return "lost", "the process exited without recording why"
     return state, status.get("message")
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True

@@ -1,4 +1,4 @@
-"""Starts the ranks of a node, several by torchrun and one by itself, and hands stop signals on to them."""
+"""Starts the ranks of a node, several by torchrun and one by itself, and forwards stop signals to them."""
 
 import logging
 import os
@@ -8,12 +8,13 @@ import sys
 from types import FrameType
 from typing import IO
 
+from fer_ddp.cli import LAUNCHED
 from fer_ddp.errors import Interrupted, JobError
 from fer_ddp.signals import STOP_SIGNALS
 from shards.parallel import usable_cpus
 
 _RANKS_OWN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What torchrun tells each rank; left over in a shell, it would make one that starts alone wait for others."""
+"""What torchrun sets for each rank; left over in a shell, it would make one that starts alone wait for others."""
 
 
 def start_ranks(
@@ -27,9 +28,9 @@ def start_ranks(
     """Start ``python ARGUMENTS`` on ``ranks`` ranks of this node.
 
     ``rendezvous``: torchrun's options for more nodes than this; ``environment`` goes over this process's own;
-    ``output``: where all goes that is said, None to this process's own. One rank alone needs no torchrun, whose start
+    ``output``: where stdout and stderr go, None to this process's own. One rank alone needs no torchrun, whose start
     takes seconds. What is started is in a session of its own, so that Ctrl-C in the terminal reaches this process
-    alone, which passes it on once. It ignores SIGUSR1 and SIGUSR2, which SLURM sends to every process of a job and
+    alone, which forwards it once. It ignores SIGUSR1 and SIGUSR2, which SLURM sends to every process of a job and
     which would kill torchrun; the ranks take them.
     """
     start = ["-u"]  # as torchrun starts its ranks, so that logs are up to date
@@ -40,7 +41,7 @@ def start_ranks(
     threads = max(1, usable_cpus() // ranks)
     return subprocess.Popen(
         [sys.executable, *start, *arguments],
-        env={"OMP_NUM_THREADS": str(threads)} | inherited | (environment or {}),
+        env={"OMP_NUM_THREADS": str(threads)} | inherited | (environment or {}) | {LAUNCHED: "1"},
         stdout=output,
         stderr=None if output is None else subprocess.STDOUT,
         start_new_session=True,
@@ -62,14 +63,14 @@ def killed_by(exit_status: int) -> str | None:
 
 
 class SignalForwarder:
-    """Hands the stop signals of this process on to processes, as the SIGTERM that makes a run save its state."""
+    """Forwards the stop signals of this process to others, as the SIGTERM that makes a run save its state."""
 
     def __init__(self) -> None:
         self.asked_to_stop = False
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> "SignalForwarder":
-        self._previous = {number: signal.signal(number, self._pass_on) for number in STOP_SIGNALS}
+        self._previous = {number: signal.signal(number, self._forward) for number in STOP_SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,22 +78,22 @@ class SignalForwarder:
             signal.signal(number, handler)
 
     def to(self, process: subprocess.Popen[bytes]) -> None:
-        """Hand signals on to ``process`` too, also those that came already."""
+        """Forward signals to ``process`` too, also those that came already."""
         self._processes.append(process)
         if self.asked_to_stop:
             process.send_signal(signal.SIGTERM)
 
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+    def _forward(self, number: int, frame: FrameType | None) -> None:
         self.asked_to_stop = True
         for process in self._processes:
             process.send_signal(signal.SIGTERM)
 
 
 def quiet_torchrun(arguments: list[str]) -> int:
-    """torchrun, quiet: its traceback and its log of failed ranks are left out, since rank zero has said why.
+    """torchrun, quiet: its traceback and its log of failed ranks are left out, since rank zero has printed why.
 
-    A rank that a signal killed could not say so itself, so that is said here. Returns the exit status: 0, or the ranks'
-    own 2 or 75, or 1 if a rank failed otherwise or a signal ended the agent.
+    A rank that a signal killed could not, so that is printed here. Returns the exit status: 0, or the ranks' own 2 or
+    75, or 1 if a rank failed otherwise or a signal ended the agent.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

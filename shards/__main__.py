@@ -19,24 +19,29 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 the data cannot be used, 2 the command is wrong."""
-    options = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="python -m shards", description="Face images in WebDataset shards.")
+    add_commands(parser.add_subparsers(required=True, metavar="COMMAND"))
+    options = parser.parse_args(arguments)
+    return int(options.execute(options))
+
+
+def _execute(options: argparse.Namespace) -> int:
     try:
-        options.run(options)
+        options.function(options)
     except DataError as error:
-        print(f"shards {options.command}: {error}", file=sys.stderr)
+        print(f"{options.program}: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        print(f"shards {options.command}: stopped; nothing was written", file=sys.stderr)
+        print(f"{options.program}: stopped; nothing was written", file=sys.stderr)
         return 1
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands of this package; ``options.execute(options)`` runs one and returns its exit status."""
     from shards.sources.registry import FORMATS
 
-    parser = argparse.ArgumentParser(prog="python -m shards", description="Face images in WebDataset shards.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
+    before = set(commands.choices)
     pack = commands.add_parser("pack", help="pack a CSV or folders of images into shards")
     pack.add_argument("source", metavar="SOURCE", type=Path, help="FER2013's CSV, or a folder SPLIT/CLASS/IMAGE")
     pack.add_argument("out", metavar="OUT", type=Path, help="the folder to make; it appears whole or not at all")
@@ -51,11 +56,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="leave out val and test images that also appear in train, exactly or nearly",
     )
-    pack.set_defaults(run=_pack)
+    pack.set_defaults(function=_pack)
 
     verify = commands.add_parser("verify", help="read a data set back and compare it with its manifest")
     verify.add_argument("out", metavar="OUT", type=Path, help="a folder that pack or fake wrote")
-    verify.set_defaults(run=_verify)
+    verify.set_defaults(function=_verify)
 
     inspect = commands.add_parser("inspect", help="print what a data set holds and how much of it leaks; draw figures")
     inspect.add_argument(
@@ -63,21 +68,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     _workers_option(inspect)
     inspect.add_argument("--figures", type=Path, metavar="DIR", help="draw distribution.png and samples.png there")
-    inspect.set_defaults(run=_inspect)
+    inspect.set_defaults(function=_inspect)
 
     leakage = commands.add_parser("leakage", help="list the images that appear twice in a data set, exactly or nearly")
     leakage.add_argument("out", metavar="OUT", type=Path, help="as for inspect")
     leakage.add_argument("--out", dest="ledger", metavar="CSV", type=Path, help="where the list goes (OUT.leakage.csv)")
     _workers_option(leakage)
-    leakage.set_defaults(run=_leakage)
+    leakage.set_defaults(function=_leakage)
 
     fake = commands.add_parser("fake", help="draw synthetic faces and pack them")
     fake.add_argument("out", metavar="OUT", type=Path, help="the folder to make; it appears whole or not at all")
     for split, count in zip(SPLITS, (4000, 800, 800), strict=True):
         fake.add_argument(f"--{split}", type=int, default=count, metavar="N", help=f"faces in {split} ({count})")
     _writing_options(fake)
-    fake.set_defaults(run=_fake)
-    return parser
+    fake.set_defaults(function=_fake)
+
+    for parser in (commands.choices[name] for name in commands.choices if name not in before):
+        parser.set_defaults(execute=_execute, program=parser.prog.removeprefix("python -m "))
 
 
 def _writing_options(parser: argparse.ArgumentParser) -> None:

@@ -13,15 +13,19 @@ from pydantic import TypeAdapter, ValidationError
 
 from fer_ddp.config.job import Job
 from fer_ddp.config.messages import sentences
+from fer_ddp.config.recipe_files import find_job, find_relative
 from fer_ddp.errors import JobError
 from fer_ddp.yaml_io import close_file, parse_yaml, read_yaml
 
 _JOB = TypeAdapter(Job)
 
 
-def load_job(path: Path, overrides: list[str]) -> Job:
-    """Read a job file, its parents and ``key.sub=value`` overrides. Raises JobError."""
+def load_job(name: str | Path, overrides: list[str]) -> Job:
+    """Read a job file, given by path or name, its parents and ``key.sub=value`` overrides. Raises JobError."""
+    path = find_job(name)
     layers = _read_with_parents(path, ())
+    if "jobs" in layers[-1].values:
+        raise JobError(f"{path}: is an array of jobs; `fer-ddp launch local {name}` trains them")
     values: dict[str, Any] = {}
     for layer in layers:
         values = _merge(values, layer.values)
@@ -82,7 +86,7 @@ def _read_with_parents(path: Path, children: tuple[Path, ...]) -> list[_Layer]:
         return [layer]
     if not isinstance(parent, str):
         raise JobError(f"{path}: extends: is {json.dumps(parent)}; it must be another job file, such as base.yaml")
-    parent_path = path.parent / parent
+    parent_path = find_relative(parent, path.parent)
     if not parent_path.is_file():
         raise JobError(f"{path}: extends: there is no file {parent_path}{close_file(parent_path)}")
     children = (*children, path)

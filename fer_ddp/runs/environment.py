@@ -30,6 +30,8 @@ def _commit() -> str | None:
     if copied_from.exists():
         commit: str | None = json.loads(copied_from.read_text())
         return commit
+    if not (code_root() / ".git").exists():  # an installed package, perhaps inside another project's checkout
+        return None
     try:
         head = _git("rev-parse", "HEAD")
         dirty = _git("status", "--porcelain")

@@ -14,6 +14,8 @@ LINES = {
     "timing.jsonl": ("epoch", "seconds", "images_per_second"),
 }
 """The numbers that each line of these files holds; ``metrics.jsonl`` has more under train and val."""
+RUNS = Path("runs")
+"""Where runs are written unless a job says otherwise, relative to the working folder."""
 LAST, PREVIOUS, BEST = "last", "previous", "best"
 """The names of checkpoints."""
 

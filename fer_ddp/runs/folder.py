@@ -4,9 +4,7 @@ import hashlib
 import json
 import os
 import platform
-import shlex
 import socket
-import sys
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,6 +13,7 @@ from typing import Any
 
 import torch
 
+from fer_ddp.cli import command_line
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.hardware import processor_name
 from fer_ddp.runs import checkpoint
@@ -97,7 +96,7 @@ class RunFolder:
             self.path / "environment.json",
             {
                 "run_id": self._environment("run_id", str, "what W&B calls the run") or self._new_id(),
-                "command": _command(world_size),
+                "command": command_line(world_size),
                 "code": code_version(),
                 "python": platform.python_version(),
                 "versions": {
@@ -186,11 +185,3 @@ class RunFolder:
         if path.exists():
             kept = [line for line in self.read_lines(name) if keep(line)]
             atomic_write_bytes(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-
-
-def _command(world_size: int) -> str:
-    """What was typed, or does the same as what started the ranks, ready to be pasted into a shell."""
-    started = ["torchrun", "--standalone", f"--nproc-per-node={world_size}"] if world_size > 1 else ["python"]
-    spec = sys.modules["__main__"].__spec__  # None where a file was started and not a module
-    program = [sys.argv[0]] if spec is None else ["-m", spec.name.removesuffix(".__main__")]
-    return shlex.join([*started, *program, *sys.argv[1:]])

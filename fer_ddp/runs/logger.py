@@ -1,4 +1,4 @@
-"""What rank zero tells: lines on the terminal, the run folder's files."""
+"""What rank zero prints, and writes into the run folder as it trains."""
 
 import sys
 import time
@@ -7,6 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from fer_ddp.runs.folder import RunFolder
+from fer_ddp.text import duration
 
 
 class NullLogger:
@@ -36,22 +37,28 @@ class RunLogger(NullLogger):
         self._epochs, self._global_batch_size = epochs, global_batch_size
         self._bar: tqdm[Any] | None = None
         self._first_step, self._last_step, self._started, self._train_seconds = 0, 0, 0.0, 0.0
+        self._step, self._total_steps, self._step_seconds = 0, 0, 0.0
 
     def begin_epoch(self, epoch: int, first_step: int, last_step: int) -> None:
         """Before the epoch's first step here."""
         self._run.write_status("running", epoch=epoch, step=first_step)
         self._first_step, self._last_step, self._started = first_step, last_step, time.perf_counter()
+        self._step, self._total_steps = first_step, round(last_step / epoch * self._epochs)
         self._bar = tqdm(
             total=last_step - first_step,
             desc=f"epoch {epoch}/{self._epochs}",
             unit="step",
             leave=False,
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} {rate_fmt}{postfix}",
             disable=not sys.stderr.isatty(),
         )
 
     def step(self) -> None:
         """After each step."""
         assert self._bar is not None
+        self._step += 1
+        if not self._bar.disable:
+            self._bar.set_postfix_str(f"{duration(self._seconds_left() or 0)} left in all", refresh=False)
         self._bar.update()
 
     def steps_done(self) -> None:
@@ -73,13 +80,26 @@ class RunLogger(NullLogger):
             "train_seconds": self._train_seconds,
             "images_per_second": images / self._train_seconds,
         }
+        if images:
+            self._step_seconds = timing["seconds"] / (self._last_step - self._first_step)
         self._run.append_line("timing.jsonl", timing)  # first, so that whoever follows metrics.jsonl finds it
         self._run.append_line("metrics.jsonl", line)
-        print(epoch_sentence(line, self._epochs, timing), flush=True)
+        print(epoch_line(line, self._epochs, timing, self._seconds_left()), flush=True)
+
+    def _seconds_left(self) -> float | None:
+        """Until the last epoch's end: at the pace of the epoch before, evaluation included, or of this first one.
+
+        None where no step was taken yet, after an evaluation that was repeated.
+        """
+        steps_here = self._step - self._first_step
+        if not self._step_seconds and not steps_here:
+            return None
+        pace = self._step_seconds or (time.perf_counter() - self._started) / steps_here
+        return (self._total_steps - self._step) * pace
 
 
-def epoch_sentence(line: dict[str, Any], epochs: int, timing: dict[str, float]) -> str:
-    """One line for an epoch: what was learned, how it validates, how fast it went."""
+def epoch_line(line: dict[str, Any], epochs: int, timing: dict[str, float], seconds_left: float | None) -> str:
+    """One line for an epoch: what was learned, how it validates, how fast it went, and how long the run still takes."""
     train = f"train loss {line['train']['loss']:.4f} accuracy {line['train']['accuracy']:.4f}"
     val = line.get("val")
     measured = f"  val loss {val['loss']:.4f} accuracy {val['accuracy']:.4f}" if val else ""
@@ -87,4 +107,5 @@ def epoch_sentence(line: dict[str, Any], epochs: int, timing: dict[str, float]) 
     return (
         f"epoch {line['epoch']:>{width}}/{epochs}  {train}{measured}  lr {line['lr']:.2e}  "
         f"{timing['seconds']:.1f} s  {timing['images_per_second']:,.0f} images/s"
+        + (f"  {duration(seconds_left)} left" if seconds_left is not None and line["epoch"] < epochs else "")
     )

@@ -9,6 +9,7 @@ import torch
 from fer_ddp import distributed
 from fer_ddp.config.job import Job
 from fer_ddp.data.dataset import open_split, with_statistics
+from fer_ddp.data.synthetic import drawn_if_missing
 from fer_ddp.errors import Interrupted, RunError, system_sentence
 from fer_ddp.evaluation.evaluate import evaluate_run
 from fer_ddp.evaluation.evaluator import Evaluator
@@ -32,9 +33,13 @@ def train(job: Job, device: torch.device) -> None:
     Raises JobError before anything is written, RunError or shards' DataError if the work fails, Interrupted if a
     signal stopped it; the same command then resumes.
     """
-    stop = StopFlag()
-    stop.listen()
-    run = RunFolder(job.run)
+    with StopFlag() as stop:
+        _train(job, device, stop)
+
+
+def _train(job: Job, device: torch.device, stop: StopFlag) -> None:
+    data = distributed.rank_zero_call(lambda: drawn_if_missing(job.data))
+    job, run = dataclasses.replace(job, data=data), RunFolder(job.run)
     manifest = distributed.rank_zero_call(lambda: load_or_scan_manifest(Path(job.data.path)))
     job, finished = distributed.rank_zero_call(lambda: _open_run(run, job, manifest, device))
     if finished:

@@ -29,13 +29,14 @@ Command = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def command(capfd: pytest.CaptureFixture[str]) -> Iterator[Command]:
-    """Runs a command in this process; gives its exit status and the one line it leaves on stderr."""
+    """Runs a command in this process; gives its exit status and the first line it leaves on stderr."""
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
 
     def run(*arguments: object) -> tuple[int, str]:
         capfd.readouterr()
         exit_status = main([str(argument) for argument in arguments])
-        (line,) = capfd.readouterr().err.splitlines()
+        line, *more = capfd.readouterr().err.splitlines()
+        assert [text for text in more if not text.startswith("to resume: ")] == []
         return exit_status, line
 
     yield run
@@ -74,7 +75,7 @@ def test_without_a_command_it_shows_its_usage() -> None:
     exit_status, lines = in_a_process()
     assert exit_status == 2
     assert lines == [
-        "usage: python -m fer_ddp [-h] COMMAND ...",
+        "usage: python -m fer_ddp [-h] [--version] COMMAND ...",
         "python -m fer_ddp: error: the following arguments are required: COMMAND",
     ]
 
@@ -251,7 +252,7 @@ def test_an_evaluation_without_the_runs_data_asks_where_they_are(
     config.write_text(config.read_text().replace(str(faces), "moved/faces"))
     assert command("evaluate", untrained) == (
         2,
-        "error: moved/faces: the run's data are not there; say where they are now: data.path=FOLDER",
+        "error: moved/faces: the run's data are not there; give their folder: data.path=FOLDER",
     )
 
 
@@ -296,7 +297,7 @@ def test_an_interrupted_evaluation_ends_with_status_75(
     run_path.mkdir()
     shutil.copy(tiny_job, run_path / "config.yaml")
     monkeypatch.setattr("fer_ddp.evaluation.evaluate.evaluate_run", interrupted)
-    assert command("evaluate", run_path) == (75, "interrupted: stopped by SIGINT; the same command does it again")
+    assert command("evaluate", run_path) == (75, "interrupted: stopped by SIGINT")
 
 
 def test_keys_lists_every_key_with_its_default_and_its_meaning(

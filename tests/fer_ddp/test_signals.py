@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -14,12 +15,27 @@ from fer_ddp.signals import STOP_SIGNALS, StopFlag
 
 @pytest.fixture
 def flag() -> Iterator[StopFlag]:
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    flag = StopFlag()
-    flag.listen()
-    yield flag
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    with StopFlag() as flag:
+        yield flag
+
+
+def test_the_handlers_of_before_are_put_back() -> None:
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+    with StopFlag():
+        assert signal.getsignal(signal.SIGTERM) not in before
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
+
+
+def test_outside_the_main_thread_no_handler_is_installed() -> None:
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+
+    def handlers() -> list[object]:
+        with StopFlag() as flag:
+            flag.check()
+            return [signal.getsignal(number) for number in STOP_SIGNALS]
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(handlers).result() == before
 
 
 def test_without_a_signal_the_flag_is_down(flag: StopFlag) -> None:
