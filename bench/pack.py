@@ -1,6 +1,6 @@
 """FER2013's CSV to shards: ours against pandas, Pillow and webdataset's writer in one process.
 
-Each run is a process of its own (`bench.pack_process`), as the command is; its start-up (imports) is given apart.
+Each run is a process of its own (`bench.pack_process`), as the command is; its start-up (imports) is reported separately.
 """
 
 import json
@@ -25,8 +25,8 @@ def pack_results(data: Data, sizes: Sizes) -> list[Result]:
         def timed() -> float:
             out = data.workspace / f"packed-{side}"
             started = time.perf_counter()
-            words = [sys.executable, "-m", "bench.pack_process", side, str(data.csv), str(out), str(usable_cpus())]
-            output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+            command = [sys.executable, "-m", "bench.pack_process", side, str(data.csv), str(out), str(usable_cpus())]
+            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             whole = time.perf_counter() - started
             shutil.rmtree(out)
             seconds = float(json.loads(output.splitlines()[-1]))

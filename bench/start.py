@@ -157,7 +157,15 @@ def _resident_megabytes(status: str) -> tuple[float, float]:
 
 
 def _train(recipe: str, data: Data, run: Path, overrides: list[str]) -> "subprocess.Popen[str]":
-    words = [sys.executable, "-m", "fer_ddp", "train", str(RECIPES / recipe), f"data.path={data.folder}", f"run={run}"]
+    command = [
+        sys.executable,
+        "-m",
+        "fer_ddp",
+        "train",
+        str(RECIPES / recipe),
+        f"data.path={data.folder}",
+        f"run={run}",
+    ]
     return subprocess.Popen(
-        [*words, *overrides], env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*command, *overrides], env=os.environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )

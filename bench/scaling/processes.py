@@ -16,7 +16,7 @@ from fer_ddp.errors import RunError
 def run_ranks(ranks: int, arguments: list[str], threads: int) -> dict[str, Any]:
     """Run ``python -m bench.scaling.measure ARGUMENTS`` on ``ranks`` ranks of ``threads`` threads each.
 
-    Returns the JSON object that rank zero prints. Raises RunError with a rank's last words if one fails.
+    Returns the JSON object that rank zero prints. Raises RunError with the last line of a failed rank's output.
     """
     common = {
         "WORLD_SIZE": str(ranks),

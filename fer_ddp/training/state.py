@@ -113,7 +113,7 @@ class TrainingState:
         return is_best, self.early_stopping.epoch_done(val)
 
     def state_dict(self) -> dict[str, Any]:
-        """Call it on all ranks at the same step, since it gathers their sums."""
+        """Call it on all ranks at the same step, since it gathers their sums. The keys are those of old checkpoints."""
         return {
             "step": self.step,
             "lr": self.lr,
