@@ -1,6 +1,6 @@
 """FER2013's CSV to shards: ours against pandas, Pillow and webdataset's writer in one process.
 
-Each run is a process of its own (`bench.pack_process`), as the command is; its start-up (imports) is reported separately.
+Each run is a process of its own (`bench.pack_process`), as the command is; its start-up (imports) is listed apart.
 """
 
 import json
