@@ -30,16 +30,16 @@ def stop_early() -> None:
 
 
 def ignore_stop_signals() -> None:
-    """From here on a stop signal does nothing; processes that are started don't inherit that."""
+    """Ignore stop signals from now on; processes that are started later do not inherit this."""
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: None)
 
 
 class StopFlag:
-    """Set once a signal has asked this process to stop: ``with StopFlag() as stop:`` takes over its stop signals.
+    """Set once a signal has asked this process to stop: ``with StopFlag() as stop:`` handles its stop signals.
 
-    The handlers of before are put back at the end. Outside the main thread, where Python allows no handlers, it stays
-    down.
+    The previous handlers are restored on exit. Outside the main thread, where Python allows no handlers, the flag is
+    never set.
     """
 
     def __init__(self) -> None:
