@@ -1,4 +1,4 @@
-"""The errors a user meets: each message is one whole sentence, and nothing that raises one shows a traceback."""
+"""The errors a user meets: each message is one sentence, and commands print it without a traceback."""
 
 
 class UserError(Exception):

@@ -7,7 +7,7 @@ from PIL import Image
 
 
 class BadImage(Exception):
-    """An image that cannot be used; the message says why, and what would be right."""
+    """An image that cannot be used; the message says why and what would be right."""
 
 
 def decode_image(content: bytes) -> tuple[np.ndarray, bool]:

@@ -30,7 +30,7 @@ MAX_RESIDUAL = 0.2
 """Squared length of what shift and zoom leave of the difference of two hashes. 0.3 would let four times as many pairs
 pass, and hardly any of them would be near in the end."""
 MAX_DISTANCE = 0.08
-"""Of a near pair. All pairs looked at up to here are one photograph; beyond 0.15 few are."""
+"""Of a near pair. All pairs inspected up to here are one photograph; beyond 0.15 few are."""
 MAX_ZOOM, MAX_SHIFT = 0.25, 8.0
 """Beyond this (a fraction; pixels of 48) the estimate is not reliable."""
 SIDE = 48

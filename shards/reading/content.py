@@ -12,11 +12,11 @@ from shards.reading.tar_index import Member, index_tar
 
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg")
 _AT_ONCE = 256
-"""Images copied at once: of 48 x 48 pixels they fit the processor's cache."""
+"""Images copied at once; of 48 x 48 pixels they fit the processor's cache."""
 
 
 class Content:
-    """A shard in memory. ``name`` is what errors call it.
+    """A shard in memory. ``name`` is its name in errors.
 
     Raises :class:`DataError` if the tar is cut short, or a sample has no image or no label.
     """
@@ -28,12 +28,12 @@ class Content:
         self.keys = [key for key, _, _ in samples]
         self._images = [image for _, image, _ in samples]
         self._labels = [label for _, _, label in samples]
-        # Where each image's file stands in the tar: int64, (samples,).
+        # Where each image's file begins in the tar, and its bytes: int64, (samples,).
         self.image_offsets = np.array([image.offset for image in self._images], np.int64)
         self.image_sizes = np.array([image.size for image in self._images], np.int64)
 
     def labels(self) -> np.ndarray:
-        """int64, (samples,). Raises :class:`DataError` for a ``.cls`` that holds no whole number."""
+        """int64, (samples,). Raises :class:`DataError` for a ``.cls`` that does not hold a whole number."""
         texts = [self._content[member.offset : member.offset + member.size] for member in self._labels]
         for text, member in zip(texts, self._labels, strict=True):
             if not text.isdigit() or len(text) > 9:
@@ -51,29 +51,29 @@ class Content:
         Raises :class:`DataError` naming an image of another shape, or one that cannot be decoded.
         """
         images = np.empty((len(self.keys), *shape), np.uint8) if out is None else out
-        for place in self._copy_stored(shape, images):
-            member = self._images[place]
+        for index in self._copy_stored(shape, images):
+            member = self._images[index]
             pixels = self._decode(member)
             if pixels.shape != shape:
                 raise DataError(
                     f"{self._name}: {member.name} is {shape_in_words(pixels.shape)}; "
                     f"the data set's images are {shape_in_words(shape)}"
                 )
-            images[place] = pixels
+            images[index] = pixels
         return images
 
     def _copy_stored(self, shape: tuple[int, int, int], images: np.ndarray) -> list[int]:
-        """Copy the pixels of our own PNGs, whose rows stand in the file as they are; returns the other places."""
+        """Copy the pixels of our own PNGs, whose rows are stored as they are; returns the indices of the others."""
         size = stored_size(*shape)
         is_other = np.ones(len(images), bool)
         if stored_prefix(*shape) and len(self._content) >= size:
             candidates = np.flatnonzero(self.image_sizes == size)
             files = sliding_window_view(np.frombuffer(self._content, np.uint8), size)
             for start in range(0, len(candidates), _AT_ONCE):
-                places = candidates[start : start + _AT_ONCE]
-                pixels, found = stored_pixels(files[self.image_offsets[places]], shape)
-                images[places[found]] = pixels[found]
-                is_other[places[found]] = False
+                indices = candidates[start : start + _AT_ONCE]
+                pixels, found = stored_pixels(files[self.image_offsets[indices]], shape)
+                images[indices[found]] = pixels[found]
+                is_other[indices[found]] = False
         return np.flatnonzero(is_other).tolist()
 
     def _decode(self, member: Member) -> np.ndarray:

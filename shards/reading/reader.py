@@ -51,7 +51,7 @@ def read_split(folder: Path, split: str, workers: int = 1, manifest: Manifest | 
 
     ``manifest`` saves reading it again; a folder without one is scanned (:func:`shards.reading.scan.scan_folder`).
     ``workers`` threads decode the shards; the result is the same. Raises :class:`DataError` naming the file if a
-    shard is missing, damaged, cut short or not what the manifest says.
+    shard is missing, damaged, cut short or does not match the manifest.
     """
     refuse_url(str(folder))
     folder = Path(folder)
@@ -72,9 +72,9 @@ def read_shards(
 ) -> Iterator[ReadShard]:
     """Read a split's shards, every byte checked, and decode its images into ``images`` if that is given.
 
-    ``images``: uint8, (samples, channels, height, width), to be filled, or None to read where the images stand but
-    not the pixels. ``workers`` threads do it: reading, hashing and copying leave Python's lock free, and threads,
-    unlike processes, take nothing to start and end with the program. Raises as :func:`read_split`.
+    ``images``: uint8, (samples, channels, height, width), to be filled, or None to read where the images are but not
+    their pixels. ``workers`` threads do it: reading, hashing and copying release Python's lock, and threads, unlike
+    processes, start at once and end with the program. Raises as :func:`read_split`.
     """
     shards = manifest.split(split, folder).shards
     ends = accumulate(shard.samples for shard in shards)
@@ -88,7 +88,7 @@ def read_shards(
 def refuse_url(path: str) -> None:
     """Refuse ``pipe:``, ``s3:`` and the like; WebDataset hands ``pipe:`` to a shell. Raises :class:`DataError`."""
     if re.match(r"[A-Za-z][A-Za-z0-9+]+:", path):
-        raise DataError(f"{path}: is an address with a scheme; it should be a folder of this machine", exit_status=2)
+        raise DataError(f"{path}: is an address with a scheme; it should be a folder on this machine", exit_status=2)
 
 
 def read_shard(folder: Path, shard: Shard) -> bytes:
@@ -121,7 +121,7 @@ def map_shards(
         with worker_pool(min(workers, len(shards))) as pool:
             yield from pool.map(task, shards)
     except BrokenProcessPool as error:
-        raise DataError("a process that read the shards was killed, perhaps for want of memory") from error
+        raise DataError("a process that read the shards was killed, perhaps for lack of memory") from error
 
 
 def _call_with_shard(
@@ -138,7 +138,6 @@ _Task = tuple[Path, Shard, Manifest, np.ndarray | None]
 def _read_shard(task: _Task) -> ReadShard:
     folder, shard, manifest, images = task
     path = str(folder / shard.name)
-    classes = len(manifest.class_names)
     content = Content(read_shard(folder, shard), path)
     if len(content.keys) != shard.samples:
         raise DataError(f"{path}: holds {len(content.keys)} samples, the manifest says {shard.samples}")

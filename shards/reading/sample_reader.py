@@ -13,9 +13,9 @@ from shards.reading.split_index import SplitIndex
 
 
 class SampleReader:
-    """The images of a split, read when they are asked for; several threads may ask at once.
+    """The images of a split, read on request; several threads may read at once.
 
-    Raises :class:`DataError` if a shard is missing or has another size than its index says.
+    Raises :class:`DataError` if a shard is missing or its size is not that of its index.
     """
 
     def __init__(self, folder: Path, index: SplitIndex) -> None:
@@ -32,59 +32,59 @@ class SampleReader:
         self._open: dict[int, int] = {}
         weakref.finalize(self, _close, self._open)
 
-    def read(self, numbers: np.ndarray) -> np.ndarray:
-        """The images of the samples ``numbers``: int64 (n,) to uint8 (n, channels, height, width).
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """The images of the samples ``indices``: int64 (n,) to uint8 (n, channels, height, width).
 
-        Checksums of PNGs are looked at. Raises :class:`DataError` naming the tar and the sample of an image that
+        Checksums of PNGs are checked. Raises :class:`DataError` naming the tar and the sample of an image that
         cannot be read or is damaged.
         """
-        shards = np.searchsorted(self._starts, numbers, side="right") - 1
-        members = self._index.members[numbers]
-        wanted = list(zip(numbers.tolist(), shards.tolist(), members.tolist(), strict=True))
-        images = np.empty((len(numbers), *self.shape), np.uint8)
-        is_other = np.ones(len(numbers), bool)
+        shards = np.searchsorted(self._starts, indices, side="right") - 1
+        members = self._index.members[indices]
+        wanted = list(zip(indices.tolist(), shards.tolist(), members.tolist(), strict=True))
+        images = np.empty((len(indices), *self.shape), np.uint8)
+        is_other = np.ones(len(indices), bool)
         candidates = np.flatnonzero(members[:, 1] == self._stored_size)
         if len(candidates):
-            files = [self._file(*wanted[place]) for place in candidates.tolist()]
+            files = [self._file(*wanted[number]) for number in candidates.tolist()]
             whole = np.array([checksums_hold(file) for file in files])
             rows = np.frombuffer(b"".join(files), np.uint8).reshape(len(files), -1)
             images[candidates], found = stored_pixels(rows, self.shape)
             is_other[candidates] = ~(found & whole)
-        for place in np.flatnonzero(is_other).tolist():
-            images[place] = self._decode(*wanted[place])
+        for number in np.flatnonzero(is_other).tolist():
+            images[number] = self._decode(*wanted[number])
         return images
 
-    def _decode(self, number: int, shard: int, member: list[int]) -> np.ndarray:
-        content = self._file(number, shard, member)
+    def _decode(self, index: int, shard: int, member: list[int]) -> np.ndarray:
+        content = self._file(index, shard, member)
         if not checksums_hold(content):
-            raise self._error(number, shard, "its image is damaged (a checksum is wrong); copy or pack it again")
+            raise self._error(index, shard, "its image is damaged (a checksum is wrong); copy or pack it again")
         try:
             pixels = decode_image(content)[0]
         except BadImage as error:
-            raise self._error(number, shard, f"its image {error}") from error
+            raise self._error(index, shard, f"its image {error}") from error
         if pixels.shape != self.shape:
             found, right = shape_in_words(pixels.shape), shape_in_words(self.shape)
-            raise self._error(number, shard, f"its image is {found}; the data set's images are {right}")
+            raise self._error(index, shard, f"its image is {found}; the data set's images are {right}")
         return pixels
 
-    def _file(self, number: int, shard: int, member: list[int]) -> bytes:
-        """The image's file as it stands in the tar."""
+    def _file(self, index: int, shard: int, member: list[int]) -> bytes:
+        """The bytes of the image's file in the tar."""
         offset, size = member
         try:
             descriptor = self._open.get(shard)
             if descriptor is not None:
                 content = os.pread(descriptor, size, offset)
             else:
-                content = self._file_of_new(shard, size, offset)
+                content = self._open_and_read(shard, size, offset)
         except OSError as error:
-            raise self._error(number, shard, f"its image cannot be read ({error.strerror})") from error
+            raise self._error(index, shard, f"its image cannot be read ({error.strerror})") from error
         if len(content) < size:
-            raise self._error(number, shard, "the tar ends inside its image; copy or pack it again")
+            raise self._error(index, shard, "the tar ends inside its image; copy or pack it again")
         return content
 
-    def _file_of_new(self, shard: int, size: int, offset: int) -> bytes:
+    def _open_and_read(self, shard: int, size: int, offset: int) -> bytes:
         descriptor = os.open(self._paths[shard], os.O_RDONLY)
-        # Of two threads that come here at once, one keeps its descriptor for both and the other closes its own.
+        # Of two threads that open the same shard at once, one keeps its descriptor for both, the other closes its own.
         if len(self._open) < self._max_open and self._open.setdefault(shard, descriptor) == descriptor:
             return os.pread(descriptor, size, offset)
         try:
@@ -92,8 +92,8 @@ class SampleReader:
         finally:
             os.close(descriptor)
 
-    def _error(self, number: int, shard: int, problem: str) -> DataError:
-        key = self._index.key(shard, number - int(self._starts[shard]))
+    def _error(self, index: int, shard: int, problem: str) -> DataError:
+        key = self._index.key(shard, index - int(self._starts[shard]))
         return DataError(f"{self._paths[shard]}: sample {key}: {problem}")
 
 

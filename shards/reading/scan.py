@@ -23,15 +23,15 @@ def load_or_scan_manifest(folder: Path) -> Manifest:
 
 @lru_cache(maxsize=2)
 def _scanned(folder: Path, states: tuple[tuple[str, int, int], ...]) -> Manifest:
-    """A scan reads everything, so a process scans a folder once, as long as its files stay what they are."""
+    """A scan reads everything, so a process scans a folder once as long as its files do not change."""
     return scan_folder(folder)
 
 
 def scan_folder(folder: Path) -> Manifest:
     """Read all of ``folder/*.tar`` and describe it; nothing is written.
 
-    A tar's split is how its name begins (``train``, ``val`` or ``valid``, ``test``). Class names are the lines of
-    ``classes.txt``, in label order, or else ``class-0``, ``class-1``, ... Duplicates are not looked for. Raises
+    A tar's split is what its name begins with (``train``, ``val`` or ``valid``, ``test``). Class names are the lines of
+    ``classes.txt``, in label order, or else ``class-0``, ``class-1``, ... Duplicates are not counted. Raises
     :class:`DataError` for a folder without training tars, and for a tar that cannot be read.
     """
     by_split: dict[str, list[Path]] = {split: [] for split in SPLITS}
@@ -88,7 +88,7 @@ def _split_of(path: Path) -> str:
     for prefix in sorted(SPLIT_FOLDERS, key=len, reverse=True):
         if name.startswith(prefix):
             return SPLIT_FOLDERS[prefix]
-    raise DataError(f"{path}: belongs to no split; its name should begin with train, val or test")
+    raise DataError(f"{path}: does not belong to a split; its name should begin with train, val or test")
 
 
 def _class_names(folder: Path, needed: int) -> tuple[str, ...]:
@@ -97,5 +97,8 @@ def _class_names(folder: Path, needed: int) -> tuple[str, ...]:
         return tuple(f"class-{label}" for label in range(needed))
     names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     if len(names) < needed:
-        raise DataError(f"{path}: names {len(names)} classes, but the tars hold label {needed - 1}; a line a class")
+        raise DataError(
+            f"{path}: names {len(names)} classes, but the tars hold label {needed - 1}; "
+            f"it should have a line for each class"
+        )
     return names

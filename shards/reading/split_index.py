@@ -1,4 +1,4 @@
-"""Where every sample of a split stands in its tars, kept in files that many processes map."""
+"""Where every sample of a split is in its tars, kept in files that many processes map."""
 
 import json
 import math
@@ -33,16 +33,16 @@ def write_index(folder: Path, split: str, manifest: Manifest, out: Path, *, work
     start = 0
     with open(out / _KEYS, "w", encoding="utf-8") as keys:
         for shard in read_shards(folder, split, manifest, workers, images):
-            place = slice(start, start + len(shard.keys))
-            members[place, 0], members[place, 1], labels[place] = shard.offsets, shard.sizes, shard.labels
+            rows = slice(start, start + len(shard.keys))
+            members[rows, 0], members[rows, 1], labels[rows] = shard.offsets, shard.sizes, shard.labels
             keys.write(json.dumps(shard.keys) + "\n")
-            start = place.stop
+            start = rows.stop
     described = {"image_shape": manifest.image_shape, "shards": [asdict(shard) for shard in shards]}
     (out / _INDEX).write_text(json.dumps(described))
 
 
 def _new_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
-    """A mapped ``.npy``. Its room on the disk is taken at once: writing into a mapped file ends by SIGBUS without."""
+    """A mapped ``.npy``. Its disk space is reserved: on a full disk, writing into a mapped file ends in a SIGBUS."""
     array = np.lib.format.open_memmap(path, "w+", dtype, shape)
     if hasattr(os, "posix_fallocate"):
         with open(path, "r+b") as file:
@@ -52,7 +52,7 @@ def _new_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> n
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitIndex:
-    """A split as its index describes it."""
+    """The index of a split."""
 
     path: Path
     """The folder that :func:`write_index` wrote."""
@@ -85,18 +85,18 @@ class SplitIndex:
         return labels
 
     def images(self) -> np.ndarray:
-        """uint8, (samples, channels, height, width), mapped; what is written there stays out of the file."""
+        """uint8, (samples, channels, height, width), mapped; writing to it does not change the file."""
         images: np.ndarray = np.load(self.path / _IMAGES, mmap_mode="c")
         return images
 
     def keys(self) -> list[str]:
-        """Each sample's name."""
+        """Each sample's key."""
         return [key for keys in self._keys_by_shard() for key in keys]
 
-    def key(self, shard: int, place: int) -> str:
-        """The name of the sample at ``place`` of a shard."""
+    def key(self, shard: int, number: int) -> str:
+        """The key of sample ``number`` of a shard, counted from 0."""
         (keys,) = islice(self._keys_by_shard(), shard, shard + 1)
-        return keys[place]
+        return keys[number]
 
     def _keys_by_shard(self) -> Iterator[list[str]]:
         with open(self.path / _KEYS, encoding="utf-8") as lines:

@@ -1,4 +1,4 @@
-"""Where the files of a tar stand, read from the tar's own headers."""
+"""Where the files of a tar are, read from the tar's own headers."""
 
 import io
 import tarfile
@@ -22,10 +22,10 @@ class Member(NamedTuple):
 
 
 def index_tar(content: bytes, name: str) -> list[Member]:
-    """The regular files of the tar ``content``, in order; ``name`` is what an error calls it.
+    """The regular files of the tar ``content``, in order; ``name`` is its name in errors.
 
-    Plain ustar headers are read here, all at once; a tar with any other header (pax, GNU long names, sparse files)
-    goes to ``tarfile``, which takes twenty times as long. Raises :class:`DataError` if the tar is cut short or is none.
+    Plain ustar headers are read here, all at once; a tar with any other header (pax, GNU long names, sparse files) is
+    read by ``tarfile``, which takes twenty times as long. Raises :class:`DataError` if it is cut short or is not a tar.
     """
     if len(content) < _BLOCK:
         raise _cut_short(content, name)
@@ -39,13 +39,13 @@ def index_tar(content: bytes, name: str) -> list[Member]:
         return _index_by_tarfile(content, name)
     sizes = digits.astype(np.int64) @ _OCTAL
     following = heads + 1 + (sizes + _BLOCK - 1) // _BLOCK
-    # Each header must stand where the one before says, and an empty block after the last: else some are no headers.
-    places = np.append(heads, following[-1] if len(heads) else 0)
-    if places[0] != 0 or not np.array_equal(places[1:], following):
+    # Each header must be where the one before ends, and an empty block after the last: else some are not headers.
+    positions = np.append(heads, following[-1] if len(heads) else 0)
+    if positions[0] != 0 or not np.array_equal(positions[1:], following):
         return _index_by_tarfile(content, name)
-    if places[-1] >= len(blocks):
+    if positions[-1] >= len(blocks):
         raise _cut_short(content, name)
-    if blocks[places[-1]].any():
+    if blocks[positions[-1]].any():
         return _index_by_tarfile(content, name)
     try:
         names = [member.decode() for member in np.ascontiguousarray(headers[:, :100]).view("S100")[:, 0].tolist()]

@@ -171,7 +171,7 @@ def test_a_process_that_is_killed_is_told_of(small_set, tmp_path):
     with SampleWorkers(small_set, index_of(small_set, tmp_path / "index"), 1) as workers:
         (process,) = workers.processes
         process.kill()
-        with pytest.raises(DataError, match=rf"{small_set}: a process that read it ended \(status -9\), perhaps for"):
+        with pytest.raises(DataError, match=rf"{small_set}: a process that read it exited with status -9, perhaps for"):
             workers.read(np.array([0]), image)
 
 
