@@ -1,5 +1,6 @@
 """What docs/ claims and recommends is true: files, functions and their order, recipes of changes, examples."""
 
+import json
 import os
 import re
 import shutil
@@ -10,9 +11,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import nbformat
 import numpy as np
 import pytest
 import torch
+from nbclient import NotebookClient
 
 from fer_ddp.config.load import load_job
 from fer_ddp.data.dataset import FERDataset
@@ -120,3 +123,54 @@ def test_what_the_architecture_adds_is_in_the_projects_style(extended: Path, too
     command = [*tool, "--config", str(ROOT / "pyproject.toml"), "fer_ddp", "shards"]
     ended = subprocess.run(command, cwd=extended, env=environment(), capture_output=True, text=True, timeout=60)
     assert ended.returncode == 0, ended.stdout
+
+
+def test_the_examples_in_python_run(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    (tmp_path / "examples.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)))
+    ended = subprocess.run(
+        [sys.executable, "examples.py"],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "optimizer.lr_rate: unknown key" in ended.stdout
+    assert (tmp_path / "samples.png").exists()
+
+
+NOTEBOOK = ROOT / "docs" / "quickstart.ipynb"
+IN_A_THREAD = """
+import threading
+
+predictions = []
+
+def from_a_job_to_predictions():
+    job = fer_ddp.load_job("smoke", epochs=2, run="runs/thread", **{"data.path": "data/quickstart"})
+    results = fer_ddp.train(job)
+    assert fer_ddp.evaluate(results.folder).summary == results.summary
+    predictions.append(fer_ddp.load(results.folder).predict([array, picture]))
+
+thread = threading.Thread(target=from_a_job_to_predictions)
+thread.start()
+thread.join()
+predictions[0].probabilities.shape
+"""
+
+
+def test_the_notebook_runs_in_a_kernel_and_so_does_a_thread_of_it(tmp_path: Path) -> None:
+    notebook = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
+    notebook.cells.append(nbformat.v4.new_code_cell(IN_A_THREAD))  # type: ignore[no-untyped-call]
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute(env=environment(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="2"))
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert len([output for output in outputs if "image/png" in output.get("data", {})]) == 3
+    assert outputs[-1]["data"]["text/plain"] == "(2, 7)"
+
+
+def test_the_notebook_is_kept_without_outputs() -> None:
+    notebook = json.loads(NOTEBOOK.read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell for cell in cells if cell["outputs"] or cell["execution_count"] is not None] == []
