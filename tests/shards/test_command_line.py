@@ -1,4 +1,4 @@
-"""``python -m shards``: exit statuses and sentences."""
+"""``python -m shards``: exit statuses and messages."""
 
 import re
 import subprocess
@@ -48,7 +48,7 @@ def test_what_leaks_can_be_left_out_and_is_counted(write_csv, tmp_path, capsys):
     assert "val: 1 left out when packed, since they also appear in train" in capsys.readouterr().out.splitlines()
 
 
-def test_packing_twice_says_that_it_is_there(small_csv, tmp_path, capsys):
+def test_packing_again_reports_that_it_is_there(small_csv, tmp_path, capsys):
     arguments = ("pack", small_csv, tmp_path / "out", "--workers", 1)
     assert [run(*arguments), run(*arguments)] == [0, 0]
     assert (
@@ -58,7 +58,7 @@ def test_packing_twice_says_that_it_is_there(small_csv, tmp_path, capsys):
     )
 
 
-def test_rejects_are_told_by_count_and_reason(write_csv, tmp_path, capsys):
+def test_rejects_are_reported_by_count_and_reason(write_csv, tmp_path, capsys):
     path = write_csv(["3,1 2 3 4,Training", "7,1 2 3 4,Training", "8,1 2 3 4,Training", "3,1 2 3,Training"])
     assert run("pack", path, tmp_path / "out", "--max-rejects", 3, "--workers", 1) == 0
     out = capsys.readouterr().out
@@ -111,7 +111,7 @@ def test_too_many_rejects_are_a_failure_of_the_work(write_csv, tmp_path, capsys)
     ],
     ids=" ".join,
 )
-def test_a_wrong_command_is_two_and_one_sentence(arguments, tmp_path, monkeypatch, capsys):
+def test_a_wrong_command_is_two_and_one_message(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run(*arguments) == 2
     error = capsys.readouterr().err

@@ -65,7 +65,7 @@ def test_the_same_seed_shows_the_same_images():
     )
 
 
-def test_a_title_stands_over_the_figures_where_it_is_given(small_set):
+def test_a_title_is_above_the_figures_where_it_is_given(small_set):
     manifest = read_manifest(small_set)
     images, labels = np.zeros((1, 1, 4, 4), np.uint8), np.zeros(1, np.int64)
     figures = [

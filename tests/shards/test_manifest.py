@@ -19,13 +19,13 @@ def test_the_digest_is_that_of_the_file(small_set):
     assert read_manifest(small_set).digest == expected
 
 
-def test_the_labels_stand_in_the_csvs_order(small_set):
+def test_the_labels_are_in_the_csvs_order(small_set):
     expected = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
     assert read_manifest(small_set).class_names == expected
 
 
 def refusal(folder: Path, text: str) -> str:
-    """The sentence with which ``text`` is refused as a manifest, without the file's path and the way out."""
+    """The message with which ``text`` is refused as a manifest, without the file's path and the advice."""
     path = folder / "manifest.json"
     path.write_text(text)
     with pytest.raises(DataError) as caught:
@@ -35,7 +35,7 @@ def refusal(folder: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("text", "message"),
     [
         (
             '{"votes": 7',
@@ -46,12 +46,12 @@ def refusal(folder: Path, text: str) -> str:
         ('{"schema_version": 99}', "has schema version 99, this program reads 1; pack the data set again"),
     ],
 )
-def test_what_is_no_manifest_is_refused(text, sentence, tmp_path):
-    assert refusal(tmp_path, text) == sentence
+def test_what_is_not_a_manifest_is_refused(text, message, tmp_path):
+    assert refusal(tmp_path, text) == message
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "sentence"),
+    ("key", "value", "message"),
     [
         ("votes", 7, "votes: is 7; it should be keys and values"),
         ("votes", {"with": "x"}, 'votes.with: is "x"; it should be a whole number'),
@@ -79,9 +79,9 @@ def test_what_is_no_manifest_is_refused(text, sentence, tmp_path):
         ),
     ],
 )
-def test_a_key_that_cannot_be_is_refused_by_its_name(key, value, sentence, small_set, tmp_path):
+def test_a_key_that_cannot_be_is_refused_by_its_name(key, value, message, small_set, tmp_path):
     fields = json.loads((small_set / "manifest.json").read_text())
-    assert refusal(tmp_path, json.dumps(fields | {key: value})) == sentence
+    assert refusal(tmp_path, json.dumps(fields | {key: value})) == message
 
 
 def test_a_folder_without_one_is_refused(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from shards.parallel import ordered_map
 
 
-def test_results_come_in_the_order_of_the_items_whoever_is_done_first():
+def test_results_come_in_the_order_of_the_items_whichever_is_done_first():
     second_done = threading.Event()
 
     def work(item: int) -> int:

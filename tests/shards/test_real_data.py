@@ -47,7 +47,7 @@ def test_duplicates_are_known(packed):
 
 
 def test_near_duplicates_are_known(packed):
-    """Not published anywhere; docs/leakage.md says how they were looked at."""
+    """Not published anywhere; docs/leakage.md describes how they were inspected."""
     leakage = find_leakage(packed[0], workers=2)
     assert count_repeats(leakage) == {
         "train": Repeats(exact=1236, near=2552),

@@ -1,4 +1,4 @@
-"""``verify``: whatever is not as the manifest says is found."""
+"""``verify``: whatever does not match the manifest is found."""
 
 import hashlib
 import json
@@ -66,7 +66,7 @@ def another_shape(fields):
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "message"),
     [
         (swap_counts, "val has .* samples of its classes, the manifest says"),
         (one_sample_more, r"val-000000\.tar: holds 14 samples, the manifest says 15"),
@@ -74,13 +74,13 @@ def another_shape(fields):
         (another_shape, "8 x 8 grey; the data set's images are 9 x 8 grey"),
     ],
 )
-def test_a_manifest_that_says_otherwise_is_found(change, sentence, copy):
+def test_a_manifest_that_says_otherwise_is_found(change, message, copy):
     change_manifest(copy, change)
-    with pytest.raises(DataError, match=sentence):
+    with pytest.raises(DataError, match=message):
         verify(copy)
 
 
-def test_a_sample_that_stands_in_two_shards_is_found(copy):
+def test_a_sample_that_appears_in_two_shards_is_found(copy):
     path = copy / "train-000001.tar"
     shutil.copy(copy / "train-000000.tar", path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()

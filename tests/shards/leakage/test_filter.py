@@ -1,4 +1,4 @@
-"""``pack --without-leaks``: val and test lose what stands in train, train loses nothing."""
+"""``pack --without-leaks``: val and test lose what also appears in train, train loses nothing."""
 
 import json
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def source(write_faces: Callable[..., Path]) -> Path:
     return write_faces(SAMPLES)
 
 
-def test_what_stands_in_train_is_left_out_of_val_and_test(source: Path, tmp_path: Path) -> None:
+def test_what_appears_in_train_is_left_out_of_val_and_test(source: Path, tmp_path: Path) -> None:
     pack(source_of(source), tmp_path / "clean", without_leaks=True)
     kept = {split: sorted(read_split(tmp_path / "clean", split).keys) for split in ("train", "val", "test")}
     assert kept == {

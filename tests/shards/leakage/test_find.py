@@ -1,4 +1,4 @@
-"""Leakage: what stands in two places is found, listed and plural, and labels that contradict each other too."""
+"""Leakage: copies within and across splits are found, listed and counted, and so are contradicting labels."""
 
 import csv
 import hashlib
@@ -102,7 +102,7 @@ def test_exact_copies_are_those_of_the_manifest(leakage: Leakage, folder: Path) 
     assert counts == duplicates.within | duplicates.across
 
 
-def test_samples_of_val_and_test_leak_if_they_stand_in_train(folder: Path) -> None:
+def test_samples_of_val_and_test_leak_if_they_appear_in_train(folder: Path) -> None:
     assert leaking_keys(folder) == {
         "val": frozenset({"row-0000006", "row-0000007"}),
         "test": frozenset({"row-0000009", "row-0000011"}),
@@ -131,7 +131,7 @@ def test_the_summary_says_what_was_counted(leakage: Leakage, folder: Path) -> No
     assert read_manifest(folder).duplicates.conflicting_groups == {"all": 2, "train": 1, "val": 0, "test": 0}
 
 
-def test_faces_that_differ_are_no_leakage(write_faces: Callable[..., Path], tmp_path: Path) -> None:
+def test_different_faces_are_not_leakage(write_faces: Callable[..., Path], tmp_path: Path) -> None:
     usages = ["Training"] * 4 + ["PublicTest"] * 3
     pack(source_of(write_faces(list(zip(range(7), FACES, usages, strict=True)))), tmp_path / "set")
     assert write_ledger(find_leakage(tmp_path / "set"), tmp_path / "ledger.csv") == 0
@@ -171,7 +171,7 @@ def test_a_damaged_shard_is_named(folder: Path) -> None:
         find_leakage(folder)
 
 
-def test_a_ledger_that_cannot_be_written_is_a_sentence(leakage: Leakage, tmp_path: Path) -> None:
+def test_a_ledger_that_cannot_be_written_is_named(leakage: Leakage, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere/ledger\.csv: the ledger cannot be written \(No such file") as caught:
         write_ledger(leakage, tmp_path / "nowhere" / "ledger.csv")
     assert caught.value.exit_status == 2

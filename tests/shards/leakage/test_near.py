@@ -44,7 +44,7 @@ COPIES = {
 }
 
 
-def test_different_faces_are_no_pairs() -> None:
+def test_different_faces_are_not_pairs() -> None:
     assert len(find_near(FACES).first) == 0
 
 
@@ -56,7 +56,7 @@ def test_copies_are_found(copies: np.ndarray) -> None:
     assert not pairs.flipped.any()
 
 
-def test_mirrored_copies_are_found_and_said_to_be_flipped() -> None:
+def test_mirrored_copies_are_found_and_marked_as_flipped() -> None:
     pairs = find_near(np.concatenate([FACES, COPIES["with noise"][:, :, ::-1]]))
     assert pairs.second.tolist() == list(range(COUNT, 2 * COUNT))
     assert pairs.flipped.all()
@@ -66,7 +66,7 @@ def test_the_distance_of_equal_pictures_is_zero() -> None:
     assert find_near(FACES[[0, 0]]).distance.tolist() == [0.0]
 
 
-def test_a_pair_that_is_near_both_ways_stands_once_with_the_lesser_distance() -> None:
+def test_a_pair_that_is_near_both_ways_is_listed_once_with_the_lesser_distance() -> None:
     almost_symmetric = np.concatenate([FACES[:1, :, :24], COPIES["with noise"][:1, :, 23::-1]], axis=2)
     with_noise = np.minimum(almost_symmetric, 250) + np.random.default_rng(2).integers(0, 5, (1, 48, 48), np.uint8)
     as_it_is = find_near(np.concatenate([almost_symmetric, with_noise]))
@@ -75,7 +75,7 @@ def test_a_pair_that_is_near_both_ways_stands_once_with_the_lesser_distance() ->
     assert as_it_is.distance.tolist() == mirrored.distance.tolist()
 
 
-def test_blank_pictures_are_like_no_other() -> None:
+def test_blank_pictures_match_no_other() -> None:
     blank = np.full((4, 48, 48), 9, np.uint8)
     blank[2:, 0, 0] = (10, 11)
     assert len(find_near(blank).first) == 0

@@ -122,7 +122,7 @@ def test_a_damaged_copy_is_not_taken_for_the_same(small_csv, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "empty folder"])
-def test_what_is_no_data_set_is_not_touched(kind, small_csv, tmp_path):
+def test_what_is_not_a_data_set_is_not_touched(kind, small_csv, tmp_path):
     out = tmp_path / "out"
     if kind == "file":
         out.write_text("mine")
@@ -165,7 +165,7 @@ def test_an_interrupt_leaves_nothing_half_written(number, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_worker_that_is_killed_is_reported_in_a_sentence(tmp_path):
+def test_a_worker_that_is_killed_is_reported_in_one_message(tmp_path):
     with pytest.raises(DataError, match="a worker process was killed"):
         pack(_kill_a_worker, tmp_path / "out", workers=1)
     assert not list(tmp_path.iterdir())
@@ -176,7 +176,7 @@ def _kill_a_worker(work, pool, workers):
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         ({"workers": 0}, "--workers is 0; it should be 1 or more"),
         ({"shard_samples": 0}, "--shard-samples is 0; it should be 1 or more"),
@@ -184,8 +184,8 @@ def _kill_a_worker(work, pool, workers):
         ({"seed": -1}, "--seed is -1; it should be 0 or more"),
     ],
 )
-def test_numbers_that_make_no_sense_are_refused(options, sentence, small_csv, tmp_path):
-    with pytest.raises(DataError, match=re.escape(sentence)) as caught:
+def test_numbers_that_make_no_sense_are_refused(options, message, small_csv, tmp_path):
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
         pack(source_of(small_csv), tmp_path / "out", **options)
     assert caught.value.exit_status == 2
 
@@ -207,12 +207,12 @@ def test_duplicates_are_counted_within_and_across_splits(write_csv, pack_source)
     assert duplicates.conflicting_groups == {"all": 2, "train": 0, "val": 1, "test": 0}
 
 
-def test_images_that_differ_in_trailing_zeros_only_are_no_duplicates(write_csv, pack_source):
+def test_images_that_differ_in_trailing_zeros_only_are_not_duplicates(write_csv, pack_source):
     duplicates = pack_source(write_csv(["0,7 0 0 0,Training", "0,7 7 0 0,Training"])).duplicates
     assert duplicates.within == {"train": 0}
 
 
-def test_images_that_differ_are_no_duplicates(small_set):
+def test_images_that_differ_are_not_duplicates(small_set):
     assert read_manifest(small_set).duplicates.within == {"train": 0, "val": 0, "test": 0}
 
 

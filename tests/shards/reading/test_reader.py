@@ -136,7 +136,7 @@ def test_a_folder_from_elsewhere_is_scanned_once_as_long_as_it_stays_the_same(tm
 
 
 @pytest.mark.parametrize(
-    ("files", "sentence"),
+    ("files", "message"),
     [
         ({"a.cls": b"1"}, "sample a has .cls; it should have .cls and one of .png, .jpg, .jpeg"),
         ({"a.png": png(np.zeros((2, 2), np.uint8)), "a.cls": b"two"}, "a.cls holds b'two'; it should be a label"),
@@ -149,9 +149,9 @@ def test_a_folder_from_elsewhere_is_scanned_once_as_long_as_it_stays_the_same(tm
     ],
     ids=["no-image", "no-number", "no-png", "another-shape"],
 )  # fmt: skip
-def test_a_sample_that_cannot_be_used_is_named(files, sentence, tmp_path):
+def test_a_sample_that_cannot_be_used_is_named(files, message, tmp_path):
     write_tar(tmp_path / "train-0.tar", files)
-    with pytest.raises(DataError, match=f"train-0.tar: {re.escape(sentence)}"):
+    with pytest.raises(DataError, match=f"train-0.tar: {re.escape(message)}"):
         read_split(tmp_path, "train")
 
 
@@ -164,7 +164,7 @@ def test_a_foreign_tar_that_is_cut_short_is_named(length, tmp_path):
         read_split(tmp_path, "train")
 
 
-def test_a_tar_inside_a_sample_is_none_of_the_samples(tmp_path):
+def test_a_tar_inside_a_sample_is_not_a_sample(tmp_path):
     another_tar = tarfile.TarInfo("b.png").tobuf(tarfile.USTAR_FORMAT)
     image = png(np.zeros((30, 30), np.uint8))
     write_tar(tmp_path / "train-0.tar", {"a.tar": another_tar, "a.png": image, "a.cls": b"0"})
@@ -184,7 +184,7 @@ def test_a_png_like_ours_with_filtered_rows_is_decoded(tmp_path):
     assert np.array_equal(read_split(tmp_path, "train").images, pixels)
 
 
-def test_a_file_that_is_no_tar_is_named(tmp_path):
+def test_a_file_that_is_not_a_tar_is_named(tmp_path):
     (tmp_path / "train-0.tar").write_bytes(b"hello world" * 1000)
     with pytest.raises(DataError, match=r"train-0\.tar: is not a tar that can be read"):
         read_split(tmp_path, "train")

@@ -100,18 +100,18 @@ def test_a_changed_pixel_of_our_own_png_is_found(copy, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("begin", "content", "sentence"),
+    ("begin", "content", "message"),
     [
         (45, b"\x99", r"sample a: its image is damaged \(a checksum is wrong\)"),
         (0, b"gone", "sample a: its image is not an image that can be decoded"),
     ],
 )
-def test_a_damaged_compressed_png_is_found(begin, content, sentence, tmp_path):
+def test_a_damaged_compressed_png_is_found(begin, content, message, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (30, 30), dtype=np.uint8)
     folder = foreign_set(tmp_path / "set", {"a.png": file_of(pixels, "PNG")})
     index = index_of(folder, tmp_path / "index")
     change(index, folder / "train-0.tar", 0, begin, content)
-    with pytest.raises(DataError, match=sentence):
+    with pytest.raises(DataError, match=message):
         SampleReader(folder, index).read(np.array([0]))
 
 
@@ -155,7 +155,7 @@ def test_processes_read_what_this_one_reads(small_set, tmp_path):
     assert np.array_equal(images, SampleReader(small_set, index).read(numbers))
 
 
-def test_a_process_says_what_is_damaged_and_goes_on(copy, tmp_path):
+def test_a_process_reports_what_is_damaged_and_continues(copy, tmp_path):
     index = index_of(copy, tmp_path / "index")
     change(index, copy / "train-000000.tar", 3, 60, b"\x07\x07\x07")
     image = np.empty((1, 1, 8, 8), np.uint8)
@@ -166,7 +166,7 @@ def test_a_process_says_what_is_damaged_and_goes_on(copy, tmp_path):
     assert np.array_equal(image, SampleReader(copy, index).read(np.array([4])))
 
 
-def test_a_process_that_is_killed_is_told_of(small_set, tmp_path):
+def test_a_process_that_is_killed_is_reported(small_set, tmp_path):
     image = np.empty((1, 1, 8, 8), np.uint8)
     with SampleWorkers(small_set, index_of(small_set, tmp_path / "index"), 1) as workers:
         (process,) = workers.processes

@@ -60,7 +60,7 @@ def test_line_ends_do_not_matter(line_end, ending, tmp_path, pack_source):
 
 @pytest.mark.parametrize("columns", [OFFICIAL, (0, 2, 1)], ids=["pixels-in-the-middle", "pixels-last"])
 @pytest.mark.parametrize("blank", ["", "  ", "\r"], ids=repr)
-def test_blank_lines_between_rows_are_no_rows_and_count_as_lines(blank, columns, write_csv, pack_source, tmp_path):
+def test_blank_lines_between_rows_are_not_rows_and_count_as_lines(blank, columns, write_csv, pack_source, tmp_path):
     def line(text):
         return ",".join(text.split(",")[place] for place in columns)
 
@@ -136,7 +136,7 @@ def test_rejects_of_an_earlier_try_are_removed(write_csv, pack_source, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "message"),
     [
         (b"", "is empty; it should be a CSV with the columns emotion, pixels and Usage"),
         (b"emotion,pixels,Usage\n", "has a header and no row"),
@@ -147,10 +147,10 @@ def test_rejects_of_an_earlier_try_are_removed(write_csv, pack_source, tmp_path)
     ],
     ids=["empty", "no-row", "missing-column", "column-too-many", "utf-16", "latin-1"],
 )
-def test_a_file_that_is_no_such_csv_is_refused(content, sentence, tmp_path, pack_source):
+def test_a_file_that_is_not_such_a_csv_is_refused(content, message, tmp_path, pack_source):
     path = tmp_path / "fer.csv"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=f"fer.csv: {re.escape(sentence)}") as caught:
+    with pytest.raises(DataError, match=f"fer.csv: {re.escape(message)}") as caught:
         pack_source(path)
     assert caught.value.exit_status == 1
 

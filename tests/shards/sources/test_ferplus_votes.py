@@ -51,7 +51,7 @@ def test_a_blank_line_does_not_shift_the_votes(write_csv, pack_source, tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("header", "votes", "sentence"),
+    ("header", "votes", "message"),
     [
         (HEADER, VOTES[:2], "has 2 rows and the CSV has row 3"),
         (HEADER, [VOTES[0], VOTES[2], VOTES[1]], "row 2 is of PublicTest, and of train in the CSV"),
@@ -64,9 +64,9 @@ def test_a_blank_line_does_not_shift_the_votes(write_csv, pack_source, tmp_path)
         ("", [], "is not a CSV that can be read"),
     ],
 )
-def test_a_file_that_does_not_belong_is_refused(header, votes, sentence, write_csv, pack_source):
+def test_a_file_that_does_not_belong_is_refused(header, votes, message, write_csv, pack_source):
     path = write_csv(CSV)
-    with pytest.raises(DataError, match=f"votes.csv: {re.escape(sentence)}"):
+    with pytest.raises(DataError, match=f"votes.csv: {re.escape(message)}"):
         pack_source(path, votes=write_csv(votes, header, "votes.csv"))
 
 

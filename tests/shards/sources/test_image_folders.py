@@ -123,8 +123,8 @@ def test_images_that_are_all_of_another_mode_are_refused_by_it(pixels, mode, roo
     (root / "train" / "sad").mkdir(parents=True)
     for name in ("a", "b"):
         Image.fromarray(pixels).save(root / "train" / "sad" / f"{name}.png")
-    sentence = f"{root}: none of its 2 images can be used; the first, train/sad/a.png, is an image of mode {mode}; "
-    with pytest.raises(DataError, match=re.escape(f"{sentence}it should be 8-bit grey or RGB")):
+    message = f"{root}: none of its 2 images can be used; the first, train/sad/a.png, is an image of mode {mode}; "
+    with pytest.raises(DataError, match=re.escape(f"{message}it should be 8-bit grey or RGB")):
         pack_source(root)
 
 
@@ -152,17 +152,17 @@ def test_a_split_folder_without_images_is_refused(root, pack_source):
 
 
 @pytest.mark.parametrize(
-    ("folders", "sentence"),
+    ("folders", "message"),
     [
         (["test"], "has no folder train"),
         (["train", "val", "valid"], "valid: is the split val, and so is"),
         (["train", "extra"], "extra: is not a split; the folders in"),
     ],
 )
-def test_folders_that_are_not_as_they_should_be_are_refused(folders, sentence, root, pack_source):
+def test_folders_that_are_not_as_they_should_be_are_refused(folders, message, root, pack_source):
     for name in folders:
         write_image(root / name / "sad" / "a.png")
-    with pytest.raises(DataError, match=re.escape(sentence)):
+    with pytest.raises(DataError, match=re.escape(message)):
         pack_source(root)
 
 
