@@ -1,0 +1,66 @@
+"""What a run prints: a line an epoch, with the time that the run still takes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fer_ddp.runs.folder import RunFolder
+from fer_ddp.runs.logger import RunLogger, epoch_line
+
+LINE: dict[str, Any] = {
+    "epoch": 1,
+    "step": 10,
+    "lr": 0.001,
+    "train": {"loss": 1.5, "accuracy": 0.25},
+    "val": {"loss": 1.25, "accuracy": 0.5},
+}
+TIMING = {"seconds": 60.0, "images_per_second": 1234.0}
+
+
+@pytest.mark.parametrize(
+    ("epoch", "seconds_left", "end"),
+    [(1, 480.0, "60.0 s  1,234 images/s  8 min left"), (9, 0.0, "60.0 s  1,234 images/s"), (1, None, "images/s")],
+)
+def test_an_epochs_line_ends_with_the_time_left_of_the_run(epoch: int, seconds_left: float | None, end: str) -> None:
+    line = epoch_line(LINE | {"epoch": epoch}, 9, TIMING, seconds_left)
+    assert line.startswith(f"epoch {epoch}/9  train loss 1.5000 accuracy 0.2500  val loss 1.2500 accuracy 0.5000  lr 1")
+    assert line.endswith(end)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """``clock[0]`` is the time."""
+    now = [0.0]
+    monkeypatch.setattr("fer_ddp.runs.logger.time.perf_counter", lambda: now[0])
+    return now
+
+
+def train_epoch(logger: RunLogger, clock: list[float], epoch: int, first_step: int) -> None:
+    """An epoch that ends at ten steps times ``epoch``: 3 s a step, 6 s of evaluation."""
+    logger.begin_epoch(epoch, first_step, 10 * epoch)
+    for _ in range(first_step, 10 * epoch):
+        clock[0] += 3.0
+        logger.step()
+    logger.steps_done()
+    clock[0] += 6.0
+    logger.epoch(LINE | {"epoch": epoch})
+
+
+def test_the_time_left_is_that_of_the_steps_left_at_the_pace_of_the_epoch_before(
+    tmp_path: Path, clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = RunLogger(RunFolder(tmp_path), epochs=3, global_batch_size=4)
+    train_epoch(logger, clock, 1, 0)
+    train_epoch(logger, clock, 2, 10)
+    train_epoch(logger, clock, 3, 20)
+    ends = [line.rpartition("images/s")[2].strip() for line in capsys.readouterr().out.splitlines()]
+    assert ends == ["72 s left", "36 s left", ""]
+
+
+def test_a_resumed_epoch_counts_by_its_steps(
+    tmp_path: Path, clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = RunLogger(RunFolder(tmp_path), epochs=3, global_batch_size=4)
+    train_epoch(logger, clock, 1, 6)
+    assert capsys.readouterr().out.endswith("  90 s left\n")  # 20 steps at 18 s for 4

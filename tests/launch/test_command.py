@@ -1,0 +1,78 @@
+"""``fer-ddp``: every command under one name, from any folder, with completions for the shell."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fer_ddp
+from fer_ddp.config.recipe_files import packaged_names
+from launch.__main__ import run_any
+
+COMMANDS = "pack verify inspect leakage fake train evaluate predict export report ensemble sync keys recipes launch"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder; as many columns as a line of help needs."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "commands"),
+    [([], COMMANDS), (["launch"], "local slurm status logs resume cancel sync")],
+)
+def test_help_lists_every_command(words: list[str], commands: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_any([*words, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    listed = [line.split()[0] for line in lines if line.startswith("    ")]
+    assert (ended.value.code, listed) == (0, commands.split())
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run_any(["--version"])
+    assert capsys.readouterr().out == f"fer-ddp {fer_ddp.__version__}\n"
+
+
+def test_what_shards_refuses_is_told_by_the_command_that_was_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_any(["verify", "nowhere"]) == 2
+    assert capsys.readouterr().err.startswith("fer-ddp verify: nowhere: ")
+
+
+def test_a_cluster_is_tried_out_without_slurm_and_without_data(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_any(["launch", "slurm", "quick", "--cluster", "one_gpu", "--dry-run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "quick: 9 runs, each on 1 rank"
+    assert "data/fer2013: there is no such folder here, so the jobs were not checked against it" in lines
+    assert [line for line in lines if "array" in line or "time" in line] == [
+        "#SBATCH --array=0-8%9",
+        "#SBATCH --time=60",
+    ]
+    logs = folder / "runs/quick.launch/logs/0000"
+    assert f"#SBATCH --output={logs}/%A_%a_0_log.out" in lines
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "completions"),
+    [
+        ("fer-ddp tr", ["train"]),
+        ("fer-ddp train model4", [name for name in packaged_names("recipe", "array") if name.startswith("model4")]),
+        ("fer-ddp launch slurm quick --cluster o", ["one_gpu", "one_node_8_gpus"]),
+    ],
+)
+def test_the_shell_completes_commands_recipes_and_profiles(folder: Path, typed: str, completions: list[str]) -> None:
+    pytest.importorskip("argcomplete", reason="argcomplete")
+    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": typed, "COMP_POINT": str(len(typed)), "_ARGCOMPLETE_IFS": "\n"}
+    asked |= {"_ARGCOMPLETE_STDOUT_FILENAME": str(folder / "out"), "_ARGCOMPLETE_SUPPRESS_SPACE": "1"}
+    code = "from launch.__main__ import fer_ddp_command; fer_ddp_command()"
+    subprocess.run([sys.executable, "-c", code], env=os.environ | asked, check=True, timeout=60)
+    assert sorted((folder / "out").read_text().split("\n")) == sorted(completions)
