@@ -55,7 +55,7 @@ def command_line(ranks: int = 1) -> str:
 
 
 LAUNCHED = "FER_DDP_LAUNCHED"
-"""Set for ranks that `launch` starts: it says itself how to resume."""
+"""Set for ranks that `launch` starts: it prints itself how to resume."""
 
 
 def end_process(exit_status: int) -> NoReturn:

@@ -29,7 +29,7 @@ ENDING_SECONDS = 90
 
 
 def submit_array(job: str, overrides: list[str], cluster_name: str) -> str:
-    """Submit a job or an array to a cluster, each by path or name; returns a line that says what was submitted.
+    """Submit a job or an array to a cluster, each by path or name; returns a line on what was submitted.
 
     Raises JobError or shards' DataError before anything is written, RunError if SLURM refuses, and then nothing is
     left behind.
@@ -58,7 +58,7 @@ def submit_array(job: str, overrides: list[str], cluster_name: str) -> str:
 
 
 def resume_array(folder: ArrayFolder, *, new_code: bool) -> str:
-    """Submit the members that are neither finished nor in SLURM's hands; returns a line that says which.
+    """Submit the members that are neither finished nor in the queue; returns a line on which.
 
     They run the code that was frozen when the array was submitted, or, with ``new_code``, the present one. Raises
     JobError if the array was not submitted to a cluster, RunError if SLURM refuses.
@@ -87,7 +87,7 @@ def _once_none_is_ending(folder: ArrayFolder) -> list[MemberStatus]:
 
 
 def cancel_array(folder: ArrayFolder) -> str:
-    """Cancel what SLURM has of an array; what runs saves its state. Returns a line that says how many."""
+    """Cancel what SLURM has of an array; what runs saves its state. Returns a line on how many."""
     present = slurm_commands.queue(folder.job_ids())
     if present:
         slurm_commands.cancel(sorted({task.partition("_")[0] for task in present}))
@@ -97,7 +97,7 @@ def cancel_array(folder: ArrayFolder) -> str:
 def dry_run(job: str, overrides: list[str], cluster_name: str, images_per_second: float | None) -> str:
     """What `submit_array` would submit, as text: the members, the sbatch file, the GPU hours. Writes nothing.
 
-    Where the data are not here, the members are not checked against them, and a line says so.
+    Where the data are not here, the members are not checked against them, and a line reports that.
     """
     cluster = load_cluster(cluster_name)
     array = load_array(job, overrides)
@@ -172,7 +172,7 @@ def _sbatch(logs: Path, calls: Sequence[Callable[[], Any]], parameters: dict[str
 
 
 def _parameters(folder: ArrayFolder, cluster: Cluster, submission: int) -> dict[str, Any]:
-    """submitit's names for what the profile says."""
+    """submitit's names for the keys of the profile."""
     after = f"{shlex.quote(sys.executable)} -m launch.slurm_task {shlex.quote(str(folder.path))} {submission}"
     parameters: dict[str, Any] = {
         "job_name": folder.name,

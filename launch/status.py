@@ -225,7 +225,7 @@ def _with_progress(
     restarts: int = 0,
     job_id: str | None = None,
 ) -> MemberStatus:
-    """The status of a member, with how far its run folder says that it got."""
+    """The status of a member, with the progress that its run folder shows."""
     metrics, timing = read_lines(run / "metrics.jsonl"), read_lines(run / "timing.jsonl")
     epoch, epochs = (metrics[-1]["epoch"] if metrics else 0), int(job["epochs"])
     accuracies = [line["val"]["accuracy"] for line in metrics if line.get("val")]

@@ -22,7 +22,7 @@ def test_the_profiles_that_come_with_it_can_be_loaded(name: str, world_size: int
     assert load_cluster(ROOT / "jobs" / "clusters" / f"{name}.yaml").world_size == world_size
 
 
-def test_without_gpus_a_node_has_the_ranks_it_is_told(tmp_path: Path) -> None:
+def test_without_gpus_a_node_has_the_ranks_of_the_profile(tmp_path: Path) -> None:
     path = profile(tmp_path, gpus_per_node=0, ranks_per_node=2, nodes=3, partition="cpu")
     assert load_cluster(path).world_size == 6
 

@@ -40,7 +40,7 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == f"fer-ddp {fer_ddp.__version__}\n"
 
 
-def test_what_shards_refuses_is_told_by_the_command_that_was_typed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_shards_refuses_names_the_command_that_was_typed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_any(["verify", "nowhere"]) == 2
     assert capsys.readouterr().err.startswith("fer-ddp verify: nowhere: ")
 

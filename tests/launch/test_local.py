@@ -55,7 +55,7 @@ def test_a_failed_member_does_not_hide_the_others_and_the_same_command_does_what
     ]
 
 
-def test_a_run_of_one_rank_that_is_killed_is_told_of(workplace: Path) -> None:
+def test_a_killed_run_of_one_rank_is_reported(workplace: Path) -> None:
     words = [sys.executable, "-P", "-m", "launch", "local", "jobs/tiny.yaml", "--ranks", "1", "epochs=400"]
     process = start(words, cwd=workplace)
     run = workplace / "runs/tiny-seed0"
@@ -69,7 +69,7 @@ def test_a_run_of_one_rank_that_is_killed_is_told_of(workplace: Path) -> None:
     )
 
 
-def test_a_run_that_is_stopped_before_it_began_is_interrupted(workplace: Path) -> None:
+def test_a_run_that_is_stopped_before_it_starts_is_interrupted(workplace: Path) -> None:
     words = [sys.executable, "-P", "-m", "launch", "local", "jobs/tiny.yaml", "--ranks", "1"]
     process = start(words, cwd=workplace)
     wait_until(lambda: any(b"train" in arguments(pid) for pid in children(process.pid)), process)

@@ -58,12 +58,17 @@ def test_progress_is_how_many_are_done_the_best_and_the_time_left(
 
 @pytest.fixture(autouse=True)
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with an array of two members, one of them finished, and a run outside of arrays."""
+    """A working folder with an array of two members, one of them finished, and runs outside of arrays."""
     monkeypatch.chdir(tmp_path)
     runs = {f"tiny-seed{seed}": f"runs/two/tiny-seed{seed}" for seed in (0, 1)}
     ArrayFolder(Path("runs/two.launch")).write("two", runs=runs, jobs=dict.fromkeys(runs, "epochs: 2\n"), cluster=None)
     write_run(Path("runs/two/tiny-seed0"), "finished")
     write_run(Path("runs/alone-seed0"), "interrupted")
+    sent = {"sent-seed0": "runs/sent-seed0"}  # a job that was submitted alone
+    ArrayFolder(Path("runs/sent-seed0.launch")).write(
+        "sent-seed0", runs=sent, jobs={"sent-seed0": "epochs: 2\n"}, cluster=None
+    )
+    write_run(Path("runs/sent-seed0"), "finished")
     return tmp_path
 
 
@@ -80,10 +85,15 @@ def write_run(run: Path, state: str) -> None:
 
 def test_without_a_name_all_that_was_started_here_is_listed() -> None:
     assert overview().splitlines() == [
+        "sent-seed0   1/1 done, best val 0.6250",
         "two          1/2 done, best val 0.6250 (1 not started)",
         "alone-seed0  0/1 done, best val 0.6250 (1 interrupted)",
     ]
-    assert {name: len(members) for name, members in json.loads(overview_json()).items()} == {"two": 2, "alone-seed0": 1}
+    assert {name: len(members) for name, members in json.loads(overview_json()).items()} == {
+        "sent-seed0": 1,
+        "two": 2,
+        "alone-seed0": 1,
+    }
 
 
 def test_an_empty_folder_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,7 +154,7 @@ def same_files(run: Path, expected: Path) -> None:
     assert [name for name in wanted if found[name] != wanted[name]] == []
 
 
-def test_an_array_ends_as_launch_local_ends_it_and_status_tells_each_stage(place: Place) -> None:
+def test_an_array_ends_as_launch_local_ends_it_and_status_shows_each_stage(place: Place) -> None:
     place.profile("two_at_once", array_parallelism=2)
     place.submit("six", "two_at_once")
     names = [f"{recipe}-seed{seed}" for recipe in ("wide", "narrow") for seed in (0, 1, 2)]
@@ -182,7 +182,7 @@ def test_status_needs_no_slurm_once_all_is_finished(place: Place) -> None:
     place.submit("short")
     place.finished("short-seed0")
     done = place.launch("status", "short-seed0", path=WITHOUT_SLURM)
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "1 finished")
+    assert (done.returncode, done.stdout.splitlines()[-1].partition(",")[0]) == (0, "1/1 done")
 
 
 def test_a_time_limit_shorter_than_the_run_only_delays_it(place: Place) -> None:
@@ -201,7 +201,7 @@ def take_all_nodes(place: Place) -> None:
     place.cluster.run("sbatch", "-p", "urgent", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 3")
 
 
-def test_a_preempted_run_goes_on_by_itself(place: Place, undisturbed: Callable[..., Path]) -> None:
+def test_a_preempted_run_resumes_by_itself(place: Place, undisturbed: Callable[..., Path]) -> None:
     place.profile("spot", partition="spot")
     place.submit("wide", "spot")
     place.started("wide-seed0")
@@ -220,9 +220,7 @@ def test_a_run_that_preemption_would_cancel_requeues_itself(place: Place, undist
     same_files(place.folder / "runs/wide-seed0", undisturbed())
 
 
-def test_a_cancelled_run_saves_its_state_and_goes_on_when_resumed(
-    place: Place, undisturbed: Callable[..., Path]
-) -> None:
+def test_a_cancelled_run_saves_its_state_and_can_be_resumed(place: Place, undisturbed: Callable[..., Path]) -> None:
     place.submit("wide")
     place.started("wide-seed0")
     done = place.launch("cancel", "wide-seed0")
@@ -292,7 +290,7 @@ def test_what_is_edited_after_a_submission_changes_nothing_that_waits(place: Pla
     ).strip()
     place.write("jobs/short.yaml", extends="narrow.yaml", epochs=1)
     place.submit("short", code=code)
-    (code / "fer_ddp" / "train.py").write_text("raise SystemExit('this was edited after the submission')")
+    (code / "fer_ddp" / "training" / "run.py").write_text("raise SystemExit('this was edited after the submission')")
     (place.folder / "jobs/short.yaml").unlink()
     place.cluster.run("scancel", blocker)
     place.finished("short-seed0")
@@ -306,7 +304,7 @@ def test_a_run_that_fails_at_the_same_step_three_times_is_given_up(place: Place)
     member = place.status("wild-seed0")["wild-seed0"]
     assert (member["state"], member["restarts"]) == ("failed", 2)
     assert "the loss was not finite at step" in member["message"]
-    assert "wild-seed0: failed 3 times at step 0, so it is not tried again" in place.log("wild-seed0", "wild-seed0")
+    assert "wild-seed0: failed 3 times at step 0, so it is not retried" in place.log("wild-seed0", "wild-seed0")
 
 
 def test_a_failed_member_does_not_hide_the_others(place: Place) -> None:
@@ -317,7 +315,7 @@ def test_a_failed_member_does_not_hide_the_others(place: Place) -> None:
     assert place.states("pair") == ["finished", "failed"]
 
 
-def test_data_that_the_node_does_not_see_end_in_a_sentence(place: Place, faces: Path) -> None:
+def test_data_that_the_node_does_not_see_end_in_a_message(place: Place, faces: Path) -> None:
     copy = place.folder / "copied"
     shutil.copytree(faces, copy)
     blocker = place.cluster.run(
@@ -352,7 +350,7 @@ def test_without_sbatch_it_says_where_to_go(place: Place) -> None:
     done = place.launch("slurm", "jobs/wide.yaml", "--cluster", "jobs/cpu.yaml", path=WITHOUT_SLURM)
     assert (done.returncode, done.stderr) == (
         2,
-        "error: sbatch: there is no such command here; do this on a login node of the cluster\n",
+        "error: sbatch: there is no such command here; run this on a login node of the cluster\n",
     )
 
 

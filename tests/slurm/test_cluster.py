@@ -111,10 +111,10 @@ def test_before_the_time_limit_a_signal_reaches_the_step(
     cluster: Cluster, submit: Callable[..., str], tmp_path: Path
 ) -> None:
     # Limits are looked at every 30 s and the signal is sent up to 30 s early: not before 2 s, when the step listens.
-    step = "trap 'echo told; exit 3' USR2; while true; do sleep 0.1; done"
+    step = "trap 'echo signalled; exit 3' USR2; while true; do sleep 0.1; done"
     job = submit(f'srun bash -c "{step}"', "--time=2", "--signal=USR2@88")
     wait_for_state(cluster, job, "FAILED")
-    assert "told" in (tmp_path / "out").read_text().splitlines()
+    assert "signalled" in (tmp_path / "out").read_text().splitlines()
 
 
 def test_an_array_runs_no_more_tasks_at_once_than_asked(
