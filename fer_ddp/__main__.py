@@ -92,15 +92,12 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
         "ensemble",
         _ensemble,
         help="average the predictions of several runs",
-        description="Averages the probabilities of the given runs. The members are written down before their test "
-        "predictions are read; weights and temperature are fitted on val; nothing selects among the runs.",
+        description="Averages the probabilities of the given runs. The members are recorded before their test "
+        "predictions are read; a temperature is fitted on val; nothing selects among them.",
     )
     _add_runs(ensemble)
     ensemble.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="the ensemble's folder; report takes it"
-    )
-    ensemble.add_argument(
-        "--weights", choices=("equal", "family"), default="equal", help="family: one weight a recipe (default: equal)"
     )
     ensemble.add_argument("--temperature", action="store_true", help="fit a temperature for the mean")
     sync = _add(
@@ -225,7 +222,7 @@ def _report(options: argparse.Namespace) -> None:
 def _ensemble(options: argparse.Namespace) -> None:
     from fer_ddp.evaluation.ensemble import write_ensemble
 
-    print(write_ensemble(options.runs, options.out, weighting=options.weights, temperature=options.temperature).text())
+    print(write_ensemble(options.runs, options.out, temperature=options.temperature).text())
 
 
 if __name__ == "__main__":

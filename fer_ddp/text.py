@@ -1,6 +1,7 @@
 """Numbers, durations and lists as people read them."""
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 
 def plural(count: int, thing: str) -> str:
@@ -63,5 +64,10 @@ def join_names(names: Sequence[str]) -> str:
 
 
 def shortened(name: str, longest: int = 24) -> str:
-    """A class name that fits; an ellipsis says that it was cut."""
+    """A class name that fits; an ellipsis marks that it was cut."""
     return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The one of ``known`` that was probably meant by a mistyped ``name``; None if none is similar."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)

@@ -1,6 +1,5 @@
-"""YAML as people mean it: 1e-3 is a number, `off` and a date are text, and a key that stands twice is a mistake."""
+"""YAML as people mean it: 1e-3 is a number, `off` and a date are text, and a key that appears twice is a mistake."""
 
-import difflib
 import json
 import re
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import yaml
 
 from fer_ddp.errors import JobError
+from fer_ddp.text import closest
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -18,9 +18,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise JobError(f"{path}: there is no such file{close_file(path)}") from None
     except UnicodeDecodeError as error:
-        raise JobError(
-            f"{path}: is not text in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
-        ) from None
+        raise JobError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
     except OSError as error:
         raise JobError(f"{path}: can't be read ({error.strerror}); give a YAML file") from None
     try:
@@ -33,14 +31,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def close_file(path: Path) -> str:
-    """``; did you mean ...?`` if a YAML file of nearly this name lies beside ``path``, else nothing."""
+    """``; did you mean ...?`` if there is a YAML file with a similar name beside ``path``, else nothing."""
     names = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-    close = difflib.get_close_matches(path.name, names, n=1)
-    return f"; did you mean {path.parent / close[0]}?" if close else ""
+    close = closest(path.name, names)
+    return f"; did you mean {path.parent / close}?" if close else ""
 
 
 def parse_yaml(text: str) -> Any:
-    """Text, numbers, flags, null, lists and keys. Raises ValueError, whose one line says where and what."""
+    """Text, numbers, flags, null, lists and keys. Raises ValueError with one line: the place and the problem."""
     try:
         values = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
@@ -52,12 +50,12 @@ def parse_yaml(text: str) -> Any:
         json.dumps(values)
     except (TypeError, ValueError, RecursionError):
         # Tags and anchors can make dates, bytes, sets and lists that hold themselves.
-        raise ValueError("may hold only text, numbers, true, false, null, lists and keys; take tags out") from None
+        raise ValueError("may hold only text, numbers, true, false, null, lists and keys; remove tags") from None
     return values
 
 
 def to_yaml(values: dict[str, Any]) -> str:
-    """The text that `parse_yaml`, or any other YAML reader, makes ``values`` of."""
+    """The text from which `parse_yaml`, or any other YAML reader, makes ``values``."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
 
 
@@ -72,7 +70,7 @@ class _Loader(yaml.SafeLoader):
                 problem = f"the key {json.dumps(key, default=str)} must be text"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             if key in seen:
-                problem = f"{key} stands twice; keep one"
+                problem = f"{key} appears twice; keep one"
                 raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)

@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from fer_ddp.config.job import Job
 from fer_ddp.config.load import load_job
-from fer_ddp.config.messages import sentences
+from fer_ddp.config.messages import format_errors
 from fer_ddp.config.recipe_files import find_job, find_relative
 from fer_ddp.errors import JobError
 from fer_ddp.runs.files import RUNS
@@ -119,7 +119,7 @@ def _read(path: Path) -> ArrayFile:
     try:
         return _ARRAY_FILE.validate_json(json.dumps(values), strict=True, extra="forbid")
     except ValidationError as error:
-        raise JobError(sentences(error, ArrayFile, lambda keys: str(path))) from None
+        raise JobError(format_errors(error, ArrayFile, lambda keys: str(path))) from None
 
 
 def _combinations(grid: dict[str, list[Any]]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
 
-from fer_ddp.config.messages import sentences
+from fer_ddp.config.messages import format_errors
 from fer_ddp.config.recipe_files import find_cluster
 from fer_ddp.constraints import PositiveFloat
 from fer_ddp.errors import JobError
@@ -75,7 +75,7 @@ def cluster_from_dict(values: dict[str, Any], origin: str) -> Cluster:
     try:
         cluster = _CLUSTER.validate_json(json.dumps(values), strict=True, extra="forbid")
     except ValidationError as error:
-        raise JobError(sentences(error, Cluster, lambda keys: origin)) from None
+        raise JobError(format_errors(error, Cluster, lambda keys: origin)) from None
     if cluster.signal_seconds >= cluster.time_minutes * 60:
         raise JobError(
             f"{origin}: signal_seconds: is {cluster.signal_seconds}; it must be less than time_minutes, "

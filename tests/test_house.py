@@ -60,7 +60,7 @@ def without_texts(path: Path) -> ast.AST:
 
 
 def test_one_module_talks_to_wandb() -> None:
-    assert importers("wandb") == ["fer_ddp/runs/tracking.py"]
+    assert importers("wandb") == ["fer_ddp/runs/tracking_process.py"]
 
 
 def test_only_launch_knows_submitit() -> None:

@@ -20,7 +20,7 @@ from fer_ddp.runs.tracking import WandbConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogConfig:
-    """What is written besides a line an epoch."""
+    """What is logged besides a line per epoch."""
 
     every_steps: NonNegativeInt = 0
     """Write ``steps.jsonl`` every so many steps; 0 never."""
@@ -28,7 +28,7 @@ class LogConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckpointConfig:
-    """When the state is saved besides epochs' ends and signals."""
+    """When the state is saved besides at the end of an epoch and at a signal."""
 
     every_steps: PositiveInt | None = None
     """Save every so many steps."""
@@ -47,15 +47,15 @@ class Job:
     epochs: PositiveInt = 30
     """Passes over the training split."""
     global_batch_size: PositiveInt = 64
-    """Samples a step over all ranks; the ranks share them evenly."""
+    """Samples per step over all ranks; the ranks share them evenly."""
     micro_batch_size: PositiveInt | None = None
-    """Samples a rank puts through the network at once, to save memory; null is all of its share."""
+    """Samples a rank puts through the model at once, to save memory; null is all of its share."""
     precision: Precision = "auto"
-    """auto: bf16 or fp16 on a GPU, the fastest of what this CPU has on a CPU."""
+    """auto: bf16 or fp16 on a GPU; on a CPU the fastest that it supports."""
     memory_format: MemoryFormat = "auto"
     """auto: channels_last on a GPU, the faster one on a CPU."""
     select: Literal["best_val", "last"] = "best_val"
-    """Which weights are evaluated at the end: those of the best val accuracy or the last."""
+    """Which weights are evaluated at the end: those with the best val accuracy or the last."""
     data: DataConfig
     model: ModelConfig
     optimizer: OptimizerConfig
@@ -75,7 +75,7 @@ class Job:
 
 
 MAY_CHANGE = ("data.path", "data.mode", "data.workers", "micro_batch_size", "log", "wandb", "run", "name", "checkpoint")
-"""Keys that a continued run may change, since they don't change the result."""
+"""Keys that may change when a run is resumed, since they don't change the result."""
 
 
 def differing_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

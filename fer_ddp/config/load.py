@@ -1,6 +1,6 @@
-"""A job: one YAML file says everything, ``extends:`` builds on another, ``key.sub=value`` has the last word.
+"""A job: one YAML file, ``extends:`` builds on another, ``key.sub=value`` overrides both.
 
-It becomes one frozen, typed object. Whatever is wrong with it is refused here, before anything starts, in a sentence
+It becomes one frozen, typed object. Whatever is wrong with it is refused here, before anything starts, with a message
 that names the file, the key and what would be right.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from fer_ddp.config.job import Job
-from fer_ddp.config.messages import sentences
+from fer_ddp.config.messages import format_errors
 from fer_ddp.config.recipe_files import find_job, find_relative
 from fer_ddp.errors import JobError
 from fer_ddp.yaml_io import close_file, parse_yaml, read_yaml
@@ -30,7 +30,7 @@ def load_job(name: str | Path, overrides: list[str]) -> Job:
     for layer in layers:
         values = _merge(values, layer.values)
     given = [_parse_override(override) for override in overrides]
-    # The network's name goes first: it takes away the arguments of the one before.
+    # The model's name comes first: it removes the arguments of the previous model.
     for keys, value in sorted(given, key=lambda item: item[0] != ["model", "name"]):
         values = _put(values, keys, value)
         layers.append(_Layer(origin="command line", values=_put({}, keys, value)))
@@ -47,7 +47,7 @@ def job_from_dict(values: dict[str, Any], origin: str) -> Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Layer:
-    """What one file, or the command line, says."""
+    """The values of one file or of the command line."""
 
     origin: str
     values: dict[str, Any]
@@ -55,7 +55,7 @@ class _Layer:
 
 def _build(values: dict[str, Any], layers: list[_Layer], origin: str) -> Job:
     def origin_of(keys: list[str]) -> str:
-        """The last layer that says something about ``keys``, or about most of them."""
+        """The last layer that sets ``keys``, or else the section they are in."""
         for depth in range(len(keys), 0, -1):
             for layer in reversed(layers):
                 if _holds(layer.values, keys[:depth]):
@@ -66,7 +66,7 @@ def _build(values: dict[str, Any], layers: list[_Layer], origin: str) -> Job:
         # Strict JSON mode: no string becomes a number, no number a flag; lists may become tuples.
         return _JOB.validate_json(json.dumps(values), strict=True, extra="forbid")
     except ValidationError as error:
-        raise JobError(sentences(error, Job, origin_of)) from None
+        raise JobError(format_errors(error, Job, origin_of)) from None
 
 
 def _holds(values: Any, keys: list[str]) -> bool:
@@ -78,7 +78,7 @@ def _holds(values: Any, keys: list[str]) -> bool:
 
 
 def _read_with_parents(path: Path, children: tuple[Path, ...]) -> list[_Layer]:
-    """The job file and those it extends, the eldest first."""
+    """The job file and those it extends, the most basic first."""
     values = read_yaml(path)
     parent = values.pop("extends", None)
     layer = _Layer(origin=str(path), values=values)
@@ -93,7 +93,7 @@ def _read_with_parents(path: Path, children: tuple[Path, ...]) -> list[_Layer]:
     for number, child in enumerate(children):
         if parent_path.resolve() == child.resolve():
             circle = " -> ".join(each.name for each in (*children[number:], parent_path))
-            raise JobError(f"{path}: extends: goes round in a circle, {circle}; take one of them out")
+            raise JobError(f"{path}: extends: goes round in a circle, {circle}; remove one of them")
     return [*_read_with_parents(parent_path, children), layer]
 
 
@@ -101,7 +101,7 @@ def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
     merged = dict(parent)
     for key, value in child.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        # Another network takes other arguments, so the parent's don't carry over.
+        # Another model takes other arguments, so the parent's don't carry over.
         if both and key == "model" and value.get("name", parent["model"].get("name")) != parent["model"].get("name"):
             both = False
         merged[key] = _merge(merged[key], value) if both else value
@@ -120,7 +120,7 @@ def _parse_override(override: str) -> tuple[list[str], Any]:
 
 
 def _put(values: dict[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
-    """``values`` with ``value`` at ``keys``, in place of whatever stands there."""
+    """``values`` with ``value`` at ``keys``, replacing whatever is there."""
     first, *rest = keys
     if not rest:
         return values | {first: value}

@@ -1,7 +1,6 @@
-"""What is wrong with a job, in sentences: where it stands, the key, what would be right."""
+"""pydantic's errors in plain words: the file, the key, the value, what would be right."""
 
 import dataclasses
-import difflib
 import json
 import typing
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from fer_ddp.text import closest
 from shards.validation import EXPECTED, expected
 
 _EXPECTED = EXPECTED | {
@@ -30,19 +30,19 @@ _ABSENT = ("missing", "missing_keyword_only_argument")
 _OTHER_NAMES = {"learning_rate": "lr"}
 
 
-def sentences(error: ValidationError, job: type, origin_of: Callable[[list[str]], str]) -> str:
-    """All that pydantic found, in one line; ``origin_of`` names the file in which a key stands."""
+def format_errors(error: ValidationError, job: type, origin_of: Callable[[list[str]], str]) -> str:
+    """All that pydantic found, in one line; ``origin_of`` names the file that sets a key."""
     parts, last_origin = [], None
     for detail in error.errors(include_url=False):
         keys = [part for part in detail["loc"] if isinstance(part, str)]
         is_absent = detail["type"] in _ABSENT and keys == list(detail["loc"])
-        origin, sentence = origin_of(keys[:-1] if is_absent else keys), _sentence(detail, keys, job)
-        parts.append(sentence if origin == last_origin else f"{origin}: {sentence}")
+        origin, message = origin_of(keys[:-1] if is_absent else keys), _message(detail, keys, job)
+        parts.append(message if origin == last_origin else f"{origin}: {message}")
         last_origin = origin
     return "; ".join(parts)
 
 
-def _sentence(detail: Any, keys: list[str], job: type) -> str:
+def _message(detail: Any, keys: list[str], job: type) -> str:
     key, kind, value = ".".join(keys), detail["type"], json.dumps(detail["input"])
     index = "".join(f"[{part}]" for part in detail["loc"] if isinstance(part, int))
     if kind == "unexpected_keyword_argument":
@@ -92,7 +92,8 @@ def _alike(name: str, known: dict[str, str]) -> list[str]:
     words = _words(name)
     shared = [whole for whole, key in known.items() if words <= _words(key) or _words(key) <= words]
     by_key = {key: whole for whole, key in known.items()}
-    return shared or [by_key[key] for key in difflib.get_close_matches(name, by_key, n=1)]
+    close = closest(name, by_key)
+    return shared or ([by_key[close]] if close else [])
 
 
 def _words(key: str) -> set[str]:

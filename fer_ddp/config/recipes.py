@@ -1,35 +1,35 @@
-"""Which runs are one recipe, and what to call it: the same job with several seeds."""
+"""Which runs are one recipe, the same job with several seeds, and its name."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from fer_ddp.config.job import MAY_CHANGE, flatten
-from fer_ddp.runs.finished import Run
+from fer_ddp.runs.finished import FinishedRun
 
 _NOT_OF_THE_RECIPE = (*MAY_CHANGE, "seed", "memory_format")
-"""The memory format changes the rounding alone, and on a CPU it is the faster one of the moment."""
+"""The memory format only changes rounding, and on a CPU it is whichever was faster at the start."""
 _MAX_KEYS_IN_A_NAME = 3
 
 Identity = tuple[str, str]
-"""Equal for runs of the same recipe: (name, all that makes it)."""
+"""Equal for runs of the same recipe: (name, all keys that define it)."""
 
 
-def recipe_names(runs: Sequence[Run]) -> list[str]:
+def recipe_names(runs: Sequence[FinishedRun]) -> list[str]:
     """The name of each run's recipe, as a report of just these runs calls it."""
     names = names_of({identity(run): job_of(run) for run in runs})
     return [names[identity(run)] for run in runs]
 
 
-def identity(run: Run) -> Identity:
-    """What is equal for runs of one recipe."""
+def identity(run: FinishedRun) -> Identity:
+    """The key that runs of one recipe share."""
     if run.members:
         return (run.name, str(run.path))
     return (run.name, json.dumps(job_of(run), sort_keys=True))
 
 
-def job_of(run: Run) -> dict[str, Any]:
-    """The keys of the job that make the recipe, flat."""
+def job_of(run: FinishedRun) -> dict[str, Any]:
+    """The keys of the job that define the recipe, flat."""
     return {
         key: value
         for key, value in flatten(run.job).items()
@@ -38,7 +38,7 @@ def job_of(run: Run) -> dict[str, Any]:
 
 
 def names_of(jobs: dict[Identity, dict[str, Any]]) -> dict[Identity, str]:
-    """What to call each recipe: the job's name, and where several have it, the values in which they differ."""
+    """The name of each recipe: the job's, and if several share it, the values in which they differ."""
     names = {}
     for recipe, job in jobs.items():
         alike = [other for other in jobs if other[0] == recipe[0]]

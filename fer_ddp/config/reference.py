@@ -1,4 +1,4 @@
-"""All keys of a job: what each is unless given, and what it means, from the dataclasses and the texts under fields."""
+"""All keys of a job with defaults and meanings, from the dataclasses and the texts under their fields."""
 
 import ast
 import dataclasses
@@ -13,11 +13,11 @@ from typing import Any, Literal
 from fer_ddp.config.job import Job
 
 _FROM_THE_FILE = {"name": "(the file's name)", "run": "(runs/NAME-seedN)"}
-"""What `load_job` gives where a job does not."""
+"""The defaults that `load_job` sets."""
 
 
 def key_table() -> str:
-    """Two lines or more a key: ``key=default`` as it would stand on a command line, and under it what it means."""
+    """Two lines or more per key: ``key=default`` as on a command line, and below it the meaning."""
     return "\n".join(f"{key}\n{textwrap.indent(textwrap.fill(text, 100), '    ')}" for key, text in _keys(Job, ""))
 
 
@@ -46,7 +46,7 @@ def _default(field: "dataclasses.Field[Any]") -> str | None:
 
 
 def _texts_under_fields(owner: type) -> dict[str, str]:
-    """The text under each field, each in one line. From the source, since Python itself throws it away."""
+    """The text under each field, each in one line. From the source, since Python does not keep it."""
     (body,) = (node.body for node in ast.parse(inspect.getsource(owner)).body if isinstance(node, ast.ClassDef))
     return {
         ast.unparse(field.target): " ".join(ast.literal_eval(text.value).split())

@@ -20,6 +20,7 @@ from fer_ddp.figures.per_class import plot_per_class
 from fer_ddp.figures.style import save_figure
 from fer_ddp.figures.worst_errors import plot_worst_errors
 from fer_ddp.metrics.classification import ClassificationMetrics, classification_metrics, summary_lines
+from fer_ddp.runs.files import SCHEMA_VERSION
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.predictions import write_predictions
 from shards.files import write_json
@@ -63,6 +64,7 @@ def evaluate_run(
     trained_on_these = run.data_digest() == manifest.digest
     folder = run.path if trained_on_these else run.path / "evaluations" / manifest.digest[:12]
     summary: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
         "job": job.name,
         "seed": job.seed,
         "world_size": world_size,
@@ -72,6 +74,7 @@ def evaluate_run(
         "class_names": list(trained.class_names),
     }
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
+    subject = f"{job.name}, seed {job.seed}"
     for split in (split for split in ("val", "test") if split in manifest.splits):
         dataset = open_split(job.data, split, device, manifest)
         probabilities = evaluator.probabilities(trained.model, dataset.images, between_batches)
@@ -84,8 +87,8 @@ def evaluate_run(
             probabilities,
             dataset.class_names,
         )
-        _draw(folder / "figures", f"{job.name}, {split} split", split, dataset, probabilities, metrics)
-    curves = plot_learning_curves(run.read_lines("metrics.jsonl"), subject=job.name)
+        _draw(folder / "figures", subject, split, dataset, probabilities, metrics)
+    curves = plot_learning_curves(run.read_lines("metrics.jsonl"), subject=subject)
     save_figure(curves, folder / "figures" / "curves.png")
     write_json(folder / "summary.json", summary)
     return Results(summary=summary, folder=folder)
@@ -108,10 +111,11 @@ def _draw(
         dataset.class_names,
         keys=dataset.keys,
         subject=subject,
+        split=split,
     )
     drawings = {
-        "confusion": plot_confusion_matrix(metrics["confusion"], dataset.class_names, f"Confusion: {subject}"),
-        "per_class": plot_per_class(metrics["per_class"], subject=subject),
+        "confusion": plot_confusion_matrix(metrics["confusion"], dataset.class_names, subject=subject, split=split),
+        "per_class": plot_per_class(metrics["per_class"], subject=subject, split=split),
         "worst_errors": sheet,
     }
     for name, figure in drawings.items():

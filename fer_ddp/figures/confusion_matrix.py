@@ -1,4 +1,4 @@
-"""Which class is taken for which."""
+"""Which class is predicted as which."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ddp.figures.style import MAX_ANNOTATED_CLASSES, in_our_style, new_figure
+from fer_ddp.figures.style import MAX_ANNOTATED_CLASSES, headline_of, in_our_style, new_figure
 from fer_ddp.text import percent, plural, shortened
 from shards.palette import INK, QUIET
 
@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 
 @in_our_style
-def plot_confusion_matrix(confusion: Sequence[Sequence[int]], class_names: Sequence[str], title: str) -> "Figure":
+def plot_confusion_matrix(
+    confusion: Sequence[Sequence[int]], class_names: Sequence[str], *, subject: str = "", split: str = ""
+) -> "Figure":
     """A confusion matrix: each cell shows its share of the row in per cent and, smaller, its count.
 
-    confusion: counts, `confusion[true][predicted]`. title: what was predicted, such as "Test split, model4". The line
-    under it gives the accuracy and the commonest mistake. Beyond 20 classes only the colours are drawn.
+    confusion: counts, `confusion[true][predicted]`. subject, split: for the headline, such as "model4, seed 0" and
+    "val". The line below it names the most common mistake. Beyond 20 classes only the colours are drawn.
+
+    Raises ValueError unless the matrix has a row and a column for each class.
     """
     from matplotlib.colors import PowerNorm
 
@@ -45,8 +49,8 @@ def plot_confusion_matrix(confusion: Sequence[Sequence[int]], class_names: Seque
     figure = new_figure(
         max(side + width_of_names + (0.9 if annotated else 1.9), 5.5),
         side + 0.8 + (0 if level else (0.7 if slanted else 1.0) * width_of_names),
-        title,
-        _confusion_in_words(counts, class_names),
+        headline_of(subject, _accuracy(counts, split)),
+        _most_common_mistake(counts, class_names),
     )
     axes = figure.subplots()
     axes.set_anchor("N")
@@ -80,19 +84,19 @@ def plot_confusion_matrix(confusion: Sequence[Sequence[int]], class_names: Seque
     return figure
 
 
-def _confusion_in_words(counts: NDArray[np.int64], class_names: Sequence[str]) -> str:
+def _accuracy(counts: NDArray[np.int64], split: str) -> str:
     total = int(counts.sum())
-    if total == 0:
-        return "No sample."
-    words = f"Accuracy {percent(counts.trace() / total)} of {plural(total, 'sample')}."
+    return f"{split} accuracy {percent(counts.trace() / total)}".lstrip() if total else f"no {split} sample"
+
+
+def _most_common_mistake(counts: NDArray[np.int64], class_names: Sequence[str]) -> str:
+    text = f"{plural(int(counts.sum()), 'sample')}."
     mistakes = counts - np.diag(counts.diagonal())
     if mistakes.any():
         true, guess = divmod(int(mistakes.argmax()), len(class_names))
-        words += (
-            f" Commonest mistake: {class_names[true]} → {class_names[guess]} "
-            f"({plural(int(counts[true, guess]), 'time')})."
-        )
-    return words
+        times = plural(int(counts[true, guess]), "time")
+        text += f" Most common mistake: {class_names[true]} → {class_names[guess]} ({times})."
+    return text
 
 
 def _write_cells(axes: "Axes", counts: NDArray[np.int64], share: NDArray[np.float64], cell: float) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ddp.figures.style import about, figure_without_data, in_our_style, new_figure
+from fer_ddp.figures.style import figure_without_data, headline_of, in_our_style, new_figure
 from fer_ddp.text import percent, plural
 from shards.palette import FAINT, OF_SPLIT, QUIET
 
@@ -21,11 +21,11 @@ def plot_learning_curves(metrics: Sequence[Mapping[str, Any]], *, subject: str =
     """Loss, accuracy and learning rate by epoch, the epoch of the best validation accuracy marked.
 
     metrics: the lines of `metrics.jsonl`: `epoch`, `lr`, `train` and, where there is a validation split, `val`, both
-    with `loss` and `accuracy` (in [0, 1]). No line gives a figure that says so. subject: what is drawn, such as
-    "model4, seed 0"; it begins the line under the headline.
+    with `loss` and `accuracy` (in [0, 1]). Without lines the figure states that. subject: for the headline, such as
+    "model4, seed 0".
     """
     if not metrics:
-        return figure_without_data("Learning curves", about(subject, "No epoch is finished yet."))
+        return figure_without_data(headline_of(subject, "learning curves"), "No epoch is finished yet.")
     epochs = np.array([line["epoch"] for line in metrics], dtype=float)
     curves = {
         name: {measure: _column(metrics, split, measure) for measure in ("loss", "accuracy")}
@@ -40,18 +40,16 @@ def plot_learning_curves(metrics: Sequence[Mapping[str, Any]], *, subject: str =
         if np.isfinite(measures["accuracy"][-1])
     ]
     if best is None:
-        headline = f"No validation accuracy in {plural(len(epochs), 'epoch')}, so none is marked as the best"
+        headline = f"no val accuracy in {plural(len(epochs), 'epoch')}, so none is marked as the best"
     else:
-        headline = (
-            f"Best validation accuracy {percent(accuracy[best])}, in epoch {epochs[best]:.0f} of {epochs[-1]:.0f}"
-        )
+        headline = f"best val accuracy {percent(accuracy[best])}, epoch {epochs[best]:.0f} of {epochs[-1]:.0f}"
     detail = (
         f"Accuracy after the last epoch: {', '.join(ends)}." if ends else "No accuracy was measured in the last epoch."
     )
     if "training" in curves:
-        detail += " Training is measured as it goes, on the images as they are augmented and mixed, with dropout on."
+        detail += " Training is measured during the epoch, with augmentation, mixing and dropout."
 
-    figure = new_figure(11.0, 4.3, headline, about(subject, detail))
+    figure = new_figure(11.0, 4.3, headline_of(subject, headline), detail)
     panels = figure.subplots(1, 3, width_ratios=[1.15, 1.15, 0.9])
     for panel, title in zip(panels, ("Loss", "Accuracy, %", "Learning rate"), strict=True):
         _prepare_panel(panel, epochs, title)

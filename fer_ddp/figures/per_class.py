@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_ddp.figures.style import MAX_ANNOTATED_CLASSES, about, in_our_style, new_figure
+from fer_ddp.figures.style import MAX_ANNOTATED_CLASSES, headline_of, in_our_style, new_figure
 from fer_ddp.text import percent, shortened
 from shards.palette import BLUE, FAINT, GREEN, INK, QUIET, VERMILION
 
@@ -14,30 +14,32 @@ if TYPE_CHECKING:
 
 
 @in_our_style
-def plot_per_class(per_class: Mapping[str, Mapping[str, float]], *, subject: str = "") -> "Figure":
+def plot_per_class(per_class: Mapping[str, Mapping[str, float]], *, subject: str = "", split: str = "") -> "Figure":
     """Precision, recall and F1 as bars, a group for each class with its number of samples.
 
     per_class: by class name, in the order to draw, `precision`, `recall`, `f1` (in [0, 1]) and `support` (samples), as
-    `classification_metrics` gives them. subject: what was predicted, such as "test split, model4"; it begins the line
-    under the headline. Beyond 20 classes the numbers beside the bars are left out.
+    `classification_metrics` gives them. subject, split: for the headline, such as "model4, seed 0" and "val". Beyond 20
+    classes the numbers beside the bars are left out.
+
+    Raises ValueError without a class.
     """
     if not per_class:
         raise ValueError("there is no class to draw; at least one is needed")
     present = {name: values for name, values in per_class.items() if values["support"] > 0}
     if present:
         macro = float(np.mean([values["f1"] for values in present.values()]))
-        headline = f"Macro-F1 {percent(macro)}"
+        headline = f"{split} macro-F1 {percent(macro)}".lstrip()
         detail = "Precision, recall and F1 of each class, in per cent."
         scores = {name: values["f1"] for name, values in present.items()}
         if min(scores.values()) < max(scores.values()):
-            headline += f": best {_those_with(max, scores)}, worst {_those_with(min, scores)}"
+            headline += f", best {_those_with(max, scores)}, worst {_those_with(min, scores)}"
     else:
-        headline, detail = "No class has a sample", "There is nothing to measure."
+        headline, detail = "no class has a sample", "There is nothing to measure."
 
     classes = len(per_class)
     annotated = classes <= MAX_ANNOTATED_CLASSES
     names = [shortened(name) for name in per_class]
-    figure = new_figure(8.5, (0.66 if annotated else 0.3) * classes + 0.9, headline, about(subject, detail))
+    figure = new_figure(8.5, (0.66 if annotated else 0.3) * classes + 0.9, headline_of(subject, headline), detail)
     axes = figure.subplots()
     thickness = 0.26
     for place, (measure, label, colour) in enumerate(

@@ -130,11 +130,11 @@ def new_figure(width: float, height: float, headline: str, detail: str) -> "Figu
     return figure
 
 
-def figure_without_data(headline: str, sentence: str) -> "Figure":
-    """A figure that only says why there is nothing to draw."""
-    return new_figure(6.0, 0.3, headline, sentence)
+def figure_without_data(headline: str, reason: str) -> "Figure":
+    """A figure that only states why there is nothing to draw."""
+    return new_figure(6.0, 0.3, headline, reason)
 
 
-def about(subject: str, sentence: str) -> str:
-    """``sentence``, after ``subject`` where there is one."""
-    return f"{subject}. {sentence}" if subject else sentence
+def headline_of(subject: str, text: str) -> str:
+    """``model4, seed 0: val accuracy 65.1 %``; without a subject the text alone, with a capital letter."""
+    return f"{subject}: {text}" if subject else text[0].upper() + text[1:]

@@ -1,4 +1,4 @@
-"""Whether a model is right as often as it says, and one number that makes it more so."""
+"""Whether a model's confidence matches its accuracy, and temperature scaling, which improves that."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ddp.metrics.classification import LEAST_PROBABILITY, check_predictions
+from fer_ddp.metrics.classification import MIN_PROBABILITY, check_predictions
 
-LEAST_TEMPERATURE, GREATEST_TEMPERATURE = 0.05, 20.0
-"""Where `fit_temperature` looks."""
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+"""The bounds of `fit_temperature`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reliability:
-    """The data of a reliability diagram: samples in bins of equal width by confidence, the greatest probability."""
+    """The data of a reliability diagram: samples in bins of equal width by confidence, the highest probability."""
 
     edges: NDArray[np.float64]
     """(bins + 1,), 0 to 1; a bin holds its upper edge, not its lower."""
@@ -23,7 +23,7 @@ class Reliability:
     confidence: NDArray[np.float64]
     """(bins,), mean confidence of the bin's samples; NaN in an empty bin."""
     accuracy: NDArray[np.float64]
-    """(bins,), the share of the bin's samples that is right; NaN in an empty bin."""
+    """(bins,), the accuracy of the bin's samples; NaN in an empty bin."""
 
     @property
     def expected_calibration_error(self) -> float:
@@ -40,7 +40,7 @@ def reliability(
 
     labels: (n,), in [0, classes). probabilities: (n, classes), rows summing to 1.
 
-    Few samples make the error come out too large, since each bin's accuracy is off by chance.
+    With few samples the error is biased upwards, since each bin's accuracy is off by chance.
 
     Source: C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On calibration of modern neural networks", ICML 2017,
     section 2; 15 bins as in their table 1.
@@ -63,26 +63,12 @@ def reliability(
         )
 
 
-def brier_score(labels: NDArray[np.integer[Any]], probabilities: NDArray[np.floating[Any]]) -> float:
-    """The mean over the samples of the squared distance from the answer that is certain and right, in [0, 2].
-
-    With two classes it is twice scikit-learn's `brier_score_loss`, which counts one of them.
-
-    Source: G. W. Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather Review 78
-    (1950), 1-3.
-    """
-    _check(labels, probabilities)
-    distances = probabilities.astype(np.float64)
-    distances[np.arange(len(labels)), labels] -= 1
-    return float((distances**2).sum(axis=1).mean())
-
-
 def apply_temperature(probabilities: NDArray[np.floating[Any]], temperature: float) -> NDArray[np.float64]:
     """Soften (temperature > 1) or sharpen (< 1): the softmax of the logits divided by `temperature`.
 
     Log-probabilities are logits up to a constant a sample, which the softmax takes out again; so this is exact, except
-    that a probability that has underflowed is lifted to `LEAST_PROBABILITY` first. The order of the classes stays, and
-    with it the accuracy. (n, classes) to (n, classes).
+    that a probability that has underflowed is lifted to `MIN_PROBABILITY` first. The order of the classes stays, and
+    so does the accuracy. (n, classes) to (n, classes).
     """
     from scipy.special import softmax
 
@@ -92,8 +78,8 @@ def apply_temperature(probabilities: NDArray[np.floating[Any]], temperature: flo
 def fit_temperature(labels: NDArray[np.integer[Any]], probabilities: NDArray[np.floating[Any]]) -> float:
     """The temperature for `apply_temperature` with which the negative log likelihood is least.
 
-    Fit it on val and apply it to test. Where every sample is right, or the labels have nothing to do with the
-    probabilities, there is no best one: then it is a bound, `LEAST_TEMPERATURE` or `GREATEST_TEMPERATURE`.
+    Fit it on val and apply it to test. If every prediction is correct, or the labels are unrelated to the
+    probabilities, there is no optimum and the result is a bound, `MIN_TEMPERATURE` or `MAX_TEMPERATURE`.
 
     Source: Guo et al. 2017 (see `reliability`), section 4.2. The likelihood is concave in 1 / temperature, so there
     is one optimum.
@@ -109,13 +95,13 @@ def fit_temperature(labels: NDArray[np.integer[Any]], probabilities: NDArray[np.
         scale = np.exp(-log_temperature)
         return float(logsumexp(scale * logits, axis=1).mean() - scale * of_label)
 
-    bounds = (np.log(LEAST_TEMPERATURE), np.log(GREATEST_TEMPERATURE))
+    bounds = (np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE))
     best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-8})
     return float(np.exp(best.x))
 
 
 def _log(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    return np.log(np.maximum(probabilities.astype(np.float64), LEAST_PROBABILITY))
+    return np.log(np.maximum(probabilities.astype(np.float64), MIN_PROBABILITY))
 
 
 def _check(labels: NDArray[np.integer[Any]], probabilities: NDArray[np.floating[Any]]) -> None:

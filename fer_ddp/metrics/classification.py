@@ -1,4 +1,4 @@
-"""What a model's probabilities for a split amount to: loss, accuracy, and how it does on each class."""
+"""Metrics of a model's probabilities for a split: loss, accuracy, and metrics of each class."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
@@ -11,7 +11,7 @@ from fer_ddp.statistics.intervals import wilson_interval
 
 # The smallest normal float32. Only a probability that has underflowed is lifted to it, so that the loss is the
 # cross-entropy of the logits wherever float32 can tell; one sample costs 87.3 at most, never infinity.
-LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)
+MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 
 class ValidationMetrics(TypedDict):
@@ -41,13 +41,13 @@ def classification_metrics(
     The predicted class is the most probable one, the first of them where several tie.
 
     - `n`: samples; `loss`: mean negative log likelihood in nats, without smoothing or weights, each probability
-      lifted to `LEAST_PROBABILITY` first.
+      lifted to `MIN_PROBABILITY` first.
     - `accuracy` in [0, 1]; `accuracy_ci95`: [low, high], Wilson's interval.
     - `per_class`: by name, in the order of the classes, `precision`, `recall`, `f1` (0 where undefined), `support`
       (samples with that label).
     - `macro_f1`, `balanced_accuracy`: mean F1 and mean recall over the classes **with support**. A class that the
-      split lacks has no recall to speak of, and counting it as 0 would lower both for every model; predicting
-      it is still punished, as a miss of the class that was there. With all classes present this is scikit-learn's
+      split lacks has no recall, and counting it as 0 would lower both for every model; predicting it still counts
+      as a miss of the true class. With all classes present this is scikit-learn's
       `f1_score(average="macro")` and `balanced_accuracy_score`.
     - `confusion`: counts, `confusion[true][predicted]`.
 
@@ -68,7 +68,7 @@ def classification_metrics(
     present = support > 0
     return {
         "n": len(labels),
-        "loss": float(-np.log(np.maximum(likelihoods, LEAST_PROBABILITY)).mean()),
+        "loss": float(-np.log(np.maximum(likelihoods, MIN_PROBABILITY)).mean()),
         "accuracy": correct / len(labels),
         "accuracy_ci95": list(wilson_interval(correct, len(labels))),
         "macro_f1": float(f1[present].mean()),
@@ -103,7 +103,7 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
 def check_predictions(
     labels: NDArray[np.integer[Any]], probabilities: NDArray[np.floating[Any]], class_names: Sequence[str]
 ) -> None:
-    """Refuse what is not one row of probabilities for each label; the rules are those of `classification_metrics`."""
+    """Check that there is a row of probabilities for each label; raises as `classification_metrics` does."""
     classes = len(class_names)
     if classes == 0 or len(set(class_names)) != classes:
         raise ValueError(f"class names {list(class_names)} must be distinct, and at least one")
@@ -128,15 +128,15 @@ def check_predictions(
             f"{int((~finite).sum())} of {len(labels)} samples): training has diverged; a lower optimizer.lr or "
             "optimizer.gradient_clip_norm may keep it from that"
         )
-    astray = rows_that_are_no_distribution(probabilities)
-    if len(astray):
+    invalid = invalid_rows(probabilities)
+    if len(invalid):
         raise ValueError(
-            f"row {astray[0]} of the probabilities, {probabilities[astray[0]].tolist()}, is no distribution; "
-            "numbers in 0 to 1 that sum to 1 are"
+            f"row {invalid[0]} of the probabilities, {probabilities[invalid[0]].tolist()}, is not a distribution; "
+            "it must be in 0 to 1 and sum to 1"
         )
 
 
-def rows_that_are_no_distribution(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+def invalid_rows(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
     """The indices of the rows of (n, classes) that hold a negative or non-finite number or don't sum to 1.
 
     The sum may be off by 1 %, which rounding each probability to bfloat16 cannot exceed; logits and percentages do.

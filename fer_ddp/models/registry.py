@@ -1,6 +1,5 @@
 """The models by name, and the function that builds one of them for a job."""
 
-import difflib
 import functools
 import inspect
 import warnings
@@ -15,6 +14,7 @@ from fer_ddp.models.face_cnn import FaceCNN
 from fer_ddp.models.plain_cnn import PlainCNN
 from fer_ddp.models.residual_cnn import AdvancedFaceCNN, ImprovedFaceCNN
 from fer_ddp.models.torchvision_models import build_torchvision_model, check_torchvision_model
+from fer_ddp.text import closest
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "advanced_face_cnn": AdvancedFaceCNN,
@@ -96,8 +96,8 @@ def _check_model(name: str, arguments: Mapping[str, object]) -> None:
 
 
 def _suggestion(wrong: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(wrong, list(known), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    close = closest(wrong, known)
+    return f" (did you mean {close}?)" if close else ""
 
 
 def _try_model(model: nn.Module, in_channels: int, image_size: int) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fer_ddp.config.recipes import Identity, identity, job_of, names_of
 from fer_ddp.errors import RunError
-from fer_ddp.runs.finished import Run, SkippedRun, find_runs, read_runs
+from fer_ddp.runs.finished import FinishedRun, SkippedRun, find_runs, read_runs
 from fer_ddp.runs.predictions import Predictions
 
 
@@ -20,7 +20,7 @@ class Recipe:
 
     name: str
     """The job's, with the keys that tell it from others of that name."""
-    runs: tuple[Run, ...]
+    runs: tuple[FinishedRun, ...]
     """By seed."""
     predictions: dict[str, tuple[Predictions, ...]]
     """By split, a run each."""
@@ -61,7 +61,7 @@ class ReportRuns:
         return self.recipes + self.ensembles
 
     @property
-    def runs(self) -> tuple[Run, ...]:
+    def runs(self) -> tuple[FinishedRun, ...]:
         """The runs of all of them."""
         return tuple(run for recipe in self.all_recipes for run in recipe.runs)
 
@@ -85,7 +85,7 @@ def collect_runs(paths: Sequence[Path]) -> ReportRuns:
             )
             left_out.append(SkippedRun(path=run.path, reason=reason))
     splits = max((run.splits for run in on_these), key=len)
-    kept: list[tuple[Run, dict[str, Predictions]]] = []
+    kept: list[tuple[FinishedRun, dict[str, Predictions]]] = []
     for run in on_these:
         predictions = _predictions(run, splits, kept[0] if kept else None)
         if isinstance(predictions, SkippedRun):
@@ -108,7 +108,7 @@ def collect_runs(paths: Sequence[Path]) -> ReportRuns:
 
 
 def _predictions(
-    run: Run, splits: tuple[str, ...], first: tuple[Run, dict[str, Predictions]] | None
+    run: FinishedRun, splits: tuple[str, ...], first: tuple[FinishedRun, dict[str, Predictions]] | None
 ) -> dict[str, Predictions] | SkippedRun:
     """The run's predictions by split, or why it can't be compared with the ``first``."""
     if run.splits != splits:
@@ -134,15 +134,15 @@ def _predictions(
     return predictions
 
 
-def _recipes(kept: list[tuple[Run, dict[str, Predictions]]]) -> tuple[list[Recipe], list[SkippedRun]]:
+def _recipes(kept: list[tuple[FinishedRun, dict[str, Predictions]]]) -> tuple[list[Recipe], list[SkippedRun]]:
     """Group runs by their job. The second list: runs that repeat a seed of their recipe."""
-    groups: dict[Identity, list[tuple[Run, dict[str, Predictions]]]] = {}
+    groups: dict[Identity, list[tuple[FinishedRun, dict[str, Predictions]]]] = {}
     for run, predictions in kept:
         groups.setdefault(identity(run), []).append((run, predictions))
     names = names_of({key: job_of(group[0][0]) for key, group in groups.items()})
     recipes, repeated = [], []
     for key, group in groups.items():
-        by_seed: dict[int | None, tuple[Run, dict[str, Predictions]]] = {}
+        by_seed: dict[int | None, tuple[FinishedRun, dict[str, Predictions]]] = {}
         for run, predictions in group:
             twin = by_seed.setdefault(run.seed, (run, predictions))[0]
             if twin is not run:

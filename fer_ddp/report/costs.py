@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from fer_ddp.models.registry import create_model
-from fer_ddp.runs.finished import Run
+from fer_ddp.runs.finished import FinishedRun
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,7 @@ class TimeCost:
     """What it was measured on, each once; where they differ, the figures say little."""
 
 
-def network_cost(run: Run, image_shape: tuple[int, int, int]) -> NetworkCost | None:
+def network_cost(run: FinishedRun, image_shape: tuple[int, int, int]) -> NetworkCost | None:
     """Build the run's model and count; None for an ensemble, and for a job that this program can't build any more.
 
     image_shape: (channels, height, width).
@@ -61,7 +61,7 @@ def network_cost(run: Run, image_shape: tuple[int, int, int]) -> NetworkCost | N
     )
 
 
-def time_cost(runs: Sequence[Run]) -> TimeCost | None:
+def time_cost(runs: Sequence[FinishedRun]) -> TimeCost | None:
     """Of a recipe's runs; None if none of them says."""
     seconds, speeds, devices = [], [], []
     for run in runs:

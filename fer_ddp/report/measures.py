@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_ddp.metrics.calibration import Reliability, apply_temperature, brier_score, fit_temperature, reliability
+from fer_ddp.metrics.calibration import Reliability, apply_temperature, fit_temperature, reliability
 from fer_ddp.metrics.classification import classification_metrics
 from fer_ddp.runs.predictions import Predictions
-from fer_ddp.statistics.intervals import Interval, bootstrap_class_means
+from fer_ddp.statistics.intervals import Interval, bootstrap_macro_f1
 from fer_ddp.statistics.seeds import SeedsSummary, summarize_seeds
 
 RESAMPLES = 2000
@@ -31,12 +31,12 @@ class Spread:
 
     @property
     def low(self) -> float:
-        """The least of the seeds."""
+        """The lowest seed."""
         return min(self.values)
 
     @property
     def high(self) -> float:
-        """The greatest of the seeds."""
+        """The highest seed."""
         return max(self.values)
 
 
@@ -59,7 +59,7 @@ class SplitFigures:
     accuracy: SeedsSummary
     macro_f1: Spread
     macro_f1_interval: Interval
-    """The mean over the runs of each one's bootstrap interval: it is about other samples, not about other seeds."""
+    """The mean of the runs' bootstrap intervals: it covers other samples, not other seeds."""
     balanced_accuracy: Spread
     loss: Spread
     brier: Spread
@@ -77,14 +77,14 @@ def measure(predictions: Sequence[Predictions], mask: NDArray[np.bool_]) -> Spli
     class_names = predictions[0].class_names
     metrics = [classification_metrics(labels, probabilities, class_names) for labels, probabilities in kept]
     confusions = [np.array(each["confusion"]) for each in metrics]
-    intervals = [bootstrap_class_means(each, resamples=RESAMPLES).macro_f1 for each in confusions]
+    intervals = [bootstrap_macro_f1(each, resamples=RESAMPLES) for each in confusions]
     return SplitFigures(
         accuracy=summarize_seeds(np.stack([(each.predicted == each.labels)[mask] for each in predictions])),
         macro_f1=_spread(metrics, "macro_f1"),
         macro_f1_interval=Interval(*np.mean(intervals, axis=0).tolist()),
         balanced_accuracy=_spread(metrics, "balanced_accuracy"),
         loss=_spread(metrics, "loss"),
-        brier=Spread(tuple(brier_score(*each) for each in kept)),
+        brier=Spread(tuple(_brier_score(*each) for each in kept)),
         calibration_error=Spread(tuple(reliability(*each).expected_calibration_error for each in kept)),
         reliability=reliability(
             np.concatenate([labels for labels, _ in kept]),
@@ -103,6 +103,12 @@ def measure(predictions: Sequence[Predictions], mask: NDArray[np.bool_]) -> Spli
 
 
 _OF_A_CLASS = ("precision", "recall", "f1")
+
+
+def _brier_score(labels: NDArray[np.integer[Any]], probabilities: NDArray[np.floating[Any]]) -> float:
+    """The mean squared distance from the one-hot labels, in [0, 2] (Brier 1950)."""
+    distances = probabilities - np.eye(probabilities.shape[1])[labels]
+    return float((distances**2).sum(axis=1).mean())
 
 
 def _spread(metrics: Sequence[Mapping[str, Any]], key: str) -> Spread:

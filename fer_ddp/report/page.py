@@ -15,11 +15,12 @@ from fer_ddp.report.collect import Recipe, ReportRuns
 from fer_ddp.report.compare import Pair
 from fer_ddp.report.costs import NetworkCost, time_cost
 from fer_ddp.report.data_folder import DataFolder, Mistake
-from fer_ddp.report.environment import repeat_command, surroundings
+from fer_ddp.report.environment import report_environments
 from fer_ddp.report.measures import ClassFigures, SplitFigures
 from fer_ddp.report.published import is_fer2013, published_figures
 from fer_ddp.report.views import Leaking, View, leaking_samples
-from fer_ddp.runs.finished import Run
+from fer_ddp.runs.environment import repeat_command
+from fer_ddp.runs.finished import FinishedRun
 from fer_ddp.statistics.intervals import Interval
 
 
@@ -66,7 +67,7 @@ def page(
         fer2013=is_fer2013(collected),
         published=published_figures() if is_fer2013(collected) else [],
         best_epoch=any(run.job.get("select") == "best_val" for run in collected.runs),
-        surroundings=surroundings([run for recipe in recipes for run in recipe.runs]),
+        environments=report_environments([run for recipe in recipes for run in recipe.runs]),
         repeat_command=repeat_command,
         mistakes=mistakes,
     )
@@ -160,7 +161,7 @@ def _learning_curves(recipes: Sequence[Recipe]) -> list[tuple[Recipe, Markup, Ma
 
 
 def _curves(recipe: Recipe, split: str, measure: str, factor: float) -> charts.Curves:
-    def points(run: Run) -> tuple[tuple[float, float], ...]:
+    def points(run: FinishedRun) -> tuple[tuple[float, float], ...]:
         values = [(line["epoch"], line.get(split, {}).get(measure)) for line in run.metrics]
         return tuple((epoch, factor * value) for epoch, value in values if value is not None and math.isfinite(value))
 

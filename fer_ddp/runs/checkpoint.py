@@ -15,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fer_ddp.errors import RunError
+from fer_ddp.runs.files import SCHEMA_VERSION, check_schema_version
 from shards.files import atomic_write_bytes
 
 _TENSOR = "\u0000tensor"
@@ -23,7 +24,7 @@ _TENSOR = "\u0000tensor"
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` to ``path``, whole or not at all."""
     tensors: dict[str, Tensor] = {}
-    skeleton = _take_tensors(state, "", tensors)
+    skeleton = {"schema_version": SCHEMA_VERSION} | _take_tensors(state, "", tensors)
     text = json.dumps(skeleton, sort_keys=True)
     # More than one key of metadata would come in a random order.
     metadata = {"state": json.dumps({"sha256": _digest(text, tensors), "state": text})}
@@ -31,15 +32,18 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read what `save_checkpoint` wrote, on the CPU. Raises RunError if the file is absent or damaged."""
+    """Read what `save_checkpoint` wrote, on the CPU. Raises RunError if the file is absent, damaged or too new."""
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dictionary
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is not a dictionary
             header = json.loads(file.metadata()["state"])
         text, expected = header["state"], header["sha256"]
+        skeleton = json.loads(text)
+        check_schema_version(path, skeleton)
         if _digest(text, tensors) != expected:
             raise ValueError("its digest does not match")
-        return dict(_put_tensors(json.loads(text), tensors))
+        skeleton.pop("schema_version", None)
+        return dict(_put_tensors(skeleton, tensors))
     except FileNotFoundError:
         raise RunError(f"{path}: there is no such checkpoint") from None
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
@@ -76,7 +80,7 @@ def _put_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def _leaf(name: str, tensor: Tensor) -> dict[str, Any]:
-    """What stands for a tensor, with its dtype and shape, since the digest covers this and not the file's header."""
+    """What represents a tensor, with its dtype and shape, since the digest covers this and not the file's header."""
     return {_TENSOR: name, "dtype": str(tensor.dtype), "shape": list(tensor.shape)}
 
 

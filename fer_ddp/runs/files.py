@@ -1,4 +1,4 @@
-"""Reads the files of a run folder, also while a trainer writes them; without torch, so that it takes no time."""
+"""Reads the files of a run folder, also while a trainer writes them; without torch, whose import takes seconds."""
 
 import csv
 import json
@@ -8,6 +8,10 @@ from typing import Any
 
 from fer_ddp.errors import JobError, RunError
 
+RUNS = Path("runs")
+"""Where runs and arrays are unless a job says otherwise."""
+SCHEMA_VERSION = 1
+"""Of ``summary.json``, ``environment.json``, ``status.json`` and checkpoints; a file without one has version 0."""
 LINES = {
     "steps.jsonl": ("step", "loss", "lr"),
     "metrics.jsonl": ("epoch", "step", "lr"),
@@ -21,28 +25,43 @@ LAST, PREVIOUS, BEST = "last", "previous", "best"
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file that `write_json` wrote; empty if there is no file. Raises RunError if it is damaged."""
+    """The object in a file that `write_json` wrote; empty if there is no file.
+
+    Raises RunError if it is damaged or has a newer schema version.
+    """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        values = dict(json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (ValueError, TypeError):
-        raise RunError(f"{path}: is damaged; remove it to go on without it") from None
+        raise RunError(f"{path}: is damaged; remove it to continue without it") from None
+    check_schema_version(path, values)
+    return values
+
+
+def check_schema_version(path: Path, values: dict[str, Any]) -> None:
+    """Raises RunError if a newer version of the program wrote ``values``, the content of ``path``."""
+    found = values.get("schema_version", 0)
+    if type(found) is not int or found > SCHEMA_VERSION:
+        raise RunError(
+            f"{path}: has schema version {found}, written by a newer version of fer-ddp; this one reads versions up to "
+            f"{SCHEMA_VERSION}; upgrade fer-ddp"
+        )
 
 
 def check_run_folder(run: Path) -> None:
-    """Raises JobError if ``run`` is no run folder."""
+    """Raises JobError if ``run`` is not a run folder."""
     if not (run / "config.yaml").is_file():
-        raise JobError(f"{run}: is no run folder (it has no config.yaml); give one such as runs/smoke-seed0")
+        raise JobError(f"{run}: is not a run folder (it has no config.yaml); give one such as runs/smoke-seed0")
 
 
 def read_status(run: Path) -> dict[str, Any]:
-    """What ``status.json`` says; empty if the run is new. Raises RunError if it is damaged."""
+    """The content of ``status.json``; empty if the run is new. Raises RunError if it is damaged."""
     return read_json(run / "status.json")
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file in `LINES`, none if it is absent; what has no end yet, or was cut short, is left out.
+    """The lines of a file in `LINES`, none if it is absent; a last line without its end is left out.
 
     Raises RunError if a line is damaged.
     """
@@ -53,11 +72,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         try:
             lines.append(json.loads(line))
         except ValueError:
-            raise RunError(f"{path} line {number}: is damaged; remove the line to go on without it") from None
+            raise RunError(f"{path} line {number}: is damaged; remove the line to continue without it") from None
         lacking = _what_it_lacks(lines[-1], LINES[path.name])
         if lacking is not None:
             raise RunError(
-                f"{path} line {number}: is {line[:60]}; it must hold {lacking}; remove the line to go on without it"
+                f"{path} line {number}: is {line[:60]}; it must hold {lacking}; remove the line to continue without it"
             )
     return lines
 
@@ -83,7 +102,7 @@ def _step(checkpoint: Path) -> int | None:
 
 
 def _what_it_lacks(line: Any, keys: tuple[str, ...]) -> str | None:
-    """What ``line`` should hold and doesn't: a number for each of ``keys``; under train and val, numbers or null."""
+    """What ``line`` should hold but does not: a number for each of ``keys``; under train and val, numbers or null."""
     for key in keys:
         if not isinstance(line, dict) or not isinstance(line.get(key), int | float):
             return f"a number for {key}"
@@ -97,7 +116,7 @@ def _what_it_lacks(line: Any, keys: tuple[str, ...]) -> str | None:
 SPLITS = ("val", "test")
 
 
-def epoch_rows(run: Path) -> list[dict[str, Any]]:
+def wandb_rows(run: Path) -> list[dict[str, Any]]:
     """``metrics.jsonl``, each line flat (``val/accuracy``), with the images a second that ``timing.jsonl`` has for it.
 
     Raises RunError if a line is damaged.
@@ -116,15 +135,12 @@ def epoch_rows(run: Path) -> list[dict[str, Any]]:
 
 def finished_summary(run: Path) -> dict[str, Any] | None:
     """``summary.json`` of a finished run; None before that, also if an unfinished one was evaluated."""
-    status = run / "status.json"
-    if not status.exists() or json.loads(status.read_text(encoding="utf-8"))["state"] != "finished":
-        return None
-    return dict(json.loads((run / "summary.json").read_text(encoding="utf-8")))
+    return read_json(run / "summary.json") if read_status(run).get("state") == "finished" else None
 
 
-def final_figures(summary: dict[str, Any]) -> dict[str, Any]:
-    """The figures of a summary, flat: ``test/accuracy``, ``test/f1/happy``, and what is said of the run itself."""
-    flat = {name: value for name, value in summary.items() if name not in (*SPLITS, "class_names")}
+def wandb_summary(summary: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a summary, flat: ``test/accuracy``, ``test/f1/happy``, and what describes the run itself."""
+    flat = {name: value for name, value in summary.items() if name not in (*SPLITS, "class_names", "schema_version")}
     for split in SPLITS:
         for name, value in summary.get(split, {}).items():
             if name == "per_class":
@@ -135,8 +151,8 @@ def final_figures(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def labels_and_predicted(run: Path, split: str, class_names: list[str]) -> tuple[list[int], list[int]]:
-    """The true and the predicted class of each sample, as places in ``class_names``, from ``predictions/``."""
-    place = {name: number for number, name in enumerate(class_names)}
+    """The true and the predicted class of each sample, as indices into ``class_names``, from ``predictions/``."""
+    index = {name: number for number, name in enumerate(class_names)}
     with open(run / "predictions" / f"{split}.csv", newline="", encoding="utf-8") as file:
-        pairs = [(place[row["label"]], place[row["predicted"]]) for row in csv.DictReader(file)]
+        pairs = [(index[row["label"]], index[row["predicted"]]) for row in csv.DictReader(file)]
     return [label for label, _ in pairs], [predicted for _, predicted in pairs]

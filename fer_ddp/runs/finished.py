@@ -1,4 +1,4 @@
-"""Finds run folders and reads what they say, predictions aside."""
+"""Finds run folders and reads finished runs, without their predictions."""
 
 import json
 import os
@@ -14,11 +14,11 @@ from fer_ddp.yaml_io import read_yaml
 from shards.errors import UserError
 
 MEMBERS_FILE = "members.json"
-"""What an ensemble's folder has and a run's has not; there it stands for ``config.yaml``."""
+"""In an ensemble's folder instead of ``config.yaml``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
+class FinishedRun:
     """A finished run, or an ensemble of runs."""
 
     path: Path
@@ -28,7 +28,7 @@ class Run:
     seed: int | None
     """None for an ensemble."""
     job: dict[str, Any]
-    """``config.yaml`` as it stands there, which an older program may have written; empty for an ensemble."""
+    """``config.yaml`` as it is, perhaps written by an older version; empty for an ensemble."""
     members: dict[str, Any]
     """``members.json`` of an ensemble, else empty."""
     class_names: tuple[str, ...]
@@ -43,7 +43,7 @@ class Run:
     """A line an epoch; an epoch that was done twice has two."""
 
     def predictions(self, split: str) -> Predictions:
-        """Its answers for ``split``. Raises RunError if they are absent or damaged."""
+        """Its predictions for ``split``. Raises RunError if they are absent or damaged."""
         return read_predictions(self.path / "predictions" / f"{split}.csv", as_float64=True)
 
 
@@ -53,7 +53,7 @@ class SkippedRun:
 
     path: Path
     reason: str
-    """Reads on from the path: "is not finished: ..."."""
+    """Continues a message that begins with the path: "is not finished: ..."."""
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
@@ -67,7 +67,9 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
             raise JobError(f"{path}: there is no such folder; give run folders, or folders that hold some")
         below = list(_run_folders(path))
         if not below:
-            raise JobError(f"{path}: is no run folder (it has no config.yaml) and holds none; give one such as runs/")
+            raise JobError(
+                f"{path}: is not a run folder (it has no config.yaml) and holds none; give one such as runs/"
+            )
         for run in below:
             found.setdefault(run.resolve(), run)
     return list(found.values())
@@ -83,7 +85,7 @@ def _run_folders(path: Path) -> Iterator[Path]:
             yield from _run_folders(path / entry.name)
 
 
-def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[SkippedRun]]:
+def read_runs(paths: Sequence[Path]) -> tuple[list[FinishedRun], list[SkippedRun]]:
     """The finished ones among the run folders ``paths``, and why the others are not used."""
     runs, left_out = [], []
     for path in paths:
@@ -97,10 +99,10 @@ def read_runs(paths: Sequence[Path]) -> tuple[list[Run], list[SkippedRun]]:
 
 
 class _NotUsable(Exception):
-    """The message reads on from the run's path."""
+    """The message continues one that begins with the run's path."""
 
 
-def _read_run(path: Path) -> Run:
+def _read_run(path: Path) -> FinishedRun:
     status, summary = read_status(path), read_json(path / "summary.json")
     if status.get("state") != "finished" or not summary:
         raise _NotUsable(_unfinished(status))
@@ -109,8 +111,8 @@ def _read_run(path: Path) -> Run:
     environment = read_json(path / "environment.json")
     digest = environment.get("data_digest")
     if not digest:
-        raise _NotUsable("does not say which data it is about (environment.json has no data_digest)")
-    return Run(
+        raise _NotUsable("does not record which data it used (environment.json has no data_digest)")
+    return FinishedRun(
         path=path,
         name=str(summary.get("job", path.name)),
         seed=None if members else int(job.get("seed", 0)),
@@ -129,14 +131,14 @@ def _read_run(path: Path) -> Run:
 def _unfinished(status: dict[str, Any]) -> str:
     state = status.get("state")
     if state is None:
-        return "is not finished: it has not begun"
+        return "is not finished: it has not started"
     where = next((f", {unit} {status[unit]}" for unit in ("epoch", "step") if unit in status), "")
     why = f" ({status['message']})" if status.get("message") else ""
     return f"is not finished: {state}{where}{why}"
 
 
 def _timing(path: Path) -> list[dict[str, Any]]:
-    """The whole lines; it is a record of speed alone, so a damaged one is no reason to leave the run out."""
+    """The intact lines; they only record speed, so a damaged one is no reason to skip the run."""
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:

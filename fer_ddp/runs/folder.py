@@ -1,24 +1,18 @@
-"""The run folder is the state: what a run was, is, and goes on from."""
+"""The run folder is the state: a run resumes from it alone."""
 
-import hashlib
 import json
 import os
-import platform
 import socket
-import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fer_ddp.cli import command_line
 from fer_ddp.errors import JobError, RunError
-from fer_ddp.hardware import processor_name
-from fer_ddp.runs import checkpoint
-from fer_ddp.runs.environment import code_version
-from fer_ddp.runs.files import LAST, PREVIOUS, read_json, read_lines, read_status
+from fer_ddp.runs import checkpoint, environment
+from fer_ddp.runs.files import LAST, PREVIOUS, SCHEMA_VERSION, read_lines, read_status
 from fer_ddp.yaml_io import read_yaml, to_yaml
 from shards.files import FileLock, atomic_write_bytes, write_json
 
@@ -44,19 +38,19 @@ class RunFolder:
             ) from None
 
     def check_own(self) -> None:
-        """Raises JobError if the folder has no ``config.yaml`` and holds another file than a start leaves before it."""
+        """Raises JobError if the folder has no ``config.yaml`` but files that a start does not leave before it."""
         if (self.path / "config.yaml").exists() or not self.path.is_dir():
             return
         ours = (self.path / ".lock", self.path / ".config.yaml.tmp")
         foreign = next((path for path in self.path.rglob("*") if not path.is_dir() and path not in ours), None)
         if foreign is not None:
             raise JobError(
-                f"{self.path}: is not empty and no run folder (it holds {foreign.relative_to(self.path)} and no "
+                f"{self.path}: is not empty and not a run folder (it holds {foreign.relative_to(self.path)} and no "
                 f"config.yaml); choose another run=, or empty it"
             )
 
     def lock(self) -> None:
-        """Keep this run for this process, until `unlock`. Raises JobError if another process trains it."""
+        """Lock this run for this process, until `unlock`. Raises JobError if another process trains it."""
         try:
             self._lock.acquire(wait=False)
         except BlockingIOError:
@@ -80,60 +74,36 @@ class RunFolder:
         atomic_write_bytes(self.path / "config.yaml", to_yaml(config).encode())
 
     def status(self) -> dict[str, Any]:
-        """What ``status.json`` says; empty if the run is new."""
+        """The content of ``status.json``; empty if the run is new."""
         return read_status(self.path)
 
     def write_status(self, state: str, **more: Any) -> None:
         """``state``: running, interrupted, failed or finished."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        here = {"state": state, "host": socket.gethostname(), "pid": os.getpid(), "time": now}
+        here = {
+            "schema_version": SCHEMA_VERSION,
+            "state": state,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "time": now,
+        }
         write_json(self.path / "status.json", here | more)
 
     def write_environment(self, data_digest: str, world_size: int, device: torch.device) -> None:
         """``environment.json``: what is not reproducible about this start."""
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
-        write_json(
-            self.path / "environment.json",
-            {
-                "run_id": self._environment("run_id", str, "what W&B calls the run") or self._new_id(),
-                "command": command_line(world_size),
-                "code": code_version(),
-                "python": platform.python_version(),
-                "versions": {
-                    name: version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn", "safetensors")
-                },
-                "device": name,
-                "threads": torch.get_num_threads(),
-                "world_size": world_size,
-                "data_digest": data_digest,
-            },
-        )
-
-    def _new_id(self) -> str:
-        """Another for each run, also where one takes the place of another: from the place and moment of its start."""
-        start = f"{socket.gethostname()} {os.getpid()} {self.path.resolve()} {time.time_ns()}"
-        return hashlib.sha256(start.encode()).hexdigest()[:16]
-
-    def _environment(self, key: str, kind: type, right: str) -> Any:
-        """What ``environment.json`` says under ``key``; None if the run is new."""
-        path = self.path / "environment.json"
-        value = read_json(path).get(key)
-        if value is not None and type(value) is not kind:
-            raise RunError(f"{path}: {key} is {json.dumps(value)}; it must be {right}")
-        return value
+        environment.write_training_environment(self.path, data_digest, world_size, device)
 
     def data_digest(self) -> str | None:
         """The digest of the data that the run trains on; None if the run is new."""
-        digest: str | None = self._environment("data_digest", str, "the digest that `shards inspect` prints")
-        return digest
+        return environment.read_data_digest(self.path)
 
     def world_size(self) -> int:
         """The number of ranks the run was last started with; 1 if it is new."""
-        return self._environment("world_size", int, "a whole number, the ranks that trained the run") or 1
+        return environment.read_world_size(self.path)
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Replace the last checkpoint, keeping the one before it."""
-        for name in ("steps.jsonl", "metrics.jsonl"):  # a state is never ahead of the lines that it stands for
+        for name in ("steps.jsonl", "metrics.jsonl"):  # a state is never ahead of the lines written before it
             if (self.path / name).exists():
                 with open(self.path / name, "rb") as lines:
                     os.fsync(lines.fileno())
@@ -143,7 +113,7 @@ class RunFolder:
         checkpoint.save_checkpoint(last, state)
 
     def load_state(self) -> tuple[dict[str, Any] | None, str | None]:
-        """(the newest whole state or None, a sentence if an older one had to serve)."""
+        """(the newest intact state or None, a message if that is an older one because the last is damaged)."""
         paths = [self.checkpoints / f"{name}.safetensors" for name in (LAST, PREVIOUS)]
         present = [path for path in paths if path.exists()]
         problems = []
@@ -154,12 +124,12 @@ class RunFolder:
                 problems.append(str(error))
                 continue
             if problems:
-                # Else the next save would put the damaged one in the place of the only whole one.
+                # Else the next save would replace the only intact one with the damaged one.
                 present[0].unlink()
-                return state, f"{problems[0]}; it is removed, and the one before it serves"
+                return state, f"{problems[0]}; removed; resuming from the previous checkpoint"
             return state, None
         if present:
-            raise RunError(f"{'; '.join(problems)}; none is whole: remove {self.path} to start the run anew")
+            raise RunError(f"{'; '.join(problems)}; no checkpoint is intact: remove {self.path} to start the run again")
         return None, None
 
     def drop_previous(self) -> None:
@@ -172,16 +142,16 @@ class RunFolder:
             file.write(json.dumps(value) + "\n")
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
-        """The lines of one of `fer_ddp.runs.files.LINES`; what a crash cut short at the end is left out."""
+        """The lines of one of `fer_ddp.runs.files.LINES`; a line that a crash cut short is left out."""
         return read_lines(self.path / name)
 
     def cut_back(self, step: int, epoch: int) -> None:
-        """Drop the lines that the state to go on from has not seen: after ``step``, and of epochs after ``epoch``."""
-        self._keep_lines("steps.jsonl", lambda line: line["step"] <= step)
-        self._keep_lines("metrics.jsonl", lambda line: line["epoch"] <= epoch)
+        """Drop the lines after the state to resume from: after ``step``, and of epochs after ``epoch``."""
+        self._filter_lines("steps.jsonl", lambda line: line["step"] <= step)
+        self._filter_lines("metrics.jsonl", lambda line: line["epoch"] <= epoch)
 
-    def _keep_lines(self, name: str, keep: Any) -> None:
+    def _filter_lines(self, name: str, is_valid: Callable[[dict[str, Any]], bool]) -> None:
         path = self.path / name
         if path.exists():
-            kept = [line for line in self.read_lines(name) if keep(line)]
-            atomic_write_bytes(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+            valid = [line for line in self.read_lines(name) if is_valid(line)]
+            atomic_write_bytes(path, "".join(json.dumps(line) + "\n" for line in valid).encode())

@@ -1,4 +1,4 @@
-"""A run's answers for a split, as a CSV that any tool reads: `key,label,predicted,p_CLASS,...`."""
+"""A run's predictions for a split, as a CSV that any tool reads: `key,label,predicted,p_CLASS,...`."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ddp.errors import RunError
-from fer_ddp.metrics.classification import check_predictions, rows_that_are_no_distribution
+from fer_ddp.metrics.classification import check_predictions, invalid_rows
 from shards.files import atomic_write_bytes
 
 _FIXED_COLUMNS = ["key", "label", "predicted"]
@@ -20,7 +20,7 @@ _PROBABILITY_PREFIX = "p_"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Predictions:
-    """The answers for n samples, in the split's order."""
+    """The predictions for n samples, in the split's order."""
 
     keys: tuple[str, ...]
     """Each sample's key in its shard, n of them."""
@@ -44,13 +44,13 @@ def write_predictions(
     probabilities: NDArray[np.floating[Any]],
     class_names: Sequence[str],
 ) -> None:
-    """Write the answers for one split; the same answers give the same bytes.
+    """Write the predictions for one split; the same predictions give the same bytes.
 
     keys: n texts. labels: (n,) integers. probabilities: (n, classes) float32 or float64, each written as the shortest
     text that reads back to the same number of that precision (narrower floats are widened to float32 first). Labels
     and predictions are written as class names. The file is whole or absent: written beside, then renamed.
 
-    Raises RunError where the file cannot be written, and what `classification_metrics` raises for wrong answers.
+    Raises RunError where the file cannot be written, and what `classification_metrics` raises.
     """
     check_predictions(labels, probabilities, class_names)
     if len(keys) != len(labels):
@@ -78,7 +78,7 @@ def read_predictions(path: Path, *, as_float64: bool = False) -> Predictions:
     """Read what `write_predictions` wrote, the same numbers in the same precision.
 
     The precision is not in the file: numbers that are all the shortest text of a float32 are taken as float32.
-    as_float64: the numbers as they stand there, in half the time.
+    as_float64: the numbers as written, in half the time.
 
     Raises RunError, naming the file and the line, where it is absent, cut short or not such a table.
     """
@@ -89,7 +89,7 @@ def read_predictions(path: Path, *, as_float64: bool = False) -> Predictions:
     except UnicodeDecodeError as error:
         raise RunError(f"{path}: byte {error.start} is not UTF-8; predictions are a UTF-8 CSV") from error
     if not text.endswith("\n"):
-        raise RunError(f"{path}: the last line does not end, so the file was cut short; `evaluate` writes it anew")
+        raise RunError(f"{path}: the last line does not end, so the file was cut short; `evaluate` writes it again")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header, *rows = [(reader.line_num, row) for row in reader]
@@ -112,8 +112,8 @@ def read_predictions(path: Path, *, as_float64: bool = False) -> Predictions:
 def _parse(
     path: Path, rows: list[tuple[int, list[str]]], class_names: tuple[str, ...], as_float64: bool
 ) -> Predictions:
-    """Turn numbered lines into arrays, or say which line is wrong."""
-    places = {name: place for place, name in enumerate(class_names)}
+    """Turn numbered lines into arrays. Raises RunError naming the wrong line."""
+    indices = {name: index for index, name in enumerate(class_names)}
     first_number = len(_FIXED_COLUMNS)
     fields = first_number + len(class_names)
     labels, predicted, numbers = [], [], []
@@ -121,7 +121,7 @@ def _parse(
         if len(row) != fields:
             raise RunError(f"{path}: line {line} has {len(row)} fields; {fields} are right, as in the header")
         for name in row[1:first_number]:
-            if name not in places:
+            if name not in indices:
                 raise RunError(
                     f"{path}: line {line} names the class {name!r}; {', '.join(class_names)} are the classes"
                 )
@@ -129,32 +129,32 @@ def _parse(
             numbers.append([float(number) for number in row[first_number:]])
         except ValueError as error:
             raise RunError(f"{path}: line {line}: {error}; a probability is a number in 0 to 1") from error
-        labels.append(places[row[1]])
-        predicted.append(places[row[2]])
+        labels.append(indices[row[1]])
+        predicted.append(indices[row[2]])
 
     probabilities: NDArray[np.float32] | NDArray[np.float64] = np.array(numbers)
     if not as_float64:
         narrow = probabilities.astype(np.float32)
         if narrow.astype(str).tolist() == [row[first_number:] for _, row in rows]:
             probabilities = narrow
-    answers = Predictions(
+    predictions = Predictions(
         keys=tuple(row[0] for _, row in rows),
         labels=np.array(labels, dtype=np.int64),
         probabilities=probabilities,
         class_names=class_names,
     )
-    astray = rows_that_are_no_distribution(probabilities)
-    if len(astray):
-        line, row = rows[astray[0]]
+    invalid = invalid_rows(probabilities)
+    if len(invalid):
+        line, row = rows[invalid[0]]
         raise RunError(
-            f"{path}: line {line}: the probabilities {', '.join(row[first_number:])} are no distribution; "
-            "numbers in 0 to 1 that sum to 1 are"
+            f"{path}: line {line}: the probabilities {', '.join(row[first_number:])} are not a distribution; "
+            "they must be in 0 to 1 and sum to 1"
         )
-    disagreeing = np.flatnonzero(answers.predicted != predicted)
+    disagreeing = np.flatnonzero(predictions.predicted != predicted)
     if len(disagreeing):
         line, row = rows[disagreeing[0]]
         raise RunError(
-            f"{path}: line {line} says {row[2]!r} was predicted, but its highest probability is that of "
-            f"{class_names[answers.predicted[disagreeing[0]]]!r}"
+            f"{path}: line {line} has the prediction {row[2]!r}, but its highest probability is that of "
+            f"{class_names[predictions.predicted[disagreeing[0]]]!r}"
         )
-    return answers
+    return predictions

@@ -15,11 +15,12 @@ from fer_ddp.statistics.crossed import (
     variance_terms,
 )
 from fer_ddp.statistics.intervals import Interval, check_confidence
-from fer_ddp.statistics.seeds import CROSSED, check_correct
+from fer_ddp.statistics.seeds import check_correct
 
+CROSSED = "seeds and samples crossed"
 ONE_GIVEN = "seeds and samples crossed, the recipe with one run taken as given"
 ONE_PAIR = "exact McNemar, both runs taken as given"
-"""What `Comparison.method` may say besides `CROSSED`."""
+"""The values of `Comparison.method`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,28 +30,25 @@ class Comparison:
     difference: float
     """In [-1, 1]."""
     interval: Interval
-    """Of the expected difference; what is expected over is said by `method`."""
-    confidence: float
+    """Of the expected difference; `method` states over what it is expected."""
     p_value: float
     """Two-sided, of no difference; not corrected for other comparisons, see `holm`."""
     method: str
-    """`CROSSED`, `ONE_GIVEN` or `ONE_PAIR`. A run that is taken as given stands for itself, not for its
-    recipe: another seed might do otherwise."""
-    seeds: tuple[int, int]
-    samples: int
+    """`CROSSED`, `ONE_GIVEN` or `ONE_PAIR`. A run that is taken as given represents itself, not its recipe: another
+    seed might differ."""
 
 
 def compare_recipes(first: NDArray[np.bool_], second: NDArray[np.bool_], confidence: float = 0.95) -> Comparison:
     """Compare the accuracies of two recipes on the same samples.
 
-    first, second: bool (seeds, samples), whether the model of a seed was right on a sample. The samples are the same
-    in the same order; the seeds need not be as many, and equal seeds of two recipes are not paired.
+    first, second: bool (seeds, samples), whether a seed's prediction for a sample is correct. The samples are the same
+    in the same order; the numbers of seeds may differ, and equal seeds of two recipes are not paired.
 
     - Several seeds: interval and p-value of the difference over the populations of seeds and samples, see
       `fer_ddp.statistics.crossed`; the samples are paired, the seeds of the two recipes independent.
     - One run against several seeds: the same, but nothing is known of how far the one recipe's seeds differ, so its run
       is taken as given. As a statement on recipes the interval is too narrow (89 % for 95 % in the simulation).
-    - One run each, or seeds that all answer alike: `mcnemar_p_value` and `paired_interval`. That test
+    - One run each, or seeds that all predict alike: `mcnemar_p_value` and `paired_interval`. That test
       is exact and the interval is not, so where the p-value is close to 1 - confidence the two may disagree.
 
     Raises ValueError unless both are such tables of the same samples, and 0 < confidence < 1.
@@ -80,16 +78,13 @@ def compare_recipes(first: NDArray[np.bool_], second: NDArray[np.bool_], confide
     return Comparison(
         difference=difference,
         interval=interval,
-        confidence=confidence,
         p_value=p_value,
         method=method,
-        seeds=(len(first), len(second)),
-        samples=samples,
     )
 
 
 def mcnemar_p_value(only_first: int, only_second: int) -> float:
-    """The exact two-sided p-value that two models are equally often right, by the samples on which just one is.
+    """The exact two-sided p-value of equal accuracies, from the samples on which just one model is correct.
 
     Given how many those are, each falls to either side with probability 1/2.
 
@@ -110,7 +105,7 @@ def mcnemar_p_value(only_first: int, only_second: int) -> float:
 def paired_interval(only_first: int, only_second: int, samples: int, confidence: float = 0.95) -> Interval:
     """The score interval of the difference of two accuracies on the same samples, the models as given.
 
-    only_first, only_second: samples on which just that model is right. The interval holds the differences that the
+    only_first, only_second: samples on which just that model is correct. The interval holds the differences that the
     score test would not reject; at 0 that is McNemar's test with the normal distribution.
 
     Source: T. Tango, "Equivalence test and confidence interval for the difference in proportions for the
@@ -133,7 +128,7 @@ def paired_interval(only_first: int, only_second: int, samples: int, confidence:
     difference = (only_first - only_second) / samples
 
     def excess(delta: float) -> float:
-        """The squared distance of the estimate from `delta`, less the greatest that the test allows."""
+        """The squared distance of the estimate from `delta`, less the maximum that the test allows."""
         b = (2 * samples - only_first + only_second) * delta - only_first - only_second
         c = -only_second * delta * (1 - delta)
         second_alone = (math.sqrt(max(0.0, b * b - 8 * samples * c)) - b) / (4 * samples)  # its likeliest share

@@ -1,7 +1,7 @@
 """Seeds and samples as crossed random effects: how far the mean over both may lie from the recipe's own accuracy.
 
 Another seed would give another model and another split other samples, so the recipe's expected accuracy is over the
-populations of both. Every seed answers every sample, hence crossed: answer = mean + seed + sample + residual.
+populations of both. Every seed predicts every sample, hence crossed: correct = mean + seed + sample + residual.
 """
 
 import math
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST_P_VALUE = 1e-15
-"""No p-value is said to be smaller: so far out no approximation holds."""
+MIN_P_VALUE = 1e-15
+"""No smaller p-value is reported: that far out no approximation holds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,19 +27,7 @@ class MeanSquares:
     sample: float
     """Between samples; its expectation is residual + seeds * sample component."""
     residual: float
-    """What is left; its expectation is the residual component."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VarianceComponents:
-    """What a single answer's variance (1 right, 0 wrong) comes from; each at least 0."""
-
-    seed: float
-    """Between the expected accuracies of two trainings of the recipe."""
-    sample: float
-    """Between easy samples and hard ones."""
-    residual: float
-    """Seed and sample together: which samples just this seed has right."""
+    """The rest; its expectation is the residual component."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,15 +63,6 @@ def mean_squares(table: NDArray[Any]) -> MeanSquares:
     )
 
 
-def variance_components(squares: MeanSquares) -> VarianceComponents:
-    """Solve the expectations of the mean squares for the components; a negative solution becomes 0."""
-    return VarianceComponents(
-        seed=max(0.0, (squares.seed - squares.residual) / squares.samples),
-        sample=max(0.0, (squares.sample - squares.residual) / squares.seeds),
-        residual=squares.residual,
-    )
-
-
 def variance_terms(of_sample: NDArray[np.floating[Any]], recipes: Sequence[MeanSquares]) -> tuple[VarianceTerm, ...]:
     """The variance of the mean over seeds and samples of one recipe, or of the difference of two: the sum of terms.
 
@@ -103,7 +82,7 @@ def variance_terms(of_sample: NDArray[np.floating[Any]], recipes: Sequence[MeanS
     residual = math.fsum(squares.residual / (squares.seeds * samples) for squares in recipes)
     between_samples = float(of_sample.var(ddof=1)) / samples
     terms = [VarianceTerm(variance=max(between_samples, residual), degrees_of_freedom=samples - 1)]
-    of_recipes = [variance_components(squares).seed / squares.seeds for squares in recipes]
+    of_recipes = [max(0.0, squares.seed - squares.residual) / (squares.samples * squares.seeds) for squares in recipes]
     between_seeds = math.fsum(of_recipes)
     if between_seeds > 0:
         squared = math.fsum(
@@ -135,7 +114,7 @@ def critical_value(terms: Sequence[VarianceTerm], tail: float) -> float:
 
 
 def two_sided_p_value(statistic: float, terms: Sequence[VarianceTerm]) -> float:
-    """The p-value of a mean that lies `statistic` standard errors from its expectation; `LEAST_P_VALUE` or more.
+    """The p-value of a mean that lies `statistic` standard errors from its expectation; `MIN_P_VALUE` or more.
 
     It solves `critical_value` for twice the tail, so it is below 0.05 where the 95 % interval excludes that.
     """
@@ -144,7 +123,7 @@ def two_sided_p_value(statistic: float, terms: Sequence[VarianceTerm]) -> float:
     def excess(log_p: float) -> float:
         return critical_value(terms, math.exp(log_p) / 2) - abs(statistic)
 
-    least = math.log(LEAST_P_VALUE)
+    least = math.log(MIN_P_VALUE)
     if excess(least) <= 0:
-        return LEAST_P_VALUE
+        return MIN_P_VALUE
     return math.exp(brentq(excess, least, 0.0, xtol=1e-12))

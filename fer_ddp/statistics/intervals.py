@@ -1,7 +1,6 @@
-"""Confidence intervals: Wilson's score interval of a proportion, and bootstrap intervals of class means."""
+"""Confidence intervals: Wilson's score interval of a proportion, the bootstrap interval of macro-F1."""
 
 import math
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ class Interval(NamedTuple):
 def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> Interval:
     """The two-sided score interval of a proportion: between which true accuracies `correct` of `total` is unsurprising.
 
-    It treats the samples as independent and the model as given, so it says nothing of what another seed would do.
+    It treats the samples as independent and the model as given, so it does not cover other seeds.
 
     Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the
     American Statistical Association 22 (1927), 209-212; method 3 (no continuity correction) of R. G. Newcombe,
@@ -62,27 +61,17 @@ def check_confidence(confidence: float) -> None:
         raise ValueError(f"confidence {confidence} must lie between 0 and 1; 0.95 is usual")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ClassMeanIntervals:
-    """Percentile intervals of one run's measures, the model as given."""
-
-    macro_f1: Interval
-    balanced_accuracy: Interval
-    confidence: float
-    resamples: int
-
-
-def bootstrap_class_means(
+def bootstrap_macro_f1(
     confusion: NDArray[np.integer[Any]], *, seed: int = 0, resamples: int = 10_000, confidence: float = 0.95
-) -> ClassMeanIntervals:
-    """Bootstrap the macro-F1 and the balanced accuracy, as `classification_metrics` defines them.
+) -> Interval:
+    """The percentile bootstrap interval of one run's macro-F1, as `classification_metrics` defines it.
 
     confusion: counts (classes, classes), `confusion[true][predicted]`. The resampling is stratified: each class keeps
-    its number of samples, and what they are taken for is drawn anew. As only the counts matter, a resample is one
-    multinomial draw a class. The same arguments give the same intervals.
+    its number of samples, and their predictions are resampled. As only the counts matter, a resample is one multinomial
+    draw a class. The same arguments give the same interval.
 
-    A class that is never missed, or always, is so in all resamples: its recall is taken as certain, and the intervals
-    are narrower than they should be.
+    A class that is never missed, or always, is so in all resamples: its recall has no spread, and the interval is
+    narrower than it should be.
 
     Source: B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap" (Chapman & Hall 1993), the percentile
     interval of chapter 13. For an interval of macro-F1 without resampling: K. Takahashi, K. Yamamoto, A. Kuchiba and
@@ -103,17 +92,11 @@ def bootstrap_class_means(
     support = confusion.sum(axis=1)
     present = np.flatnonzero(support)
     predicted = np.zeros((resamples, len(confusion)))
-    right = np.zeros((resamples, len(confusion)))
+    correct = np.zeros((resamples, len(confusion)))
     for true in present:
         drawn = generator.multinomial(support[true], confusion[true] / support[true], size=resamples)
         predicted += drawn
-        right[:, true] = drawn[:, true]
-    recall = right[:, present] / support[present]
-    f1 = 2 * right[:, present] / (support[present] + predicted[:, present])
+        correct[:, true] = drawn[:, true]
+    f1 = 2 * correct[:, present] / (support[present] + predicted[:, present])
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    return ClassMeanIntervals(
-        macro_f1=Interval(*np.quantile(f1.mean(axis=1), tails).tolist()),
-        balanced_accuracy=Interval(*np.quantile(recall.mean(axis=1), tails).tolist()),
-        confidence=confidence,
-        resamples=resamples,
-    )
+    return Interval(*np.quantile(f1.mean(axis=1), tails).tolist())

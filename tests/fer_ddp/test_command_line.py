@@ -200,7 +200,7 @@ def test_a_folder_of_something_else_does_not_become_a_run(command: Command, tiny
     (run_path / "figures" / "mine.png").touch()
     assert command("train", tiny_job) == (
         2,
-        f"error: {run_path}: is not empty and no run folder (it holds figures/mine.png and no config.yaml); "
+        f"error: {run_path}: is not empty and not a run folder (it holds figures/mine.png and no config.yaml); "
         f"choose another run=, or empty it",
     )
     assert [path.name for path in run_path.rglob("*")] == ["figures", "mine.png"]
@@ -209,7 +209,7 @@ def test_a_folder_of_something_else_does_not_become_a_run(command: Command, tiny
 def test_a_folder_that_is_no_run_is_not_evaluated(command: Command, tmp_path: Path) -> None:
     assert command("evaluate", tmp_path) == (
         2,
-        f"error: {tmp_path}: is no run folder (it has no config.yaml); give one such as runs/smoke-seed0",
+        f"error: {tmp_path}: is not a run folder (it has no config.yaml); give one such as runs/smoke-seed0",
     )
 
 
@@ -284,7 +284,7 @@ def test_a_run_whose_files_were_edited_is_not_evaluated(
 def test_a_folder_that_is_no_run_is_not_sent(command: Command, tmp_path: Path) -> None:
     assert command("sync", tmp_path) == (
         2,
-        f"error: {tmp_path}: is no run folder (it has no config.yaml); give one such as runs/smoke-seed0",
+        f"error: {tmp_path}: is not a run folder (it has no config.yaml); give one such as runs/smoke-seed0",
     )
 
 

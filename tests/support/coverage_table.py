@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from fer_ddp.statistics.comparison import compare_recipes
-from fer_ddp.statistics.intervals import Interval, bootstrap_class_means
+from fer_ddp.statistics.intervals import Interval, bootstrap_macro_f1
 from fer_ddp.statistics.seeds import summarize_seeds
 
 SAMPLES = 3589
@@ -89,7 +89,7 @@ def coverage_of_macro_f1(trials: int, resamples: int, seed: int = 0) -> float:
     truth = float((2 * expected.diagonal() / (support + expected.sum(axis=0))).mean())
 
     def interval() -> Interval:
-        return bootstrap_class_means(generator.multinomial(support, rates), resamples=resamples).macro_f1
+        return bootstrap_macro_f1(generator.multinomial(support, rates), resamples=resamples)
 
     return share_that_holds(truth, interval, trials)
 

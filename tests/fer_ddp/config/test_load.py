@@ -299,18 +299,18 @@ def test_an_override_whose_value_is_no_yaml_is_refused(base: Path, text: str) ->
 BAD_FILES = {
     "": "job.yaml: must hold keys and values, such as 'epochs: 30'",
     "- a": "job.yaml: must hold keys and values, such as 'epochs: 30'",
-    "epochs: 1\nepochs: 2": "job.yaml: line 2: is not valid YAML: epochs stands twice; keep one",
-    "optimizer:\n  lr: 1\n  lr: 2": "job.yaml: line 3: is not valid YAML: lr stands twice; keep one",
+    "epochs: 1\nepochs: 2": "job.yaml: line 2: is not valid YAML: epochs appears twice; keep one",
+    "optimizer:\n  lr: 1\n  lr: 2": "job.yaml: line 3: is not valid YAML: lr appears twice; keep one",
     "a: b: c": "job.yaml: line 1: is not valid YAML: mapping values are not allowed here",
     "run: x\n1: 2": "job.yaml: line 2: is not valid YAML: the key 1 must be text",
     "run: \u0007": "job.yaml: is not valid YAML: unacceptable character #x0007: special characters are not allowed",
     "seed: !!int abc": "job.yaml: is not valid YAML: invalid literal for int() with base 10: 'abc'",
-    "run: !!set {a}": "job.yaml: may hold only text, numbers, true, false, null, lists and keys; take tags out",
-    "a: &a {b: *a}": "job.yaml: may hold only text, numbers, true, false, null, lists and keys; take tags out",
+    "run: !!set {a}": "job.yaml: may hold only text, numbers, true, false, null, lists and keys; remove tags",
+    "a: &a {b: *a}": "job.yaml: may hold only text, numbers, true, false, null, lists and keys; remove tags",
     "extends: [a]": 'job.yaml: extends: is ["a"]; it must be another job file, such as base.yaml',
     "extends: bas.yaml": "job.yaml: extends: there is no file bas.yaml; did you mean base.yaml?",
     "extends: .": "job.yaml: extends: there is no file {folder}",
-    "extends: job.yaml": "job.yaml: extends: goes round in a circle, job.yaml -> job.yaml; take one of them out",
+    "extends: job.yaml": "job.yaml: extends: goes round in a circle, job.yaml -> job.yaml; remove one of them",
 }
 
 
@@ -322,7 +322,7 @@ def test_a_bad_file_is_refused_with_what_is_wrong_in_it(base: Path, text: str, s
 def test_files_that_extend_each_other_are_refused_with_the_circle(tmp_path: Path) -> None:
     written(tmp_path / "two.yaml", "extends: one.yaml")
     assert refusal(written(tmp_path / "one.yaml", "extends: two.yaml")) == (
-        "two.yaml: extends: goes round in a circle, one.yaml -> two.yaml -> one.yaml; take one of them out"
+        "two.yaml: extends: goes round in a circle, one.yaml -> two.yaml -> one.yaml; remove one of them"
     )
 
 
@@ -334,7 +334,7 @@ def test_a_parent_that_is_no_yaml_is_refused_by_its_name(base: Path) -> None:
 def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     path.write_bytes("name: müde".encode("latin-1"))
-    assert refusal(path) == "job.yaml: is not text in UTF-8 (invalid start byte at byte 7); save it as UTF-8"
+    assert refusal(path) == "job.yaml: is not UTF-8 text (invalid start byte at byte 7); save it as UTF-8"
 
 
 @pytest.mark.parametrize("name", ["bas.yaml", "base"])

@@ -146,7 +146,7 @@ def test_a_folder_that_is_no_run_is_one_sentence(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([word.replace("RUN", str(tmp_path)) for word in words]) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
 
 
 def test_a_model_is_not_put_before_images_of_another_size(run: Path, faces: Path) -> None:

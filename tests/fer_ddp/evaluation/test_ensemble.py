@@ -1,4 +1,4 @@
-"""Ensembles of runs: written down before test is read, means by hand, refused where members don't belong together."""
+"""Ensembles of runs: recorded before test is read, means by hand, refused where members don't belong together."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def members(tmp_path: Path) -> list[Path]:
     return [member(tmp_path / f"run{seed}", seed) for seed in range(3)]
 
 
-def test_the_mean_of_the_members_answers(members: list[Path], tmp_path: Path) -> None:
+def test_the_mean_of_the_members_predictions(members: list[Path], tmp_path: Path) -> None:
     ensemble = write_ensemble(members, tmp_path / "together")
     together, *alone = (
         read_predictions(run / "predictions" / "test.csv", as_float64=True).probabilities
@@ -65,7 +65,7 @@ def test_a_folder_keeps_the_members_it_began_with(members: list[Path], tmp_path:
     with pytest.raises(JobError) as refused:
         write_ensemble(members[:2], tmp_path / "together")
     assert str(refused.value) == (
-        f"{tmp_path / 'together'}: holds an ensemble of other members or weights; choose another --out"
+        f"{tmp_path / 'together'}: holds an ensemble of other members or settings; choose another --out"
     )
 
 
@@ -75,18 +75,6 @@ def test_a_folder_that_holds_something_else_is_left_alone(members: list[Path], t
     with pytest.raises(JobError, match=r"notes: is not empty and holds no ensemble; choose another --out$"):
         write_ensemble(members, tmp_path / "notes")
     assert [path.name for path in (tmp_path / "notes").iterdir()] == ["text"]
-
-
-def test_a_family_that_knows_more_weighs_more(tmp_path: Path) -> None:
-    good = {split: (LABELS, answers(LABELS, right(180))) for split in ("val", "test")}
-    runs = [write_run(tmp_path / f"good{seed}", good, name="good", seed=seed) for seed in range(2)]
-    runs.append(member(tmp_path / "poor", name="poor"))
-    write_ensemble(runs, tmp_path / "together", weighting="family")
-    record = json.loads((tmp_path / "together" / "members.json").read_text())
-    first, second, poor = (one["weight"] for one in record["members"])
-    assert [one["recipe"] for one in record["members"]] == ["good", "good", "poor"]
-    assert first == second > poor
-    assert first + second + poor == pytest.approx(1)
 
 
 def test_the_temperature_is_fitted_on_val_alone(tmp_path: Path) -> None:
@@ -101,7 +89,7 @@ def test_the_temperature_is_fitted_on_val_alone(tmp_path: Path) -> None:
 
 
 def test_one_run_is_no_ensemble(members: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(JobError, match=r"run0: is one run alone; an ensemble takes two or more$"):
+    with pytest.raises(JobError, match=r"run0: is a single run; an ensemble takes two or more$"):
         write_ensemble([members[0], members[0]], tmp_path / "together")
 
 
@@ -115,21 +103,21 @@ def test_a_run_that_is_not_finished_is_no_member(members: list[Path], tmp_path: 
     late = member(tmp_path / "late", 5, state="running")
     with pytest.raises(JobError) as refused:
         write_ensemble([*members, late], tmp_path / "together")
-    assert str(refused.value) == f"{late} is not finished: running, epoch 2; an ensemble is of finished runs"
+    assert str(refused.value) == f"{late} is not finished: running, epoch 2; an ensemble needs finished runs"
     assert not (tmp_path / "together").exists()
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"digest": "1" * 64}, "is about other data than FIRST (digest 111111111111, not 4285c24d4285)"),
+        ({"digest": "1" * 64}, "uses other data than FIRST (digest 111111111111, not 4285c24d4285)"),
         (
             {"classes": ("glad", "calm")},
-            "has the classes glad, calm and answers for val and test; FIRST has calm, glad and val and test",
+            "has the classes glad, calm and predictions for val and test; FIRST has calm, glad and val and test",
         ),
         (
             {"keys": {split: [f"x-{place}" for place in range(200)] for split in ("val", "test")}},
-            "/predictions/val.csv: is about other samples or labels than that of FIRST",
+            "/predictions/val.csv: has other samples or labels than that of FIRST",
         ),
     ],
 )
@@ -143,9 +131,8 @@ def test_members_that_do_not_belong_together_are_refused(
     assert not (tmp_path / "together").exists()
 
 
-@pytest.mark.parametrize("option", [{"weighting": "family"}, {"temperature": True}])
-def test_what_is_fitted_on_val_needs_val(tmp_path: Path, option: dict[str, Any]) -> None:
+def test_a_temperature_is_fitted_on_val_and_needs_it(tmp_path: Path) -> None:
     made = {"test": (LABELS, answers(LABELS, right(120)))}
     runs = [write_run(tmp_path / f"run{seed}", made, seed=seed) for seed in range(2)]
-    with pytest.raises(JobError, match=r"run0: has no val predictions, and weights or a temperature are fitted on"):
-        write_ensemble(runs, tmp_path / "together", **option)
+    with pytest.raises(JobError, match=r"run0: has no val predictions, on which a temperature is fitted; leave out"):
+        write_ensemble(runs, tmp_path / "together", temperature=True)

@@ -11,9 +11,7 @@ from reading_figures import overlaps, words
 from fer_ddp.figures.learning_curves import plot_learning_curves
 from fer_ddp.figures.style import save_figure
 
-HOW_TRAINING_IS_MEASURED = (
-    "Training is measured as it goes, on the images as they are augmented and mixed, with dropout on."
-)
+HOW_TRAINING_IS_MEASURED = "Training is measured during the epoch, with augmentation, mixing and dropout."
 
 
 def line(epoch: int, val: float | None, **changes: Any) -> dict[str, Any]:
@@ -37,16 +35,13 @@ def curve(figure: Figure, panel: int, name: str) -> list[list[float]]:
 def test_learning_curves_name_the_best_epoch() -> None:
     figure = plot_learning_curves([line(1, 0.4), line(2, 0.62), line(3, 0.55)], subject="model4, seed 0")
     assert words(figure) == (
-        "Best validation accuracy 62.0 %, in epoch 2 of 3",
-        "model4, seed 0. Accuracy after the last epoch: training 30.0 %, validation 55.0 %. "
-        + HOW_TRAINING_IS_MEASURED,
+        "model4, seed 0: best val accuracy 62.0 %, epoch 2 of 3",
+        "Accuracy after the last epoch: training 30.0 %, validation 55.0 %. " + HOW_TRAINING_IS_MEASURED,
     )
 
 
 def test_of_equally_good_epochs_the_first_is_the_best() -> None:
-    assert words(plot_learning_curves([line(1, 0.4), line(2, 0.4)]))[0] == (
-        "Best validation accuracy 40.0 %, in epoch 1 of 2"
-    )
+    assert words(plot_learning_curves([line(1, 0.4), line(2, 0.4)]))[0] == ("Best val accuracy 40.0 %, epoch 1 of 2")
 
 
 def test_learning_curves_draw_the_numbers_of_every_epoch() -> None:
@@ -79,7 +74,7 @@ def test_learning_curves_are_named_at_their_ends_without_overlap() -> None:
 def test_without_a_validation_split_the_figure_says_so() -> None:
     figure = plot_learning_curves([line(1, None), line(2, None)])
     assert words(figure) == (
-        "No validation accuracy in 2 epochs, so none is marked as the best",
+        "No val accuracy in 2 epochs, so none is marked as the best",
         "Accuracy after the last epoch: training 20.0 %. " + HOW_TRAINING_IS_MEASURED,
     )
     assert [drawn.get_label() for drawn in figure.axes[1].lines] == ["training"]

@@ -14,17 +14,17 @@ def measures(**supports: int) -> dict[str, dict[str, float]]:
 
 
 def test_measures_per_class_name_the_best_and_the_worst() -> None:
-    assert words(plot_per_class(measures(angry=4, happy=1200, sad=7), subject="Test split")) == (
-        "Macro-F1 20.0 %: best sad (30.0 %), worst angry (10.0 %)",
-        "Test split. Precision, recall and F1 of each class, in per cent.",
+    assert words(plot_per_class(measures(angry=4, happy=1200, sad=7), subject="model4, seed 0", split="test")) == (
+        "model4, seed 0: test macro-F1 20.0 %, best sad (30.0 %), worst angry (10.0 %)",
+        "Precision, recall and F1 of each class, in per cent.",
     )
 
 
 @pytest.mark.parametrize(
     ("scores", "headline"),
     [
-        ([0.0, 0.0, 0.6, 0.0], "Macro-F1 15.0 %: best c (60.0 %), worst 3 classes at 0 %"),
-        ([0.5, 0.1, 0.5, 0.1], "Macro-F1 30.0 %: best 2 classes at 50.0 %, worst 2 classes at 10.0 %"),
+        ([0.0, 0.0, 0.6, 0.0], "Macro-F1 15.0 %, best c (60.0 %), worst 3 classes at 0 %"),
+        ([0.5, 0.1, 0.5, 0.1], "Macro-F1 30.0 %, best 2 classes at 50.0 %, worst 2 classes at 10.0 %"),
         ([0.0, 0.0, 0.0, 0.0], "Macro-F1 0.0 %"),
     ],
 )
@@ -52,7 +52,7 @@ def test_the_first_class_stands_at_the_top() -> None:
 
 def test_a_class_without_samples_is_said_and_left_out_of_the_headline() -> None:
     figure = plot_per_class(measures(angry=0, happy=3, sad=2))
-    assert words(figure)[0] == "Macro-F1 25.0 %: best sad (30.0 %), worst happy (20.0 %)"
+    assert words(figure)[0] == "Macro-F1 25.0 %, best sad (30.0 %), worst happy (20.0 %)"
     assert [text.get_text() for text in figure.axes[0].texts].count("no sample") == 1
 
 

@@ -24,7 +24,7 @@ MEASURES = {"angry": {"precision": 0.5, "recall": 0.25, "f1": 0.1, "support": 4}
 NONE, ONE = np.zeros(3, int), np.ones(3, int)
 FIGURES: dict[str, Callable[[], Figure]] = {
     "curves": lambda: plot_learning_curves(LINES),
-    "confusion": lambda: plot_confusion_matrix([[8, 2], [1, 19]], ["angry", "happy"], "Test"),
+    "confusion": lambda: plot_confusion_matrix([[8, 2], [1, 19]], ["angry", "happy"]),
     "per_class": lambda: plot_per_class(MEASURES),
     "errors": lambda: plot_worst_errors(
         np.zeros((3, 1, 4, 4), np.uint8), NONE, ONE, np.full(3, 0.9), ["angry", "happy"], keys=["a", "b", "c"]
@@ -39,7 +39,7 @@ def png_of(figure: Figure, folder: Path) -> bytes:
 
 def test_a_long_title_is_broken_and_stays_inside_the_figure() -> None:
     figure = plot_confusion_matrix(
-        [[8, 2], [1, 19]], ["angry", "happy"], "Test split of the job " + "with a very long name " * 6
+        [[8, 2], [1, 19]], ["angry", "happy"], subject="a job " + "with a very long name " * 6
     )
     figure.draw_without_rendering()
     headline, detail = (text.get_window_extent() for text in figure.texts)
@@ -49,7 +49,7 @@ def test_a_long_title_is_broken_and_stays_inside_the_figure() -> None:
 
 
 def test_a_dollar_in_a_class_name_is_no_formula(tmp_path: Path) -> None:
-    figure = plot_confusion_matrix([[1, 0], [0, 1]], ["$\\frac$", "b"], "$\\x$")
+    figure = plot_confusion_matrix([[1, 0], [0, 1]], ["$\\frac$", "b"], subject="$\\x$")
     png_of(figure, tmp_path)
     assert figure.axes[0].get_xticklabels()[0].get_parse_math() is False
 

@@ -32,7 +32,7 @@ def keys(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts[1::2]]
 
 
-def test_the_worst_errors_come_first_and_right_answers_are_left_out() -> None:
+def test_the_worst_errors_come_first_and_correct_predictions_are_left_out() -> None:
     images = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1).repeat(2, axis=2).repeat(2, axis=3)
     labels, predicted = np.array([0, 1, 2, 0]), np.array([1, 1, 0, 2])
     probabilities, names = np.array([0.6, 0.99, 0.9, 0.5]), ["a", "b", "c", f"train-happy-{'x' * 30}-7"]
@@ -79,9 +79,9 @@ def test_an_image_keeps_its_shape_and_meets_neither_the_next_one_nor_any_text(tm
 
 def test_no_mistake_is_said(tmp_path: Path) -> None:
     images, right = np.zeros((5, 1, 2, 2), np.uint8), np.zeros(5, int)
-    figure = plot_worst_errors(images, right, right, np.ones(5), NAMES, keys=list("abcde"), subject="Test split")
+    figure = plot_worst_errors(images, right, right, np.ones(5), NAMES, keys=list("abcde"), split="test")
     save_figure(figure, tmp_path / "errors.png")
-    assert words(figure) == ("The worst errors", "Test split. There is none: all 5 samples are predicted right.")
+    assert words(figure) == ("Worst test errors", "There is none: all 5 samples are predicted correctly.")
 
 
 ONE = np.array([1])

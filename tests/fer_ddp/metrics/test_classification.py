@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, log_loss
 
 from fer_ddp.errors import RunError
-from fer_ddp.metrics.classification import LEAST_PROBABILITY, classification_metrics
+from fer_ddp.metrics.classification import MIN_PROBABILITY, classification_metrics
 from fer_ddp.statistics.intervals import wilson_interval
 
 NAMES = ("cat", "dog", "owl")
@@ -92,7 +92,7 @@ def test_where_probabilities_tie_the_first_class_is_predicted() -> None:
 
 def test_a_probability_of_zero_costs_a_finite_loss() -> None:
     measured = classification_metrics(np.array([0]), np.array([[0.0, 1.0, 0.0]], dtype=np.float32), NAMES)
-    assert measured["loss"] == -math.log(LEAST_PROBABILITY)
+    assert measured["loss"] == -math.log(MIN_PROBABILITY)
 
 
 def test_a_small_probability_is_not_lifted() -> None:
@@ -137,12 +137,12 @@ def test_a_label_outside_the_classes_is_refused_with_its_sample(label: int) -> N
 
 
 def test_logits_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^row 1 of the probabilities, \[2.0, 1.0, 0.5\], is no distribution; "):
+    with pytest.raises(ValueError, match=r"^row 1 of the probabilities, \[2.0, 1.0, 0.5\], is not a distribution; "):
         classification_metrics(np.array([0, 0]), np.array([[0.5, 0.5, 0.0], [2.0, 1.0, 0.5]]), NAMES)
 
 
 def test_a_negative_probability_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^row 0 of the probabilities, \[1.5, -0.5, 0.0\], is no distribution; "):
+    with pytest.raises(ValueError, match=r"^row 0 of the probabilities, \[1.5, -0.5, 0.0\], is not a distribution; "):
         classification_metrics(np.array([0]), np.array([[1.5, -0.5, 0.0]]), NAMES)
 
 

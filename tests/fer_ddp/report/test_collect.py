@@ -64,7 +64,7 @@ def test_what_is_inside_a_run_and_the_launchers_folder_are_no_runs(tmp_path: Pat
     ("name", "sentence"),
     [
         ("absent", "there is no such folder; give run folders, or folders that hold some"),
-        ("empty", "is no run folder (it has no config.yaml) and holds none; give one such as runs/"),
+        ("empty", "is not a run folder (it has no config.yaml) and holds none; give one such as runs/"),
     ],
 )
 def test_a_path_without_runs_is_refused(tmp_path: Path, name: str, sentence: str) -> None:
@@ -86,7 +86,7 @@ def test_a_run_that_is_not_finished_is_named_and_left_out(tmp_path: Path) -> Non
     assert left_out(collected) == {
         "b": "is not finished: running, epoch 2",
         "c": "is not finished: failed (the disk is full)",
-        "d": "is not finished: it has not begun",
+        "d": "is not finished: it has not started",
     }
 
 
@@ -111,7 +111,7 @@ def test_the_report_is_about_the_data_of_most_runs_and_names_the_others(tmp_path
 def test_a_run_that_does_not_say_its_data_is_left_out(tmp_path: Path) -> None:
     write_run(tmp_path / "a", VAL)
     (write_run(tmp_path / "b", VAL, seed=1) / "environment.json").unlink()
-    reason = "does not say which data it is about (environment.json has no data_digest)"
+    reason = "does not record which data it used (environment.json has no data_digest)"
     assert left_out(collect_runs([tmp_path])) == {"b": reason}
 
 
@@ -155,7 +155,7 @@ def test_a_run_whose_files_are_damaged_is_left_out_with_their_name(tmp_path: Pat
         path.write_text("key,label\n")
     reasons = left_out(collect_runs([tmp_path]))
     assert sorted(reasons) == ["b", "c", "d"]
-    assert reasons["b"] == f"can't be read: {tmp_path}/b/summary.json: is damaged; remove it to go on without it"
+    assert reasons["b"] == f"can't be read: {tmp_path}/b/summary.json: is damaged; remove it to continue without it"
     assert reasons["c"].startswith(f"can't be read: {tmp_path}/c/predictions/val.csv: the columns are key,label;")
     assert reasons["d"].startswith(f"can't be read: {tmp_path}/d/metrics.jsonl line 1: is damaged;")
 

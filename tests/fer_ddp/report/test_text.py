@@ -8,8 +8,8 @@ from made_up_runs import answers, labels_of, right, write_run
 
 from fer_ddp import text as words
 from fer_ddp.report.collect import collect_runs
-from fer_ddp.report.environment import repeat_command
 from fer_ddp.report.write import write_report
+from fer_ddp.runs.environment import repeat_command
 from fer_ddp.text import plural
 
 LABELS = labels_of()

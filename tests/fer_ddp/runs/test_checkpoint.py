@@ -124,6 +124,15 @@ def test_a_safetensors_file_of_someone_else_is_refused(path: Path) -> None:
     assert is_refused_as_damaged(path, save({"weight": torch.ones(3)}))
 
 
+def test_a_checkpoint_of_a_newer_schema_version_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fer_ddp.runs.checkpoint.SCHEMA_VERSION", 2)
+    save_checkpoint(path, state())
+    assert refusal(path) == (
+        f"{path}: has schema version 2, written by a newer version of fer-ddp; this one reads versions up to 1; "
+        "upgrade fer-ddp"
+    )
+
+
 def test_an_absent_file_is_refused_by_its_name(path: Path) -> None:
     assert refusal(path) == f"{path}: there is no such checkpoint"
 

@@ -1,4 +1,4 @@
-"""The run folder: what a run was, is, and goes on from."""
+"""The run folder: what a run was, is, and resumes from."""
 
 import dataclasses
 import json
@@ -15,6 +15,7 @@ import torch
 from fer_ddp.config.job import Job
 from fer_ddp.config.load import load_job
 from fer_ddp.errors import JobError, RunError
+from fer_ddp.runs.files import read_json
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.training.setup import check_same
 
@@ -68,7 +69,7 @@ def test_a_damaged_last_state_gives_way_to_the_one_before_with_a_sentence(run: R
     assert state == {"step": 1}
     assert sentence is not None
     assert sentence.startswith(f"{last}: the checkpoint is damaged (")
-    assert sentence.endswith("; it is removed, and the one before it serves")
+    assert sentence.endswith("; removed; resuming from the previous checkpoint")
 
 
 def test_a_damaged_state_never_takes_the_place_of_the_only_whole_one(run: RunFolder, full_disk: FullDisk) -> None:
@@ -96,7 +97,7 @@ def test_a_run_without_a_whole_state_is_refused_with_a_way_out(run: RunFolder) -
     with pytest.raises(RunError) as caught:
         run.load_state()
     assert all(f"{path}: the checkpoint is damaged" in str(caught.value) for path in paths)
-    assert str(caught.value).endswith(f"; none is whole: remove {run.path} to start the run anew")
+    assert str(caught.value).endswith(f"; no checkpoint is intact: remove {run.path} to start the run again")
 
 
 def test_a_finished_run_keeps_one_state(run: RunFolder) -> None:
@@ -156,7 +157,7 @@ def test_a_line_that_is_none_is_refused_by_its_number(run: RunFolder, line: str,
     path.write_text(f"{json.dumps(epoch(1))}\n{line}\n{json.dumps(epoch(3))}\n")
     with pytest.raises(RunError) as caught:
         run.read_lines("metrics.jsonl")
-    assert str(caught.value) == f"{path} line 2: is {problem}; remove the line to go on without it"
+    assert str(caught.value) == f"{path} line 2: is {problem}; remove the line to continue without it"
 
 
 def test_cutting_back_drops_what_the_state_has_not_seen_and_a_half_line(run: RunFolder) -> None:
@@ -198,7 +199,7 @@ def test_a_damaged_status_is_refused_by_its_name(run: RunFolder) -> None:
     (run.path / "status.json").write_text('{"state": "run')
     with pytest.raises(RunError) as caught:
         run.status()
-    assert str(caught.value) == f"{run.path}/status.json: is damaged; remove it to go on without it"
+    assert str(caught.value) == f"{run.path}/status.json: is damaged; remove it to continue without it"
 
 
 def test_the_environment_remembers_the_data_and_the_ranks(run: RunFolder) -> None:
@@ -258,6 +259,27 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     )
 
 
+# Schema versions.
+
+
+@pytest.mark.parametrize("name", ["status.json", "environment.json", "summary.json"])
+def test_a_file_of_a_newer_schema_version_is_refused(run: RunFolder, name: str) -> None:
+    (run.path / name).write_text('{"schema_version": 2}')
+    with pytest.raises(RunError) as caught:
+        read_json(run.path / name)
+    assert str(caught.value) == (
+        f"{run.path}/{name}: has schema version 2, written by a newer version of fer-ddp; this one reads versions up "
+        "to 1; upgrade fer-ddp"
+    )
+
+
+def test_what_a_run_writes_has_a_schema_version(run: RunFolder) -> None:
+    run.write_status("running")
+    run.write_environment("abc", 1, torch.device("cpu"))
+    written = [read_json(run.path / name)["schema_version"] for name in ("status.json", "environment.json")]
+    assert written == [1, 1]
+
+
 # Whose folder it is.
 
 
@@ -274,7 +296,7 @@ def test_a_folder_with_another_file_is_not(run: RunFolder, name: str) -> None:
     (run.path / name).touch()
     with pytest.raises(JobError) as caught:
         run.check_own()
-    assert f"is not empty and no run folder (it holds {name} and no config.yaml)" in str(caught.value)
+    assert f"is not empty and not a run folder (it holds {name} and no config.yaml)" in str(caught.value)
 
 
 def test_a_run_goes_on_though_other_files_were_put_into_its_folder(run: RunFolder) -> None:

@@ -94,7 +94,7 @@ def test_the_folder_is_made_and_nothing_else_is_left_in_it(tmp_path: Path) -> No
     assert os.listdir(tmp_path / "predictions") == ["test.csv"]
 
 
-def test_wrong_answers_leave_the_old_file_as_it_was(tmp_path: Path) -> None:
+def test_wrong_predictions_leave_the_old_file_as_it_was(tmp_path: Path) -> None:
     before = written(tmp_path / "test.csv")
     with pytest.raises(ValueError, match="^1 keys for 2 labels: each sample needs one$"):
         write_predictions(tmp_path / "test.csv", ["a"], np.array([0, 0]), np.array([[0.5, 0.5], [1.0, 0.0]]), NAMES)
@@ -117,8 +117,8 @@ def test_an_absent_file_is_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "the last line does not end, so the file was cut short; `evaluate` writes it anew"),
-        (SOUND[:-2], "the last line does not end, so the file was cut short; `evaluate` writes it anew"),
+        ("", "the last line does not end, so the file was cut short; `evaluate` writes it again"),
+        (SOUND[:-2], "the last line does not end, so the file was cut short; `evaluate` writes it again"),
         (
             SOUND.replace("key,", "id,"),
             f"the columns are id,label,predicted,p_cat,p_dog; {RIGHT_COLUMNS}",
@@ -141,15 +141,15 @@ def test_an_absent_file_is_one_sentence(tmp_path: Path) -> None:
         ),
         (
             SOUND.replace("0.9", "nan"),
-            "line 3: the probabilities 0.1, nan are no distribution; numbers in 0 to 1 that sum to 1 are",
+            "line 3: the probabilities 0.1, nan are not a distribution; they must be in 0 to 1 and sum to 1",
         ),
         (
             SOUND.replace("0.9", "0.8"),
-            "line 3: the probabilities 0.1, 0.8 are no distribution; numbers in 0 to 1 that sum to 1 are",
+            "line 3: the probabilities 0.1, 0.8 are not a distribution; they must be in 0 to 1 and sum to 1",
         ),
         (
             SOUND.replace("a,cat,cat", "a,cat,dog"),
-            "line 2 says 'dog' was predicted, but its highest probability is that of 'cat'",
+            "line 2 has the prediction 'dog', but its highest probability is that of 'cat'",
         ),
         (SOUND.replace("b,cat", '"b"x,cat'), "line 3 is not CSV: ',' expected after '\"'"),
     ],

@@ -1,4 +1,4 @@
-"""Seeds and samples crossed: a published table, small populations plural through, and single terms against scipy."""
+"""Seeds and samples crossed: a published table, small populations enumerated, and single terms against scipy."""
 
 from itertools import product
 
@@ -8,19 +8,18 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from fer_ddp.statistics.crossed import (
-    LEAST_P_VALUE,
+    MIN_P_VALUE,
     MeanSquares,
     VarianceTerm,
     critical_value,
     mean_squares,
     total_variance,
     two_sided_p_value,
-    variance_components,
     variance_terms,
 )
 
 TABLES = [np.array(cells, dtype=np.bool_).reshape(2, 2) for cells in product([0, 1], repeat=4)]
-"""All answers of two seeds to two samples."""
+"""All outcomes of two seeds on two samples."""
 FIRST_RATES = np.array([[0.9, 0.3], [0.6, 0.2]])
 """How likely a seed of each of two kinds is right on a sample of each of two kinds, the kinds being equally likely."""
 SECOND_RATES = np.array([[0.5, 0.4], [0.9, 0.1]])
@@ -34,7 +33,7 @@ def test_the_mean_squares_are_those_that_shrout_and_fleiss_published() -> None:
 
 
 def chances(rates: NDArray[np.float64]) -> list[tuple[tuple[int, int], list[float]]]:
-    """For the kinds of two samples: how likely each of `TABLES` is, over the kinds of the seeds and the answers."""
+    """For the kinds of two samples: how likely each of `TABLES` is, over the kinds of the seeds and the outcomes."""
     return [
         (
             samples,
@@ -91,8 +90,9 @@ def test_the_terms_add_up_to_that_estimate() -> None:
 
 
 def test_a_negative_component_is_zero() -> None:
-    components = variance_components(MeanSquares(seeds=2, samples=4, seed=0.1, sample=0.2, residual=0.3))
-    assert (components.seed, components.sample, components.residual) == (0, 0, 0.3)
+    squares = MeanSquares(seeds=2, samples=4, seed=0.1, sample=0.2, residual=0.3)
+    (of_samples,) = variance_terms(np.zeros(4), [squares])
+    assert of_samples == VarianceTerm(variance=pytest.approx(0.3 / 8), degrees_of_freedom=3)
 
 
 def test_samples_that_differ_less_than_their_noise_keep_the_noise() -> None:
@@ -131,7 +131,7 @@ def test_no_difference_has_a_p_value_of_one() -> None:
 
 
 def test_no_p_value_is_smaller_than_the_least() -> None:
-    assert two_sided_p_value(50.0, [VarianceTerm(variance=1, degrees_of_freedom=3000)]) == LEAST_P_VALUE
+    assert two_sided_p_value(50.0, [VarianceTerm(variance=1, degrees_of_freedom=3000)]) == MIN_P_VALUE
 
 
 def test_sums_of_squares_are_exact() -> None:
