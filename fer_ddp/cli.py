@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from fer_ddp.errors import Interrupted, RunError, system_sentence
+from fer_ddp.errors import Interrupted, RunError, os_error_message
 from fer_ddp.signals import StoppedEarly, ignore_stop_signals, stop_early
 from shards.errors import UserError
 
@@ -29,7 +29,7 @@ def exit_status_of(command: Callable[[], None]) -> int:
         _print_error(f"error: {error}")
         return error.exit_status
     except OSError as error:
-        _print_error(f"error: {system_sentence(error)}")
+        _print_error(f"error: {os_error_message(error)}")
         return RunError.exit_status
     except StoppedEarly as stopped:
         _print_error(f"interrupted: stopped by {stopped}")

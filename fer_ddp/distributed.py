@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from fer_ddp.errors import JobError, RunError, system_sentence
+from fer_ddp.errors import JobError, RunError, os_error_message
 from shards.errors import UserError
 
 T = TypeVar("T")
@@ -131,7 +131,7 @@ def rank_zero_call(function: Callable[[], T]) -> T:
         except UserError as error:
             outcome = (None, error)
         except OSError as error:
-            outcome = (None, RunError(system_sentence(error)))
+            outcome = (None, RunError(os_error_message(error)))
     result, failure = broadcast_object(outcome)
     if failure is not None:
         raise failure

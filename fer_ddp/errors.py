@@ -21,6 +21,6 @@ class Interrupted(UserError):
     exit_status = 75
 
 
-def system_sentence(error: OSError) -> str:
+def os_error_message(error: OSError) -> str:
     """What the operating system refused: the file, where there is one (a closed terminal is none), and why."""
     return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}"

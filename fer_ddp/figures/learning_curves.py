@@ -47,7 +47,7 @@ def plot_learning_curves(metrics: Sequence[Mapping[str, Any]], *, subject: str =
         f"Accuracy after the last epoch: {', '.join(ends)}." if ends else "No accuracy was measured in the last epoch."
     )
     if "training" in curves:
-        detail += " Training is measured during the epoch, with augmentation, mixing and dropout."
+        detail += " Training is measured with augmentation and dropout."
 
     figure = new_figure(11.0, 4.3, headline_of(subject, headline), detail)
     panels = figure.subplots(1, 3, width_ratios=[1.15, 1.15, 0.9])

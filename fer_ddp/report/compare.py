@@ -54,7 +54,7 @@ class Verdict:
     """Whether it is significantly better than all the others; None if nothing was compared."""
 
     @property
-    def sentence(self) -> str:
+    def summary(self) -> str:
         """The claim and its significance."""
         return f"{self.claim} {self.significance}".rstrip()
 

@@ -20,7 +20,7 @@ def markdown(collected: ReportRuns, views: Sequence[View], costs: Mapping[str, N
     for view in views:
         lines += [f"## {_TITLES[view.key]}", ""] if len(views) > 1 else []
         if view.verdict:
-            lines += [f"**{view.verdict.sentence}** {' '.join(view.verdict.details)}", ""]
+            lines += [f"**{view.verdict.summary}** {' '.join(view.verdict.details)}", ""]
         lines += _recipes(view, costs)
         if view.pairs:
             lines += ["", f"Differences on {view.reporting_split}, in points; p corrected by Holm:", ""]

@@ -10,7 +10,7 @@ from fer_ddp import distributed
 from fer_ddp.config.job import Job
 from fer_ddp.data.dataset import open_split, with_statistics
 from fer_ddp.data.synthetic import drawn_if_missing
-from fer_ddp.errors import Interrupted, RunError, system_sentence
+from fer_ddp.errors import Interrupted, RunError, os_error_message
 from fer_ddp.evaluation.evaluate import evaluate_run
 from fer_ddp.evaluation.evaluator import Evaluator
 from fer_ddp.metrics.classification import ValidationMetrics
@@ -53,7 +53,7 @@ def _train(job: Job, device: torch.device, stop: StopFlag) -> None:
         raise
     except OSError as error:
         if distributed.is_main():
-            run.write_status("failed", message=system_sentence(error))
+            run.write_status("failed", message=os_error_message(error))
         raise
     except RuntimeError as error:
         failure = _user_error(error, job)

@@ -11,7 +11,7 @@ from reading_figures import overlaps, words
 from fer_ddp.figures.learning_curves import plot_learning_curves
 from fer_ddp.figures.style import save_figure
 
-HOW_TRAINING_IS_MEASURED = "Training is measured during the epoch, with augmentation, mixing and dropout."
+HOW_TRAINING_IS_MEASURED = "Training is measured with augmentation and dropout."
 
 
 def line(epoch: int, val: float | None, **changes: Any) -> dict[str, Any]:

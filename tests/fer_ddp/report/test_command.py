@@ -27,11 +27,9 @@ def runs(tmp_path: Path) -> Path:
 
 def test_an_ensemble_and_a_report_of_it_and_of_what_is_left_out(runs: Path, tmp_path: Path) -> None:
     members = sorted(runs.iterdir())
-    exit_status, said, wrong = command(
-        "ensemble", *members, "--out", runs / "both", "--weights=family", "--temperature"
-    )
+    exit_status, said, wrong = command("ensemble", *members, "--out", runs / "both", "--temperature")
     assert (exit_status, wrong) == (0, "")
-    assert said.splitlines()[-1] == f"2 members, written down in {runs}/both/members.json before test was read"
+    assert said.splitlines()[-1] == f"2 members, recorded in {runs}/both/members.json before test was read"
     write_run(runs / "run2", {"val": (LABELS, answers(LABELS, right(1)))}, seed=2, state="running")
     page = tmp_path / "report.html"
     exit_status, said, wrong = command("report", runs, "--out", page)

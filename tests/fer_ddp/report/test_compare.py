@@ -32,7 +32,7 @@ def val(*correct: Correct) -> list[dict[str, Correct]]:
 
 def sentence(view: View) -> str:
     assert view.verdict is not None
-    return view.verdict.sentence
+    return view.verdict.summary
 
 
 def details(view: View) -> tuple[str, ...]:

@@ -138,7 +138,7 @@ def test_a_damaged_last_checkpoint_is_replaced_by_the_previous_one(
     content[len(content) // 2] ^= 1
     last.write_bytes(content)
     done = torchrun(1, *train_arguments(job, run))
-    assert (done.returncode, "the one before it serves" in done.stdout) == (0, True)
+    assert (done.returncode, "resuming from the previous checkpoint" in done.stdout) == (0, True)
     same_files(run, undisturbed(1))
 
 
