@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from nbclient import NotebookClient
+from PIL import Image
 
 from fer_ddp.config.load import load_job
 from fer_ddp.data.dataset import FERDataset
@@ -126,7 +127,8 @@ def test_what_the_architecture_adds_is_in_the_projects_style(extended: Path, too
 
 
 def test_the_examples_in_python_run(tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    text = "".join((ROOT / page).read_text(encoding="utf-8") for page in ("docs/python.md", "README.md"))
+    Image.new("L", (60, 60), 128).save(tmp_path / "face.png")
     (tmp_path / "examples.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)))
     ended = subprocess.run(
         [sys.executable, "examples.py"],

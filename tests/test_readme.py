@@ -26,16 +26,18 @@ def write_small_csv(path: Path) -> None:
     path.write_text("\n".join(rows) + "\n")
 
 
-def test_the_commands_on_fer2013_run_one_after_another(tmp_path: Path) -> None:
+def test_the_commands_run_one_after_another(tmp_path: Path) -> None:
     write_small_csv(tmp_path / "fer2013.csv")
     Image.new("L", (60, 60), 128).save(tmp_path / "face.png")
-    (tmp_path / "jobs").symlink_to(ROOT / "jobs")
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
     outcomes = []
     for command in COMMANDS:
-        if command.startswith(("make", ". ")):
+        if command.startswith(("make ", "pip ")):  # tested where the targets and the wheel are
             continue
-        shortened = f"{command} epochs=1" if ".yaml" in command else command
+        shortened = f"{command} epochs=1" if re.search(" (train|local) ", command) else command
         done = subprocess.run(
             shortened, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200
         )
