@@ -17,8 +17,8 @@ CLASSES = ("calm", "glad")
 DIGEST = "4285c24d" * 8
 
 
-def right(count: int, total: int = 200, shift: int = 0) -> NDArray[np.bool_]:
-    """(total,): whether a model is right; ``count`` samples, from the ``shift``-th on and round again."""
+def hits(count: int, total: int = 200, shift: int = 0) -> NDArray[np.bool_]:
+    """(total,): True for ``count`` samples, from the ``shift``-th on, wrapping around."""
     return np.roll(np.arange(total) < count, shift)
 
 
@@ -27,11 +27,11 @@ def labels_of(total: int = 200, classes: int = 2) -> NDArray[np.int64]:
     return np.arange(total) % classes
 
 
-def answers(labels: NDArray[np.integer[Any]], right: NDArray[np.bool_], classes: int = 2) -> NDArray[np.float64]:
-    """Probabilities (n, classes), 0.9 for the label where ``right``, else for the class after it."""
-    predicted = np.where(right, labels, (labels + 1) % classes)
+def predicted(labels: NDArray[np.integer[Any]], correct: NDArray[np.bool_], classes: int = 2) -> NDArray[np.float64]:
+    """Probabilities (n, classes), 0.9 for the label where ``correct``, else for the class after it."""
+    classes_predicted = np.where(correct, labels, (labels + 1) % classes)
     probabilities = np.full((len(labels), classes), 0.1 / (classes - 1))
-    probabilities[np.arange(len(labels)), predicted] = 0.9
+    probabilities[np.arange(len(labels)), classes_predicted] = 0.9
     return probabilities
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_up_runs import answers, labels_of, right, write_run
+from made_up_runs import hits, labels_of, predicted, write_run
 
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.evaluation.ensemble import write_ensemble
@@ -19,7 +19,7 @@ LABELS = labels_of()
 
 def member(folder: Path, seed: int = 0, **options: Any) -> Path:
     """Right on 120 samples from the 40 * seed-th on, in val and test."""
-    made = {split: (LABELS, answers(LABELS, right(120, shift=40 * seed))) for split in ("val", "test")}
+    made = {split: (LABELS, predicted(LABELS, hits(120, shift=40 * seed))) for split in ("val", "test")}
     return write_run(folder, made, seed=seed, **options)
 
 
@@ -35,7 +35,7 @@ def test_the_mean_of_the_members_predictions(members: list[Path], tmp_path: Path
         for run in (tmp_path / "together", *members)
     )
     np.testing.assert_allclose(together, np.mean(alone, axis=0), rtol=0, atol=1e-15)
-    # Two of three are right on samples 40 to 159, and all three on 80 to 119.
+    # Two of three are correct on samples 40 to 159, and all three on 80 to 119.
     assert ensemble.summary["test"]["accuracy"] == 120 / 200
     assert json.loads((tmp_path / "together" / "summary.json").read_text()) == ensemble.summary
 
@@ -78,11 +78,11 @@ def test_a_folder_that_holds_something_else_is_left_alone(members: list[Path], t
 
 
 def test_the_temperature_is_fitted_on_val_alone(tmp_path: Path) -> None:
-    made = {"val": (LABELS, answers(LABELS, right(120))), "test": (LABELS, answers(LABELS, right(199)))}
+    made = {"val": (LABELS, predicted(LABELS, hits(120))), "test": (LABELS, predicted(LABELS, hits(199)))}
     runs = [write_run(tmp_path / f"run{seed}", made, seed=seed) for seed in range(2)]
     write_ensemble(runs, tmp_path / "together", temperature=True)
     temperature = json.loads((tmp_path / "together" / "members.json").read_text())["temperature"]
-    # Sure by 0.9 and right by 0.6: log(0.9 / 0.1) / T = log(0.6 / 0.4).
+    # 0.9 confident and 0.6 accurate: log(0.9 / 0.1) / T = log(0.6 / 0.4).
     assert temperature == pytest.approx(np.log(9) / np.log(1.5), rel=1e-4)
     test = read_predictions(tmp_path / "together" / "predictions" / "test.csv").probabilities
     assert test.max(axis=1) == pytest.approx(np.full(200, 0.6), abs=1e-5)
@@ -132,7 +132,7 @@ def test_members_that_do_not_belong_together_are_refused(
 
 
 def test_a_temperature_is_fitted_on_val_and_needs_it(tmp_path: Path) -> None:
-    made = {"test": (LABELS, answers(LABELS, right(120)))}
+    made = {"test": (LABELS, predicted(LABELS, hits(120)))}
     runs = [write_run(tmp_path / f"run{seed}", made, seed=seed) for seed in range(2)]
     with pytest.raises(JobError, match=r"run0: has no val predictions, on which a temperature is fitted; leave out"):
         write_ensemble(runs, tmp_path / "together", temperature=True)

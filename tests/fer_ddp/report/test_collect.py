@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from made_up_runs import answers, labels_of, right, write_run
+from made_up_runs import hits, labels_of, predicted, write_run
 
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.report.collect import ReportRuns, collect_runs
 from fer_ddp.runs.finished import find_runs
 
 LABELS = labels_of()
-VAL = {"val": (LABELS, answers(LABELS, right(120)))}
+VAL = {"val": (LABELS, predicted(LABELS, hits(120)))}
 
 
 def recipes(collected: ReportRuns) -> dict[str, list[str]]:
@@ -126,7 +126,7 @@ def test_a_run_that_predicts_other_samples_is_left_out(tmp_path: Path, what: str
     first = write_run(tmp_path / "a", VAL)
     labels = LABELS if what == "keys" else LABELS[::-1]
     keys = {"val": [f"{'x' if what == 'keys' else 'val'}-{place}" for place in range(200)]}
-    write_run(tmp_path / "b", {"val": (labels, answers(labels, right(120)))}, seed=1, keys=keys)
+    write_run(tmp_path / "b", {"val": (labels, predicted(labels, hits(120)))}, seed=1, keys=keys)
     reason = (
         f"predicts other samples of val than {first}, though both use the same data; "
         "`evaluate` writes its predictions again"

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from made_up_runs import answers, labels_of, right, write_run
+from made_up_runs import hits, labels_of, predicted, write_run
 
 LABELS = labels_of()
 
@@ -20,7 +20,7 @@ def command(*arguments: object) -> tuple[int, str, str]:
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     for seed in range(2):
-        made = {split: (LABELS, answers(LABELS, right(120, shift=seed))) for split in ("val", "test")}
+        made = {split: (LABELS, predicted(LABELS, hits(120, shift=seed))) for split in ("val", "test")}
         write_run(tmp_path / "runs" / f"run{seed}", made, seed=seed)
     return tmp_path / "runs"
 
@@ -30,7 +30,7 @@ def test_an_ensemble_and_a_report_of_it_and_of_what_is_left_out(runs: Path, tmp_
     exit_status, said, wrong = command("ensemble", *members, "--out", runs / "both", "--temperature")
     assert (exit_status, wrong) == (0, "")
     assert said.splitlines()[-1] == f"2 members, recorded in {runs}/both/members.json before test was read"
-    write_run(runs / "run2", {"val": (LABELS, answers(LABELS, right(1)))}, seed=2, state="running")
+    write_run(runs / "run2", {"val": (LABELS, predicted(LABELS, hits(1)))}, seed=2, state="running")
     page = tmp_path / "report.html"
     exit_status, said, wrong = command("report", runs, "--out", page)
     assert (exit_status, wrong) == (0, "")
@@ -50,7 +50,7 @@ def test_a_folder_that_is_none_is_one_sentence_and_exit_status_2(tmp_path: Path)
 
 
 def test_nothing_finished_is_one_sentence_and_exit_status_1(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", {"val": (LABELS, answers(LABELS, right(1)))}, state="running")
+    run = write_run(tmp_path / "run", {"val": (LABELS, predicted(LABELS, hits(1)))}, state="running")
     assert command("report", run, "--out", tmp_path / "report.html") == (
         1,
         "",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from made_up_runs import answers, labels_of, right, write_run
+from made_up_runs import hits, labels_of, predicted, write_run
 
 from fer_ddp.report.collect import collect_runs
 from fer_ddp.report.costs import TimeCost, time_cost
@@ -11,7 +11,7 @@ from fer_ddp.runs.finished import FinishedRun
 
 def run_with(folder: Path, timing: str, seed: int = 0) -> FinishedRun:
     labels = labels_of()
-    run = write_run(folder / f"run{seed}", {"val": (labels, answers(labels, right(120)))}, seed=seed)
+    run = write_run(folder / f"run{seed}", {"val": (labels, predicted(labels, hits(120)))}, seed=seed)
     (run / "timing.jsonl").write_text(timing)
     return collect_runs([run]).runs[0]
 

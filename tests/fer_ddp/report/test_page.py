@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up_runs import answers, labels_of, right, write_run
+from made_up_runs import hits, labels_of, predicted, write_run
 
 from fer_ddp.errors import JobError
 from fer_ddp.report.write import write_report
@@ -63,7 +63,7 @@ class Page(HTMLParser):
 def two_recipes(folder: Path, splits: tuple[str, ...] = ("val", "test")) -> Path:
     for name, count in (("plain", 100), ("better", 160)):
         for seed in range(2):
-            made = {split: (LABELS, answers(LABELS, right(count, shift=seed))) for split in splits}
+            made = {split: (LABELS, predicted(LABELS, hits(count, shift=seed))) for split in splits}
             write_run(folder / f"{name}-{seed}", made, name=name, seed=seed)
     return folder
 
@@ -118,7 +118,7 @@ def test_the_answer_stands_at_the_top(runs: Path) -> None:
 
 
 def test_names_are_text_and_no_markup(tmp_path: Path) -> None:
-    run = {"val": (LABELS, answers(LABELS, right(120)))}
+    run = {"val": (LABELS, predicted(LABELS, hits(120)))}
     write_run(tmp_path / "runs" / "a", run, name="<b>bold</b>", classes=("<i>", 'say "&"'))
     page = page_of(tmp_path / "runs")
     assert "i" not in page.tags
@@ -127,7 +127,7 @@ def test_names_are_text_and_no_markup(tmp_path: Path) -> None:
 
 
 def test_left_out_runs_are_named(runs: Path) -> None:
-    run = write_run(runs / "late", {"val": (LABELS, answers(LABELS, right(1)))}, state="running")
+    run = write_run(runs / "late", {"val": (LABELS, predicted(LABELS, hits(1)))}, state="running")
     page = page_of(runs)
     assert "1 run folder left out" in page.text
     assert f"{run} is not finished: running, epoch 2." in page.text
@@ -174,7 +174,7 @@ def test_published_figures_stand_beside_fer2013_alone(runs: Path, tmp_path: Path
     assert "Published figures" not in page_of(runs).text
     counts = (467, 56, 496, 895, 653, 415, 607)
     labels = np.repeat(np.arange(7), counts)
-    run = {"val": (labels, answers(labels, right(2000, 3589), 7))}
+    run = {"val": (labels, predicted(labels, hits(2000, 3589), 7))}
     write_run(tmp_path / "fer2013" / "a", run, classes=FER2013_CLASSES)
     page = page_of(tmp_path / "fer2013")
     assert "Not comparable with the figures above, which are on val" in page.text
@@ -182,9 +182,9 @@ def test_published_figures_stand_beside_fer2013_alone(runs: Path, tmp_path: Path
 
 
 def of_faces(folder: Path, faces: Path) -> Path:
-    """A run on ``faces`` that takes 50 of its 70 val samples right."""
+    """A run on ``faces`` that is correct on 50 of its 70 val samples."""
     split, manifest = read_split(faces, "val"), read_manifest(faces)
-    run = {"val": (split.labels, answers(split.labels, right(50, 70), 7))}
+    run = {"val": (split.labels, predicted(split.labels, hits(50, 70), 7))}
     options = {"classes": manifest.class_names, "digest": manifest.digest, "data": str(faces)}
     write_run(folder / "a", run, keys={"val": split.keys}, **options)  # type: ignore[arg-type]
     return folder

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from made_up_runs import answers, labels_of, right, write_run
+from made_up_runs import hits, labels_of, predicted, write_run
 
 from fer_ddp import text as words
 from fer_ddp.report.collect import collect_runs
@@ -16,7 +16,7 @@ LABELS = labels_of()
 
 
 def run_of(count: int) -> dict[str, tuple[object, object]]:
-    return {"val": (LABELS, answers(LABELS, right(count)))}
+    return {"val": (LABELS, predicted(LABELS, hits(count)))}
 
 
 @pytest.fixture
