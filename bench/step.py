@@ -112,14 +112,14 @@ def ours_with_torch_randomness(job: Job, dataset: FERDataset, device: torch.devi
             setattr(model.get_submodule(parent), name, nn.Dropout(module.p))
 
     def train(steps: int) -> None:
-        with mock.patch.object(fer_ddp.augment.pipeline, "UniformDraws", _TorchDraw):
+        with mock.patch.object(fer_ddp.augment.pipeline, "UniformDraws", _TorchUniformDraws):
             for _ in range(steps):
                 trainer.step(trainer.loader.raw_batch(trainer.state.step))
 
     return train
 
 
-class _TorchDraw(fer_ddp.augment.parameters.UniformDraws):
+class _TorchUniformDraws(fer_ddp.augment.parameters.UniformDraws):
     def __init__(self, seed: int, positions: Tensor, dtype: torch.dtype) -> None:
         self._units = torch.rand(
             len(fer_ddp.augment.parameters._ROWS), len(positions), dtype=dtype, device=positions.device

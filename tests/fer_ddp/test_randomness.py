@@ -78,11 +78,11 @@ def test_the_bits_never_change() -> None:
 
 def test_bernoulli_uses_the_bytes_of_the_bits_from_the_lowest_up() -> None:
     keys = sample_keys(3, "dropout/head/0", torch.arange(4))
-    draws = [
+    units = [
         [reference_bits(3, "dropout/head/0", position, unit // 4) >> 8 * (unit % 4) & 255 for unit in range(10)]
         for position in range(4)
     ]
-    expected = [[draw < 192 for draw in row] for row in draws]
+    expected = [[unit < 192 for unit in row] for row in units]
     assert bernoulli(keys, 10, 0.75).tolist() == expected
 
 

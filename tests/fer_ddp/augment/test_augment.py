@@ -61,7 +61,7 @@ def augmented(
     return augment(batch, positions, config, seed, mean, std, dtype)
 
 
-def draws(count: int = 4096, seed: int = 0) -> UniformDraws:
+def uniform_draws(count: int = 4096, seed: int = 0) -> UniformDraws:
     return UniformDraws(seed, torch.arange(count), torch.float64)
 
 
@@ -98,21 +98,21 @@ def test_the_blur_is_torchvisions(sigma: float, shape: tuple[int, int, int]) -> 
     batch = to_unit_range(images(3, shape), torch.float64)
     config = AugmentConfig(blur_probability=1.0, blur_sigma=(sigma, sigma))
     expected = torchvision_functional.gaussian_blur(batch, kernel_size=[5, 5], sigma=[sigma, sigma])
-    torch.testing.assert_close(gaussian_blur(batch, config, draws(3)), expected, atol=1e-7, rtol=0)
+    torch.testing.assert_close(gaussian_blur(batch, config, uniform_draws(3)), expected, atol=1e-7, rtol=0)
 
 
 def test_a_sample_that_is_not_blurred_is_left_as_it_was() -> None:
     batch = images(200)
     output = augmented(batch, AugmentConfig(blur_probability=0.3, blur_sigma=(0.5, 2.0)))
     left = (output == to_unit_range(batch, torch.float64)).all(dim=(1, 2, 3))
-    assert torch.equal(~left, draws(200).unit("blur") < 0.3)
+    assert torch.equal(~left, uniform_draws(200).unit("blur") < 0.3)
 
 
 def test_brightness_and_contrast_are_torchvisions() -> None:
     batch = images(50)
     config = AugmentConfig(brightness=0.5, contrast=0.5)
-    draw = draws(50)
-    brightness, contrast = draw.between("brightness", 0.5, 1.5), draw.between("contrast", 0.5, 1.5)
+    uniform = uniform_draws(50)
+    brightness, contrast = uniform.between("brightness", 0.5, 1.5), uniform.between("contrast", 0.5, 1.5)
     expected = []
     for image, brighter, more in zip(to_unit_range(batch, torch.float64), brightness, contrast, strict=True):
         brightened = torchvision_functional.adjust_brightness(image, float(brighter))
@@ -133,16 +133,19 @@ def test_the_magnitudes_reach_torchvisions_parameters() -> None:
     # The whole of `augment` at each sample's own parameters: flip, rotate, shift, scale and shear in torchvision.
     config = AugmentConfig(flip=0.5, rotation_degrees=30, shift=0.2, scale=(0.7, 1.3), shear_degrees=10)
     shape = (1, 40, 56)
-    batch, draw = images(20, shape), draws(20)
+    batch, uniform = images(20, shape), uniform_draws(20)
     expected = []
     for i, image in enumerate(to_unit_range(batch, torch.float32)):
         expected.append(
             torchvision_functional.affine(
-                image.flip(-1) if draw.unit("flip")[i] < 0.5 else image,
-                angle=float(draw.between("rotation", -30, 30)[i]),
-                translate=[float(draw.between("shift/x", -11.2, 11.2)[i]), float(draw.between("shift/y", -8, 8)[i])],
-                scale=float(draw.between("scale", 0.7, 1.3)[i]),
-                shear=[float(draw.between("shear", -10, 10)[i]), 0.0],
+                image.flip(-1) if uniform.unit("flip")[i] < 0.5 else image,
+                angle=float(uniform.between("rotation", -30, 30)[i]),
+                translate=[
+                    float(uniform.between("shift/x", -11.2, 11.2)[i]),
+                    float(uniform.between("shift/y", -8, 8)[i]),
+                ],
+                scale=float(uniform.between("scale", 0.7, 1.3)[i]),
+                shear=[float(uniform.between("shear", -10, 10)[i]), 0.0],
                 interpolation=InterpolationMode.BILINEAR,
                 fill=None,
             )
@@ -180,12 +183,12 @@ PURPOSES = ["rotation", "shift/x", "shift/y", "scale", "shear", "brightness", "c
 
 @pytest.mark.parametrize("stream", PURPOSES)
 def test_parameters_are_uniform(stream: str) -> None:
-    assert_uniform(draws().between(stream, -15, 10), -15, 10)
+    assert_uniform(uniform_draws().between(stream, -15, 10), -15, 10)
 
 
 def test_parameters_are_uncorrelated() -> None:
     streams = [*PURPOSES, "flip", "erasing", "erasing/area", "erasing/aspect", "erasing/top", "erasing/left", "blur"]
-    correlations = np.corrcoef(np.stack([draws().unit(stream).numpy() for stream in streams]))
+    correlations = np.corrcoef(np.stack([uniform_draws().unit(stream).numpy() for stream in streams]))
     worst = np.abs(np.triu(correlations, 1)).max() * 4096**0.5
     pairs = len(streams) * (len(streams) - 1) / 2
     assert 2 * stats.norm.sf(worst) * pairs > IMPLAUSIBLE
@@ -326,7 +329,7 @@ def test_another_transform_does_not_move_what_is_flipped(other: dict[str, Any]) 
     batch[..., 40:] = 255
     output = augmented(batch, replace(AugmentConfig(flip=0.5), **other), normalization=ABOVE_ZERO)
     left_is_brighter = output[..., :8].amax(dim=(1, 2, 3)) > output[..., 40:].amax(dim=(1, 2, 3))
-    assert torch.equal(left_is_brighter, draws(100).unit("flip") < 0.5)
+    assert torch.equal(left_is_brighter, uniform_draws(100).unit("flip") < 0.5)
 
 
 # What is refused

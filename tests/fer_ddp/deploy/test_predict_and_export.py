@@ -108,7 +108,7 @@ def test_what_is_no_image_is_one_sentence(
     assert capsys.readouterr().err == f"error: {path}: {sentence}\n"
 
 
-def test_the_exported_file_says_with_torch_alone_what_the_evaluation_said(
+def test_the_exported_file_gives_the_evaluations_probabilities_with_torch_alone(
     moved: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "exported"

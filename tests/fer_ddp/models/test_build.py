@@ -57,7 +57,7 @@ class Own(nn.Module):
 
 
 @pytest.fixture
-def own_network(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[nn.Module, Tensor], object]], ModelConfig]:
+def own_model(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[nn.Module, Tensor], object]], ModelConfig]:
     """Registers a model that has the given training forward."""
 
     def known(forward: Callable[[nn.Module, Tensor], object]) -> ModelConfig:
@@ -109,9 +109,9 @@ def test_dropout_follows_the_positions_of_the_images(manifest: Manifest) -> None
 
 
 def test_a_model_that_uses_torchs_generator_is_refused(
-    manifest: Manifest, own_network: Callable[..., ModelConfig]
+    manifest: Manifest, own_model: Callable[..., ModelConfig]
 ) -> None:
-    config = own_network(lambda self, logits: functional.dropout(logits, 0.5))
+    config = own_model(lambda self, logits: functional.dropout(logits, 0.5))
     assert refusal(manifest, config) == (
         "model: own uses torch's random generator in training, so its curve would depend on the number of ranks; "
         "set its dropout to 0, or use nn.Dropout modules"
@@ -119,9 +119,9 @@ def test_a_model_that_uses_torchs_generator_is_refused(
 
 
 def test_a_model_that_returns_more_than_logits_is_refused(
-    manifest: Manifest, own_network: Callable[..., ModelConfig]
+    manifest: Manifest, own_model: Callable[..., ModelConfig]
 ) -> None:
-    config = own_network(lambda self, logits: (logits, logits))
+    config = own_model(lambda self, logits: (logits, logits))
     assert refusal(manifest, config) == "model: own returns tuple in training, not logits alone; turn that off"
 
 
