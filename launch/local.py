@@ -37,11 +37,12 @@ def run_local(name: str, overrides: list[str], ranks: int | None) -> None:
         raise JobError(f"--ranks {ranks}: there must be 1 or more")
     if gpus and ranks > gpus:
         raise JobError(f"--ranks {ranks}: this machine has {plural(gpus, 'GPU')}; start one rank a GPU")
-    array = _with_data(array)
+    given, array = array, _with_data(array)
     check_members(array.members, ranks)
     if alone:
         job = array.members[0].job
-        _run_job(RunFolder(job.run), ["-m", "fer_ddp", "train", name, *overrides, f"data.path={job.data.path}"], ranks)
+        drawn = [f"data.path={job.data.path}"] if array != given else []
+        _run_job(RunFolder(job.run), ["-m", "fer_ddp", "train", name, *overrides, *drawn], ranks)
     else:
         _run_array(array, ranks, gpus)
 
