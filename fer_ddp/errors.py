@@ -22,5 +22,5 @@ class Interrupted(UserError):
 
 
 def os_error_message(error: OSError) -> str:
-    """What the operating system refused: the file, where there is one (a closed terminal is none), and why."""
+    """The file, if the error has one (that of a closed terminal has none), and the operating system's reason."""
     return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}"

@@ -54,7 +54,7 @@ def plot_confusion_matrix(
     )
     axes = figure.subplots()
     axes.set_anchor("N")
-    norm = PowerNorm(1.0 if annotated else 0.5, vmin=0, vmax=1)  # without numbers, pale cells must still be told apart
+    norm = PowerNorm(1.0 if annotated else 0.5, vmin=0, vmax=1)  # pale cells without numbers must be distinguishable
     image = axes.imshow(share, cmap="Blues", norm=norm, aspect="equal", interpolation="nearest")
     axes.set_xticks(
         range(0, classes, step),

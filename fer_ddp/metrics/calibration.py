@@ -52,14 +52,14 @@ def reliability(
         raise ValueError(f"{bins} bins; at least 1 is right, 15 is usual")
     edges = np.linspace(0, 1, bins + 1)
     confidence = probabilities.max(axis=1).astype(np.float64)
-    places = np.searchsorted(edges[1:-1], confidence, side="left")
-    counts = np.bincount(places, minlength=bins)
+    indices = np.searchsorted(edges[1:-1], confidence, side="left")
+    counts = np.bincount(indices, minlength=bins)
     with np.errstate(invalid="ignore"):  # 0 / 0 in an empty bin
         return Reliability(
             edges=edges,
             counts=counts,
-            confidence=np.bincount(places, confidence, minlength=bins) / counts,
-            accuracy=np.bincount(places, probabilities.argmax(axis=1) == labels, minlength=bins) / counts,
+            confidence=np.bincount(indices, confidence, minlength=bins) / counts,
+            accuracy=np.bincount(indices, probabilities.argmax(axis=1) == labels, minlength=bins) / counts,
         )
 
 

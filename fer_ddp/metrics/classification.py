@@ -35,7 +35,7 @@ class ClassificationMetrics(ValidationMetrics):
 def classification_metrics(
     labels: NDArray[np.integer[Any]], probabilities: NDArray[np.floating[Any]], class_names: Sequence[str]
 ) -> ClassificationMetrics:
-    """Measure the predictions for one split; what comes back is plain Python, ready for JSON.
+    """Measure the predictions for one split; the result is plain Python, ready for JSON.
 
     labels: (n,) integers in [0, classes). probabilities: (n, classes) in [0, 1], each row summing to 1.
     The predicted class is the most probable one, the first of them where several tie.
@@ -126,7 +126,7 @@ def check_predictions(
         raise RunError(
             f"the model's output for sample {int(np.flatnonzero(~finite)[0])} is not a finite number (so for "
             f"{int((~finite).sum())} of {len(labels)} samples): training has diverged; a lower optimizer.lr or "
-            "optimizer.gradient_clip_norm may keep it from that"
+            "optimizer.gradient_clip_norm may prevent it"
         )
     invalid = invalid_rows(probabilities)
     if len(invalid):

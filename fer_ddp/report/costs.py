@@ -25,22 +25,22 @@ class TimeCost:
     """How long training took: medians over the recipe's runs."""
 
     seconds: float
-    """Of all epochs, evaluation on val included; an epoch that was done twice counts once."""
+    """Of all epochs, evaluation on val included; a repeated epoch counts once."""
     images_per_second: float
     """In training, without evaluation."""
     devices: tuple[str, ...]
-    """What it was measured on, each once; where they differ, the figures say little."""
+    """The devices it was measured on, each once; if they differ, the figures are hardly comparable."""
 
 
 def network_cost(run: FinishedRun, image_shape: tuple[int, int, int]) -> NetworkCost | None:
-    """Build the run's model and count; None for an ensemble, and for a job that this program can't build any more.
+    """Build the run's model and count; None for an ensemble, and for a model that this version can't build.
 
     image_shape: (channels, height, width).
     """
     model = run.job.get("model", {})
     channels, height, _ = image_shape
     try:
-        # Without a seed of its own the draw of the weights would move the caller's generator.
+        # Initializing the weights must not advance the caller's random generator.
         with torch.random.fork_rng(devices=[]):
             model = create_model(
                 model["name"],
@@ -62,7 +62,7 @@ def network_cost(run: FinishedRun, image_shape: tuple[int, int, int]) -> Network
 
 
 def time_cost(runs: Sequence[FinishedRun]) -> TimeCost | None:
-    """Of a recipe's runs; None if none of them says."""
+    """The time cost of a recipe's runs; None if none of them recorded it."""
     seconds, speeds, devices = [], [], []
     for run in runs:
         epochs = {line["epoch"]: line for line in run.timing}.values()  # the later line of an epoch that has two

@@ -1,4 +1,4 @@
-"""Label noise as a ceiling: how people who voted on the images (FER+) agree with each other and with the labels."""
+"""Label noise: how the people who voted on the images (FER+) agree with each other and with the labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,9 +34,9 @@ class LabelNoise:
     without: int
     """Those without."""
     one_person: float
-    """How often one voter, drawn at random, names the label."""
+    """How often a random voter agrees with the label."""
     two_people: float
-    """How often two voters of an image, drawn at random, say the same."""
+    """How often two random voters of an image agree."""
     everyone: NoiseGroup
     groups: tuple[NoiseGroup, ...]
     """By how far people agree; a group without samples is not there."""
@@ -54,7 +54,7 @@ def label_noise(
     split: str,
     mask: NDArray[np.bool_],
 ) -> LabelNoise | None:
-    """Compare votes (samples, 10), as `read_votes` gives them, with labels (samples,) and the recipes' answers.
+    """Compare votes (samples, 10), as `read_votes` gives them, with labels (samples,) and the recipes' predictions.
 
     mask: (samples,), those that count. None if the classes are not FER2013's or fewer than two samples have votes.
     """

@@ -79,10 +79,10 @@ _TEXT_FUNCTIONS = (
 )
 
 
-def _tight(sentence: str) -> str:
+def _tight(text_: str) -> str:
     """No line break between a number and its unit."""
     return (
-        sentence.replace(" %", "\u00a0%")
+        text_.replace(" %", "\u00a0%")
         .replace(" points", "\u00a0points")
         .replace("p = ", "p\u00a0=\u00a0")
         .replace("p < ", "p\u00a0<\u00a0")
@@ -183,7 +183,7 @@ def _confusion_rows(figures: SplitFigures) -> list[tuple[ClassFigures, list[tupl
 
 
 def _most_common_mistake(figures: SplitFigures) -> str:
-    """A sentence."""
+    """One sentence for the page."""
     mistakes = figures.confusion - np.diag(figures.confusion.diagonal())
     if not mistakes.any():
         return "It makes no mistake."

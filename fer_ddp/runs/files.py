@@ -8,8 +8,6 @@ from typing import Any
 
 from fer_ddp.errors import JobError, RunError
 
-RUNS = Path("runs")
-"""Where runs and arrays are unless a job says otherwise."""
 SCHEMA_VERSION = 1
 """Of ``summary.json``, ``environment.json``, ``status.json`` and checkpoints; a file without one has version 0."""
 LINES = {
@@ -19,7 +17,7 @@ LINES = {
 }
 """The numbers that each line of these files holds; ``metrics.jsonl`` has more under train and val."""
 RUNS = Path("runs")
-"""Where runs are written unless a job says otherwise, relative to the working folder."""
+"""The default place of runs and arrays, relative to the working folder."""
 LAST, PREVIOUS, BEST = "last", "previous", "best"
 """The names of checkpoints."""
 

@@ -77,7 +77,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 
 def _run_folders(path: Path) -> Iterator[Path]:
     if (path / "config.yaml").is_file() or (path / MEMBERS_FILE).is_file():
-        yield path  # and nothing in it: W&B keeps a config.yaml of its own there
+        yield path  # and nothing inside it: W&B has a config.yaml of its own there
         return
     for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
         # NAME.launch holds the launcher's own files, and a copy of the code.

@@ -61,7 +61,7 @@ class RunFolder:
             ) from None
 
     def unlock(self) -> None:
-        """Let another training have this run, also while a notebook keeps the error that ended this one."""
+        """Release the lock; in a notebook, an error object may keep this one alive."""
         self._lock.release()
 
     def saved_config(self) -> dict[str, Any] | None:
@@ -133,7 +133,7 @@ class RunFolder:
         return None, None
 
     def drop_previous(self) -> None:
-        """A finished run keeps one state."""
+        """Remove the previous checkpoint: a finished run has one state."""
         (self.checkpoints / f"{PREVIOUS}.safetensors").unlink(missing_ok=True)
 
     def append_line(self, name: str, value: dict[str, Any]) -> None:

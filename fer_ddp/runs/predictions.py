@@ -102,7 +102,7 @@ def read_predictions(path: Path, *, as_float64: bool = False) -> Predictions:
     if not class_names or columns != expected or len(set(class_names)) != len(class_names):
         raise RunError(
             f"{path}: the columns are {','.join(columns)}; key,label,predicted and then one p_CLASS for each class, "
-            "all different, are right"
+            "all different, are expected"
         )
     if not rows:
         raise RunError(f"{path}: holds no prediction; at least one line must follow the header")
@@ -119,7 +119,7 @@ def _parse(
     labels, predicted, numbers = [], [], []
     for line, row in rows:
         if len(row) != fields:
-            raise RunError(f"{path}: line {line} has {len(row)} fields; {fields} are right, as in the header")
+            raise RunError(f"{path}: line {line} has {len(row)} fields; {fields} are expected, as in the header")
         for name in row[1:first_number]:
             if name not in indices:
                 raise RunError(

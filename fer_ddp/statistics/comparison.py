@@ -63,7 +63,7 @@ def compare_recipes(first: NDArray[np.bool_], second: NDArray[np.bool_], confide
     difference = float(first.mean() - second.mean())
     terms = variance_terms(of_sample, [mean_squares(table) for table in (first, second) if len(table) > 1])
     variance = total_variance(terms)
-    # Without any variance all seeds of a recipe agree on every sample, so each stands for all.
+    # Without any variance all seeds of a recipe agree on every sample, so each represents all.
     if len(first) == len(second) == 1 or variance == 0:
         only_first = int((first[0] & ~second[0]).sum())
         only_second = int((second[0] & ~first[0]).sum())

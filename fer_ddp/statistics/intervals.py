@@ -15,7 +15,7 @@ class Interval(NamedTuple):
 
 
 def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> Interval:
-    """The two-sided score interval of a proportion: between which true accuracies `correct` of `total` is unsurprising.
+    """The two-sided score interval of a proportion: the true accuracies with which `correct` of `total` is compatible.
 
     It treats the samples as independent and the model as given, so it does not cover other seeds.
 
@@ -28,7 +28,7 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> Inter
     Raises ValueError unless 0 <= correct <= total, total >= 1 and 0 < confidence < 1.
     """
     if total < 1 or not 0 <= correct <= total:
-        raise ValueError(f"{correct} correct of {total} is no proportion; 0 <= correct <= total and total >= 1 is")
+        raise ValueError(f"{correct} correct of {total} is not a proportion; 0 <= correct <= total, total >= 1 is")
     check_confidence(confidence)
     from scipy.stats import binomtest  # 0.8 s to import
 
@@ -56,7 +56,7 @@ def score_interval(share: float, variance: float, critical_value: float) -> Inte
 
 
 def check_confidence(confidence: float) -> None:
-    """Refuse what is no probability strictly between 0 and 1, with ValueError."""
+    """Raises ValueError unless 0 < confidence < 1."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence {confidence} must lie between 0 and 1; 0.95 is usual")
 

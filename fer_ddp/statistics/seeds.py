@@ -60,7 +60,7 @@ def _crossed_interval(correct: NDArray[np.bool_], confidence: float) -> Interval
 
 
 def check_correct(correct: NDArray[Any]) -> None:
-    """Refuse what is no bool table (seeds, samples) of at least one seed and two samples, with ValueError."""
+    """Raises ValueError unless `correct` is a bool table of at least one seed and two samples."""
     if correct.ndim != 2 or correct.dtype != np.bool_ or correct.shape[0] < 1 or correct.shape[1] < 2:
         raise ValueError(
             f"correct is {correct.dtype} {correct.shape}; bool (seeds, samples) with at least one seed and two "

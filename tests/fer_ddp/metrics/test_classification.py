@@ -124,7 +124,7 @@ def test_a_diverged_model_is_named_with_its_first_sample() -> None:
     probabilities[1:] = np.nan
     sentence = (
         "the model's output for sample 1 is not a finite number (so for 2 of 3 samples): training has diverged; "
-        "a lower optimizer.lr or optimizer.gradient_clip_norm may keep it from that"
+        "a lower optimizer.lr or optimizer.gradient_clip_norm may prevent it"
     )
     with pytest.raises(RunError, match=f"^{re.escape(sentence)}$"):
         classification_metrics(np.array([0, 1, 2]), probabilities, NAMES)

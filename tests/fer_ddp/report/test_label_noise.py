@@ -20,7 +20,7 @@ VOTES = np.array(
         [0, 10, 0, 0, 0, 0, 0, 0, 0, 0],  # happy: all agree, with the label
         [8, 0, 0, 2, 0, 0, 0, 0, 0, 0],  # labelled sad: people agree on something else
         [0, 0, 0, 6, 4, 0, 0, 0, 0, 0],  # sad
-        [5, 0, 0, 5, 0, 0, 0, 0, 0, 0],  # sad: two answers have as many votes
+        [5, 0, 0, 5, 0, 0, 0, 0, 0, 0],  # sad: two categories have as many votes
         [0, 0, 0, 0, 0, 0, 0, 0, 0, 0],  # without votes
     ]
 )

@@ -14,7 +14,7 @@ from fer_ddp.runs.predictions import Predictions, read_predictions, write_predic
 
 NAMES = ("cat", "dog")
 SOUND = "key,label,predicted,p_cat,p_dog\na,cat,cat,0.75,0.25\nb,cat,dog,0.1,0.9\n"
-RIGHT_COLUMNS = "key,label,predicted and then one p_CLASS for each class, all different, are right"
+EXPECTED_COLUMNS = "key,label,predicted and then one p_CLASS for each class, all different, are expected"
 
 
 def written(path: Path, dtype: Any = np.float32) -> bytes:
@@ -121,18 +121,18 @@ def test_an_absent_file_is_one_sentence(tmp_path: Path) -> None:
         (SOUND[:-2], "the last line does not end, so the file was cut short; `evaluate` writes it again"),
         (
             SOUND.replace("key,", "id,"),
-            f"the columns are id,label,predicted,p_cat,p_dog; {RIGHT_COLUMNS}",
+            f"the columns are id,label,predicted,p_cat,p_dog; {EXPECTED_COLUMNS}",
         ),
         (
             SOUND.replace("p_dog", "dog"),
-            f"the columns are key,label,predicted,p_cat,dog; {RIGHT_COLUMNS}",
+            f"the columns are key,label,predicted,p_cat,dog; {EXPECTED_COLUMNS}",
         ),
         (
             SOUND.replace("p_dog", "p_cat"),
-            f"the columns are key,label,predicted,p_cat,p_cat; {RIGHT_COLUMNS}",
+            f"the columns are key,label,predicted,p_cat,p_cat; {EXPECTED_COLUMNS}",
         ),
         (SOUND.splitlines(keepends=True)[0], "holds no prediction; at least one line must follow the header"),
-        (SOUND.replace(",0.9\n", "\n"), "line 3 has 4 fields; 5 are right, as in the header"),
+        (SOUND.replace(",0.9\n", "\n"), "line 3 has 4 fields; 5 are expected, as in the header"),
         (SOUND.replace("b,cat", "b,cow"), "line 3 names the class 'cow'; cat, dog are the classes"),
         (SOUND.replace("cat,dog,0.1", "cat,cow,0.1"), "line 3 names the class 'cow'; cat, dog are the classes"),
         (

@@ -37,7 +37,7 @@ def test_all_correct_reaches_one_and_no_further() -> None:
 
 @pytest.mark.parametrize(("correct", "total"), [(0, 0), (-1, 5), (6, 5)])
 def test_what_is_no_proportion_is_refused(correct: int, total: int) -> None:
-    sentence = f"{correct} correct of {total} is no proportion; 0 <= correct <= total and total >= 1 is"
+    sentence = f"{correct} correct of {total} is not a proportion; 0 <= correct <= total, total >= 1 is"
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         wilson_interval(correct, total)
 
