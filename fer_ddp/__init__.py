@@ -118,6 +118,8 @@ def evaluate(run: str | Path, data: str | Path | None = None, device: "str | tor
     it; returns that folder and the summary. Raises JobError if ``run`` is not a run folder or the data don't fit the
     model, DataError if the data are damaged.
     """
+    import json
+
     import torch
 
     from fer_ddp import distributed
@@ -128,9 +130,9 @@ def evaluate(run: str | Path, data: str | Path | None = None, device: "str | tor
 
     folder = RunFolder(run)
     check_run_folder(folder.path)
-    job = load_job(folder.path / "config.yaml", [] if data is None else [f"data.path={data}"])
+    job = load_job(folder.path / "config.yaml", [] if data is None else [f"data.path={json.dumps(str(data))}"])
     if data is None and not Path(job.data.path).exists():
-        raise JobError(f"{job.data.path}: the run's data are not there; say where they are now: data.path=FOLDER")
+        raise JobError(f"{job.data.path}: the run's data are not there; give the folder they are in now as data")
     with distributed.world() as default:
         chosen = torch.device(device or default)
         return distributed.rank_zero_call(lambda: evaluate_run(folder, job, chosen, folder.world_size()))
