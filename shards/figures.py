@@ -16,7 +16,7 @@ _MARGIN = 0.14
 
 
 def plot_distribution(manifest: Manifest, *, title: str = "") -> Figure:
-    """How many images of each class each split holds: a panel a split, bars in per cent, counts beside them.
+    """How many images of each class each split has: one panel per split, bars in per cent, counts beside them.
 
     Classes are in label order and the panels share one scale, so that splits can be compared at a glance. ``title``
     is the headline.
@@ -53,7 +53,7 @@ def plot_sample_images(
     seed: int = 0,
     title: str = "",
 ) -> Figure:
-    """Random images of each class: a row a class, with its name and how many images it has, ``columns`` images a row.
+    """Random images of each class: one row per class, with its name and its number of images, ``columns`` images wide.
 
     ``images`` is uint8, (n, 1 or 3, height, width); ``labels`` is int, (n,), indices in ``class_names``. The same
     ``seed`` draws the same images. A class with fewer than ``columns`` images shows them all; one without, none.

@@ -170,7 +170,7 @@ def _manifest(scan: SourceScan, shards: dict[str, list[Shard]], options: dict[st
         mean=mean,
         std=std,
         splits=splits,
-        duplicates=count_duplicates(first_occurrences(table.digest), split_numbers, all_labels),
+        duplicates=count_duplicates(first_occurrences(table.digest.tolist()), split_numbers, all_labels),
         source_format=scan.source_format,
         source_sha256=scan.source_sha256,
         rejects=len(scan.rejects),
