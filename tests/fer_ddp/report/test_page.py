@@ -153,7 +153,7 @@ def test_without_a_leak_nothing_is_shown_twice(runs: Path) -> None:
     page = page_of(runs, leaking={"val": [], "test": []})
     assert "view-all" not in page.ids
     assert page.text.count("30.0 points above plain") == 2  # the page's title and its headline
-    assert "None: no image of val and test is also in train (val 200, test 200 images compared)." in page.text
+    assert "None: no image of val or test is also in train (val 200, test 200 images compared)." in page.text
     assert "test_accuracy_without_leaks" in (runs.parent / "out" / "report.csv").read_text()
 
 
