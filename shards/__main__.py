@@ -179,7 +179,7 @@ def _inspect(options: argparse.Namespace) -> None:
     print(inspect(options.out, options.figures, _workers(options)), flush=True)
     samples = load_or_scan_manifest(options.out).samples
     if samples > MAX_AUTOMATIC_SAMPLES:
-        print(f"\nto see how much leaks, run `python -m shards leakage {options.out}`: it compares {samples:,} images")
+        print(f"\nto see how much leaks, run `fer-ddp leakage {options.out}`: it compares {samples:,} images")
         return
     print(f"\n{describe_leakage(find_leakage(options.out, _workers(options)))}")
 

@@ -113,12 +113,10 @@ def read_manifest(folder: Path) -> Manifest:
     folder = Path(folder)
     path = folder / FILE_NAME
     if not folder.is_dir():
-        raise DataError(
-            f"{folder}: there is no such folder; it should be one that `python -m shards pack` wrote", exit_status=2
-        )
+        raise DataError(f"{folder}: there is no such folder; it should be one that `fer-ddp pack` wrote", exit_status=2)
     if not path.is_file():
         raise DataError(
-            f"{folder}: has no {FILE_NAME}, so it is not a data set that `python -m shards pack` wrote", exit_status=2
+            f"{folder}: has no {FILE_NAME}, so it is not a data set that `fer-ddp pack` wrote", exit_status=2
         )
     try:
         fields = json.loads(path.read_bytes())

@@ -27,7 +27,7 @@ class DataConfig:
     """The data set and the order of its samples."""
 
     path: str
-    """A folder that ``python -m shards pack`` wrote."""
+    """A folder that ``fer-ddp pack`` wrote."""
     mode: Literal["auto", "resident", "stream"] = "auto"
     """resident: the whole split is decoded once and stays on the device; stream: it is read ahead of its use, for
     splits larger than memory; auto: resident if it fits in a quarter of the device's memory. Results are the same.

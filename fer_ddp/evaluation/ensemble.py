@@ -1,4 +1,4 @@
-"""``python -m fer_ddp ensemble``: the mean of several runs' predictions, in a folder that reads like a run's.
+"""``fer-ddp ensemble``: the mean of several runs' predictions, in a folder that reads like a run's.
 
 The members and the temperature are fixed and on disk before any test predictions are read. Nothing here selects
 members.

@@ -25,7 +25,7 @@ class WandbConfig:
     """Where the run is logged besides its folder."""
 
     mode: Mode = "offline"
-    """online sends as it goes, offline writes into the run folder; `python -m fer_ddp sync` sends any run later."""
+    """online sends as it goes, offline writes into the run folder; `fer-ddp sync` sends any run later."""
     project: str = "fer-ddp"
     """The project's name."""
     group: str | None = None
@@ -112,4 +112,4 @@ def _environment() -> dict[str, str]:
 
 def report(run: Path, what: str) -> None:
     """Print a problem with W&B, and the command that sends the run later."""
-    print(f"W&B: {what}; nothing is lost: `python -m fer_ddp sync {run}` sends it", flush=True)
+    print(f"W&B: {what}; nothing is lost: `fer-ddp sync {run}` sends it", flush=True)

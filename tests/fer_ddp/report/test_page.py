@@ -164,8 +164,7 @@ def test_leaks_that_leave_nothing_over_are_said_to(runs: Path) -> None:
 
 def test_a_data_folder_that_is_gone_is_said_to_be(runs: Path) -> None:
     sentence = (
-        "The data are not accessible (data/gone: there is no such folder; it should be one that "
-        "`python -m shards pack` wrote)."
+        "The data are not accessible (data/gone: there is no such folder; it should be one that `fer-ddp pack` wrote)."
     )
     assert f"Not measured. {sentence}" in page_of(runs).text
 

@@ -116,7 +116,7 @@ def test_a_server_that_does_not_answer_or_refuses_changes_nothing_but_a_sentence
     assert json.loads((run / "status.json").read_text())["state"] == "finished"
     (sentence,) = [line for line in said.splitlines() if line.startswith("W&B: ")]
     assert sentence.startswith("W&B: can't go online (")
-    assert sentence.endswith(f"); logging offline; nothing is lost: `python -m fer_ddp sync {run}` sends it")
+    assert sentence.endswith(f"); logging offline; nothing is lost: `fer-ddp sync {run}` sends it")
     (offline,) = (run / "wandb").glob("offline-run-*/*.wandb")
     assert [row["epoch"] for row in wandb_file.history(offline) if "epoch" in row] == [1, 2, 3, 4]
 
@@ -133,7 +133,7 @@ def test_without_wandb_a_run_trains_and_says_so(
     assert epochs_written(run) == [1, 2, 3, 4]
     assert [line for line in said.splitlines() if line.startswith("W&B: ")] == [
         "W&B: wandb can't be imported (No module named 'wandb'); install it: pip install 'fer-ddp[wandb]'; "
-        f"nothing is lost: `python -m fer_ddp sync {run}` sends it"
+        f"nothing is lost: `fer-ddp sync {run}` sends it"
     ]
 
 
