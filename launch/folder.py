@@ -33,7 +33,7 @@ class Attempt:
     """Of the whole job: 0 finished, 75 interrupted, 2 wrong job; anything else failed."""
     saved_step: int | None = None
     """The saved step when it ended."""
-    sentence: str | None = None
+    message: str | None = None
     """Why it failed."""
 
     @property
@@ -123,9 +123,9 @@ class ArrayFolder:
         """A line: the member starts on these nodes."""
         self._append(member, {"started": _now(), "job_id": job_id, "nodes": nodes})
 
-    def explain_attempt(self, member: str, sentence: str) -> None:
+    def explain_attempt(self, member: str, message: str) -> None:
         """A line: why the last attempt fails."""
-        self._append(member, {"sentence": sentence})
+        self._append(member, {"message": message})
 
     def end_attempt(self, member: str, job_id: str, nodes: str, exit_status: int) -> Attempt:
         """A line: the last attempt has ended, or one that could not even write that it started."""
@@ -142,6 +142,8 @@ class ArrayFolder:
         attempts: list[dict[str, Any]] = []
         for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
             line = json.loads(text)
+            if "sentence" in line:  # as version 0.1 called it
+                line = {"message": line["sentence"]}
             if "started" in line:
                 attempts.append(line)
             elif attempts:

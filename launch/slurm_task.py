@@ -82,7 +82,7 @@ def after(folder: Path, submission: int, exit_status: int) -> None:
     array, task = ArrayFolder(folder), task_id()
     member = array.submissions[submission]["members"][int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))]
     attempt = array.end_attempt(member, task, os.environ["SLURM_JOB_NODELIST"], exit_status)
-    if attempt.sentence is None and exit_status not in (0, Interrupted.exit_status):
+    if attempt.message is None and exit_status not in (0, Interrupted.exit_status):
         array.explain_attempt(member, _reason(array.runs[member], exit_status))
     if exit_status in (0, JobError.exit_status):
         return

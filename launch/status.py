@@ -199,8 +199,8 @@ def _member(
     status, attempts = read_status(run), folder.attempts(name)
     entry = present.get(task) if task is not None else None
     state, message = _state(status, entry, submitted=task is not None)
-    if state in ("failed", "lost", "not started") and attempts and attempts[-1].sentence:
-        state, message = "failed", attempts[-1].sentence
+    if state in ("failed", "lost", "not started") and attempts and attempts[-1].message:
+        state, message = "failed", attempts[-1].message
     node = entry.nodes if entry and entry.nodes else attempts[-1].nodes if attempts else None
     return _with_progress(
         run,

@@ -126,3 +126,12 @@ def test_a_run_whose_process_is_gone_is_lost(workplace: Path) -> None:
         status = {"state": "running", "host": socket.gethostname(), "pid": pid}
         (workplace / "runs/alone-seed0/status.json").write_text(json.dumps(status))
         assert status_of("alone-seed0")[0].state == state
+
+
+@pytest.mark.parametrize("key", ["message", "sentence"])
+def test_a_failed_attempt_is_explained_also_by_a_file_of_version_0_1(key: str) -> None:
+    attempts = Path("runs/two.launch/attempts/tiny-seed1.jsonl")
+    lines = [{"started": "2026-01-01T00:00:00+00:00", "job_id": "7_1", "nodes": "node1"}, {key: "killed by SIGKILL"}]
+    attempts.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    last = members_status(ArrayFolder(Path("runs/two.launch")))[1]
+    assert (last.state, last.message, last.node) == ("failed", "killed by SIGKILL", "node1")
