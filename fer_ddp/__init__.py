@@ -132,7 +132,7 @@ def evaluate(run: str | Path, data: str | Path | None = None, device: "str | tor
     check_run_folder(folder.path)
     job = load_job(folder.path / "config.yaml", [] if data is None else [f"data.path={json.dumps(str(data))}"])
     if data is None and not Path(job.data.path).exists():
-        raise JobError(f"{job.data.path}: the run's data are not there; give the folder they are in now as data")
+        raise JobError(f"{job.data.path}: the run's data are not there; give their folder: data.path=FOLDER")
     with distributed.world() as default:
         chosen = torch.device(device or default)
         return distributed.rank_zero_call(lambda: evaluate_run(folder, job, chosen, folder.world_size()))

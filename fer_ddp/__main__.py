@@ -157,22 +157,13 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from fer_ddp import distributed
-    from fer_ddp.config.load import load_job
-    from fer_ddp.evaluation.evaluate import evaluate_run
-    from fer_ddp.runs.files import check_run_folder
-    from fer_ddp.runs.folder import RunFolder
+    from fer_ddp import distributed, evaluate
 
     other = [override for override in options.overrides if not override.startswith("data.path=")]
     if other:
         raise JobError(f"{other[0]}: evaluate takes data.path=FOLDER alone; all else is the run's own")
-    run = RunFolder(options.run)
-    check_run_folder(run.path)
-    job = load_job(run.path / "config.yaml", options.overrides)
-    if not options.overrides and not Path(job.data.path).exists():
-        raise JobError(f"{job.data.path}: the run's data are not there; give their folder: data.path=FOLDER")
-    with distributed.world() as device:
-        results = distributed.rank_zero_call(lambda: evaluate_run(run, job, device, run.world_size()))
+    folders = [override.removeprefix("data.path=") for override in options.overrides]
+    results = evaluate(options.run, folders[-1] if folders else None)
     if distributed.is_main():
         print(results.text())
 
