@@ -17,7 +17,7 @@ from fer_ddp.statistics.intervals import wilson_interval
 NAMES = ("cat", "dog", "owl")
 
 
-def answers(predicted: list[int], classes: int = 3) -> NDArray[np.float64]:
+def one_hot(predicted: list[int], classes: int = 3) -> NDArray[np.float64]:
     """Probabilities that say `predicted`, each with 0.8 and the rest shared."""
     probabilities = np.full((len(predicted), classes), 0.2 / (classes - 1))
     probabilities[np.arange(len(predicted)), predicted] = 0.8
@@ -32,7 +32,7 @@ def random_answers(samples: int, classes: int) -> tuple[NDArray[np.int64], NDArr
 
 def test_a_case_by_hand_gives_every_measure() -> None:
     """True cat cat dog dog dog owl owl, said cat dog dog dog dog owl cat."""
-    measured = classification_metrics(np.array([0, 0, 1, 1, 1, 2, 2]), answers([0, 1, 1, 1, 1, 2, 0]), NAMES)
+    measured = classification_metrics(np.array([0, 0, 1, 1, 1, 2, 2]), one_hot([0, 1, 1, 1, 1, 2, 0]), NAMES)
     assert measured == {
         "n": 7,
         "loss": pytest.approx(-(5 * math.log(0.8) + 2 * math.log(0.1)) / 7, abs=1e-15),
@@ -68,20 +68,20 @@ def test_a_class_absent_from_the_split_does_not_enter_the_means() -> None:
     """Two cats and a dog, one cat called an owl, of which there is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        measured = classification_metrics(np.array([0, 0, 1]), answers([0, 2, 1]), NAMES)
+        measured = classification_metrics(np.array([0, 0, 1]), one_hot([0, 2, 1]), NAMES)
     assert (measured["macro_f1"], measured["balanced_accuracy"]) == (pytest.approx((2 / 3 + 1) / 2), (0.5 + 1) / 2)
     assert measured["per_class"]["owl"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
 
 
 def test_a_class_that_is_never_predicted_counts_as_zero() -> None:
-    measured = classification_metrics(np.array([0, 1]), answers([0, 0]), NAMES)
+    measured = classification_metrics(np.array([0, 1]), one_hot([0, 0]), NAMES)
     assert measured["macro_f1"] == pytest.approx((2 / 3 + 0) / 2)
 
 
 def test_a_split_of_one_class_is_measured_without_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        measured = classification_metrics(np.array([1, 1]), answers([1, 1]), NAMES)
+        measured = classification_metrics(np.array([1, 1]), one_hot([1, 1]), NAMES)
     assert (measured["macro_f1"], measured["confusion"]) == (1.0, [[0, 0, 0], [0, 2, 0], [0, 0, 0]])
 
 
@@ -103,7 +103,7 @@ def test_a_small_probability_is_not_lifted() -> None:
 def test_narrow_labels_do_not_overflow() -> None:
     names = [f"class {index}" for index in range(100)]
     labels = np.array([99, 3], dtype=np.uint8)
-    confusion = np.array(classification_metrics(labels, answers([99, 98], 100), names)["confusion"])
+    confusion = np.array(classification_metrics(labels, one_hot([99, 98], 100), names)["confusion"])
     assert np.argwhere(confusion).tolist() == [[3, 98], [99, 99]]
 
 
@@ -120,7 +120,7 @@ def test_an_empty_split_is_refused() -> None:
 
 
 def test_a_diverged_model_is_named_with_its_first_sample() -> None:
-    probabilities = answers([0, 1, 2])
+    probabilities = one_hot([0, 1, 2])
     probabilities[1:] = np.nan
     sentence = (
         "the model's output for sample 1 is not a finite number (so for 2 of 3 samples): training has diverged; "
@@ -133,7 +133,7 @@ def test_a_diverged_model_is_named_with_its_first_sample() -> None:
 @pytest.mark.parametrize("label", [-1, 3])
 def test_a_label_outside_the_classes_is_refused_with_its_sample(label: int) -> None:
     with pytest.raises(ValueError, match=f"^sample 1 has the label {label}; it must lie in 0 to 2$"):
-        classification_metrics(np.array([0, label]), answers([0, 0]), NAMES)
+        classification_metrics(np.array([0, label]), one_hot([0, 0]), NAMES)
 
 
 def test_logits_are_refused() -> None:
@@ -149,16 +149,16 @@ def test_a_negative_probability_is_refused() -> None:
 def test_shapes_that_do_not_agree_are_refused() -> None:
     sentence = "labels (2,) and probabilities (1, 3) must have the shapes (n,) and (n, 3)"
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
-        classification_metrics(np.array([0, 1]), answers([0]), NAMES)
+        classification_metrics(np.array([0, 1]), one_hot([0]), NAMES)
 
 
 def test_labels_that_are_floats_are_refused() -> None:
     with pytest.raises(
         ValueError, match="^labels are float64 and probabilities float64; integers and floats are right$"
     ):
-        classification_metrics(np.array([0.0]), answers([0]), NAMES)  # type: ignore[arg-type]
+        classification_metrics(np.array([0.0]), one_hot([0]), NAMES)  # type: ignore[arg-type]
 
 
 def test_class_names_that_repeat_are_refused() -> None:
     with pytest.raises(ValueError, match="must be distinct, and at least one$"):
-        classification_metrics(np.array([0]), answers([0]), ("cat", "cat", "owl"))
+        classification_metrics(np.array([0]), one_hot([0]), ("cat", "cat", "owl"))

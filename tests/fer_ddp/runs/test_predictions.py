@@ -31,8 +31,8 @@ def random_predictions(dtype: Any) -> Predictions:
     return Predictions(keys=keys, labels=labels, probabilities=probabilities, class_names=tuple("abcdefg"))
 
 
-def through_the_file(answers: Predictions, path: Path) -> Predictions:
-    write_predictions(path, answers.keys, answers.labels, answers.probabilities, answers.class_names)
+def through_the_file(predictions: Predictions, path: Path) -> Predictions:
+    write_predictions(path, predictions.keys, predictions.labels, predictions.probabilities, predictions.class_names)
     return read_predictions(path)
 
 
@@ -48,19 +48,19 @@ def test_float64_keeps_its_own_shortest_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_same_numbers_come_back_in_the_same_precision(tmp_path: Path, dtype: Any) -> None:
-    answers = random_predictions(dtype)
-    back = through_the_file(answers, tmp_path / "test.csv")
-    assert (back.probabilities.dtype, back.probabilities.tobytes()) == (dtype, answers.probabilities.tobytes())
+    predictions = random_predictions(dtype)
+    back = through_the_file(predictions, tmp_path / "test.csv")
+    assert (back.probabilities.dtype, back.probabilities.tobytes()) == (dtype, predictions.probabilities.tobytes())
 
 
 def test_keys_labels_predictions_and_names_come_back(tmp_path: Path) -> None:
-    answers = random_predictions(np.float32)
-    back = through_the_file(answers, tmp_path / "test.csv")
+    predictions = random_predictions(np.float32)
+    back = through_the_file(predictions, tmp_path / "test.csv")
     assert (back.keys, back.labels.tolist(), back.predicted.tolist(), back.class_names) == (
-        answers.keys,
-        answers.labels.tolist(),
-        answers.probabilities.argmax(axis=1).tolist(),
-        answers.class_names,
+        predictions.keys,
+        predictions.labels.tolist(),
+        predictions.probabilities.argmax(axis=1).tolist(),
+        predictions.class_names,
     )
 
 
@@ -72,14 +72,14 @@ def test_half_precision_is_written_as_float32(tmp_path: Path) -> None:
 
 def test_names_and_keys_with_commas_quotes_and_other_scripts_come_back(tmp_path: Path) -> None:
     names = ('sad, "very"', "მხიარული", "p_p_")
-    answers = Predictions(
+    predictions = Predictions(
         keys=("a,b", "ü\u2028", 'c"'),
         labels=np.array([0, 1, 2]),
         probabilities=np.eye(3, dtype=np.float32),
         class_names=names,
     )
-    back = through_the_file(answers, tmp_path / "test.csv")
-    assert (back.keys, back.class_names, back.labels.tolist()) == (answers.keys, names, [0, 1, 2])
+    back = through_the_file(predictions, tmp_path / "test.csv")
+    assert (back.keys, back.class_names, back.labels.tolist()) == (predictions.keys, names, [0, 1, 2])
 
 
 def test_any_csv_reader_reads_it(tmp_path: Path) -> None:
