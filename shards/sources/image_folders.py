@@ -34,11 +34,14 @@ class ImageFiles:
     root: Path
 
     def files(self, locations: list[str]) -> Iterator[tuple[str, bytes]]:
-        """The files at ``locations``, paths below the root: a JPEG as it is, any other as a PNG of its pixels."""
+        """The files at ``locations``, paths below the root: a JPEG as it is unless EXIF turns it, any other as a PNG.
+
+        The PNG has the pixels of the upright image.
+        """
         for location in locations:
             content = (self.root / location).read_bytes()
-            pixels, is_jpeg = decode_image(content)
-            yield ("jpg", content) if is_jpeg else ("png", encode_pngs(pixels[None])[0])
+            pixels, can_be_kept = decode_image(content)
+            yield ("jpg", content) if can_be_kept else ("png", encode_pngs(pixels[None])[0])
 
 
 class _FileScan(NamedTuple):

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from fer_ddp.__main__ import main
 from fer_ddp.config.load import load_job
 from fer_ddp.data.dataset import FERDataset
+from fer_ddp.deploy.predict import load
 from fer_ddp.errors import JobError
 from fer_ddp.evaluation.trained_model import load_trained_model
 from fer_ddp.runs.folder import RunFolder
@@ -88,6 +89,18 @@ def test_an_image_in_colour_and_of_another_size_is_made_to_fit(
     shares = [float(part.split()[1]) for part in line.removeprefix(f"{large}: ").split(", ")]
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(100, abs=0.5)
+
+
+def test_a_photograph_that_exif_turns_is_predicted_upright(run: Path, faces: Path, tmp_path: Path) -> None:
+    upright = image_file(faces, 0, tmp_path / "upright.png")
+    turned = tmp_path / "turned.png"
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    with Image.open(upright) as image:
+        image.rotate(90).save(turned, exif=exif)
+    with Image.open(turned) as image:
+        probabilities = load(run, torch.device("cpu")).predict([upright, turned, image]).probabilities
+    assert np.allclose(probabilities, probabilities[0], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(

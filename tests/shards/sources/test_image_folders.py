@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset
-from PIL import Image
+from PIL import ExifTags, Image
 
 from shards.errors import DataError
 from shards.labels import FER2013_CLASSES, class_order
@@ -84,6 +84,20 @@ def test_a_jpeg_with_a_pngs_name_is_taken_for_what_it_is(root, pack_source, tmp_
     pack_source(root)
     sample = next(iter(webdataset.WebDataset([str(tmp_path / "out" / "train-000000.tar")], shardshuffle=False)))
     assert "jpg" in sample
+
+
+def test_photographs_that_exif_turns_are_packed_upright_for_readers_that_ignore_exif(root, pack_source, tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    upright = Image.fromarray(np.arange(0, 240, 5, dtype=np.uint8).reshape(6, 8))
+    (root / "train" / "sad").mkdir(parents=True)
+    upright.rotate(90, expand=True).save(root / "train" / "sad" / "a.jpg", exif=exif)
+    pack_source(root)
+    stored = read_split(tmp_path / "out", "train").images
+    assert stored.shape == (1, 1, 6, 8)
+    assert np.abs(stored[0, 0].astype(int) - np.asarray(upright)).max() < 20
+    sample = next(iter(webdataset.WebDataset([str(tmp_path / "out" / "train-000000.tar")], shardshuffle=False)))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(sample["png"]))), stored[0, 0])
 
 
 def test_files_that_cannot_be_used_are_rejected_with_their_reason(root, pack_source, tmp_path):
