@@ -50,6 +50,13 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     pack.add_argument(
         "--max-rejects", type=int, default=0, metavar="N", help="continue if at most N samples are bad (0)"
     )
+    pack.add_argument(
+        "--allow-class",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="keep a class folder that looks like a mistake: in one split alone, or of very few images; repeatable",
+    )
     pack.add_argument("--votes", type=Path, metavar="CSV", help="FER+'s fer2013new.csv, joined to the CSV row by row")
     pack.add_argument(
         "--without-leaks",
@@ -117,7 +124,7 @@ def _pack(options: argparse.Namespace) -> None:
 
     if options.out.resolve().is_relative_to(options.source.resolve()) and options.source.is_dir():
         raise DataError(f"{options.out}: is inside the source {options.source}; choose an OUT beside it", exit_status=2)
-    source = source_of(options.source, options.format, options.votes)
+    source = source_of(options.source, options.format, options.votes, options.allow_class)
     _write(options, source, options.max_rejects, options.without_leaks)
 
 
@@ -129,6 +136,7 @@ def _fake(options: argparse.Namespace) -> None:
 
 
 def _write(options: argparse.Namespace, source: "Source", max_rejects: int, without_leaks: bool = False) -> None:
+    from shards.inspection import class_table
     from shards.packing.packer import pack
     from shards.packing.rejects import rejects_path, summarize_rejects
 
@@ -161,6 +169,7 @@ def _write(options: argparse.Namespace, source: "Source", max_rejects: int, with
         print(f"{options.out}: {counts} in {shards} shards, {time.monotonic() - started:.1f} s.")
     else:
         print(f"{options.out}: already holds these samples ({counts}), byte for byte.")
+    print("\n".join(class_table(manifest)))
 
 
 def _verify(options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from shards.reading.scan import load_or_scan_manifest
 def describe(manifest: Manifest) -> str:
     """The classes of each split as a table, image shape, mean and standard deviation, votes, rejects."""
     lines = [f"{manifest.samples:,} images, {shape_in_words(manifest.image_shape)}, from {manifest.source_format}", ""]
-    lines += _table(manifest)
+    lines += class_table(manifest)
     means = ", ".join(f"{value:.4f}" for value in manifest.mean)
     stds = ", ".join(f"{value:.4f}" for value in manifest.std)
     lines += ["", f"train: mean {means}, standard deviation {stds} (pixels in 0 to 1)"]
@@ -28,7 +28,8 @@ def describe(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def _table(manifest: Manifest) -> list[str]:
+def class_table(manifest: Manifest) -> list[str]:
+    """Lines of a table: the classes in label order, with each split's count and share."""
     names = [*manifest.class_names, "all"]
     width = max(len("class"), *(len(name) for name in names))
     lines = ["class".ljust(width) + "".join(f"{split:>17}" for split in manifest.splits)]

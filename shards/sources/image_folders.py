@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from shards.labels import SPLIT_FOLDERS, SPLITS, class_order
 from shards.pixel_statistics import pixel_digests, pixel_sums
 from shards.png import encode_pngs
 from shards.progress import with_progress
+from shards.sources.class_folders import check_class_folders
 from shards.sources.sample_keys import path_keys
 from shards.sources.scan import Reject, SourceScan
 
@@ -56,14 +57,18 @@ class _FileScan(NamedTuple):
     """Why it cannot be used; empty if it can."""
 
 
-def scan_folders(root: Path, work: Path, pool: Executor, workers: int) -> SourceScan:
-    """Read the images below ``root``; ``work`` is not used.
+def scan_folders(
+    root: Path, work: Path, pool: Executor, workers: int, allowed_classes: Collection[str] = ()
+) -> SourceScan:
+    """Read the images below ``root``; ``work`` is not used. ``allowed_classes`` are not taken for mistakes.
 
-    Raises :class:`DataError` if its folders are not SPLIT/CLASS, or no image can be used; a bad file is a reject.
+    Raises :class:`DataError` if its folders are not SPLIT/CLASS, :func:`check_class_folders` refuses them, or no image
+    can be used; a bad file is a reject.
     """
     import pandas
 
     found, rejects = _walk(root)
+    check_class_folders(root, found, allowed_classes)
     names, label_of = class_order(PurePosixPath(path).parts[1] for path, _ in found)
     paths = [path for path, _ in found]
     step = max(1, min(256, math.ceil(len(paths) / (4 * workers))))

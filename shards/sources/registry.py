@@ -1,6 +1,6 @@
 """The sources by name: what ``--format`` offers, and which of them a path is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,18 +22,26 @@ class SourceFormat:
     """Whether it reads a folder, else a file."""
     takes_votes: bool = False
     """Whether FER+'s votes can be joined to it, row by row."""
+    has_class_folders: bool = False
+    """Whether folders name its classes, so that a stray folder would be one, unless it is refused."""
 
 
 SOURCES = {
     "csv": SourceFormat(scan=scan_csv, is_folder=False, takes_votes=True),
-    "folders": SourceFormat(scan=scan_folders, is_folder=True),
+    "folders": SourceFormat(scan=scan_folders, is_folder=True, has_class_folders=True),
 }
 FORMATS = ("auto", *SOURCES)
 """``auto`` is the first of :data:`SOURCES` that reads what the path is: a file or a folder."""
 
 
-def source_of(path: Path, name: str = "auto", votes: Path | None = None) -> Source:
-    """The source that reads ``path``; ``name`` is one of :data:`FORMATS`. Raises :class:`DataError` (exit status 2)."""
+def source_of(
+    path: Path, name: str = "auto", votes: Path | None = None, allowed_classes: Collection[str] = ()
+) -> Source:
+    """The source that reads ``path``; ``name`` is one of :data:`FORMATS`.
+
+    ``allowed_classes`` are kept where a class of folders would be refused as a mistake. Raises :class:`DataError` (exit
+    status 2).
+    """
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder", exit_status=2)
     if name == "auto":
@@ -42,7 +50,12 @@ def source_of(path: Path, name: str = "auto", votes: Path | None = None) -> Sour
     if source.is_folder != path.is_dir():
         kind = "a folder" if path.is_dir() else "a file"
         raise DataError(f"{path}: is {kind}, which --format {name} cannot read", exit_status=2)
-    scan = partial(source.scan, path)
+    if source.has_class_folders:
+        scan = partial(source.scan, path, allowed_classes=allowed_classes)
+    elif allowed_classes:
+        raise DataError("--allow-class is for class folders; a CSV has FER2013's classes", exit_status=2)
+    else:
+        scan = partial(source.scan, path)
     if votes is None:
         return scan
     if not source.takes_votes:

@@ -76,7 +76,8 @@ def small_set(small_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def pack_source(tmp_path: Path) -> Callable[..., Manifest]:
     """Packs a path to ``tmp_path / "out"`` and returns the manifest."""
 
-    def packed(path: Path, votes: Path | None = None, **options: int) -> Manifest:
-        return pack(source_of(path, votes=votes), tmp_path / "out", **options).manifest  # type: ignore[arg-type]
+    def packed(path: Path, votes: Path | None = None, allowed_classes: Sequence[str] = (), **options: int) -> Manifest:
+        source = source_of(path, votes=votes, allowed_classes=allowed_classes)
+        return pack(source, tmp_path / "out", **options).manifest  # type: ignore[arg-type]
 
     return packed

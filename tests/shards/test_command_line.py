@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from shards.__main__ import main
+from shards.labels import FER2013_CLASSES
 
 
 def run(*arguments: object) -> int:
@@ -19,8 +21,11 @@ def test_a_csv_is_packed_verified_and_inspected(small_csv, tmp_path, capsys):
     assert [run("pack", small_csv, out, "--workers", 1), run("verify", out), run("inspect", out)] == [0, 0, 0]
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(rf"{out}: 70 train, 14 val, 14 test in 3 shards, [\d.]+ s\.", lines[0])
-    assert lines[1] == f"{out}: all 98 samples in 3 shards match the manifest."
-    assert lines[2] == "98 images, 8 x 8 grey, from fer2013-csv"
+    assert lines[1].split() == ["class", "train", "val", "test"]
+    assert [line.split()[:2] for line in lines[2:9]] == [[name, "10"] for name in FER2013_CLASSES]
+    assert lines[9].split()[:2] == ["all", "70"]
+    assert lines[10] == f"{out}: all 98 samples in 3 shards match the manifest."
+    assert lines[11] == "98 images, 8 x 8 grey, from fer2013-csv"
 
 
 def test_leakage_is_listed_beside_the_data_set_or_where_one_likes(small_csv, tmp_path, capsys):
@@ -51,11 +56,7 @@ def test_what_leaks_can_be_left_out_and_is_counted(write_csv, tmp_path, capsys):
 def test_packing_again_reports_that_it_is_there(small_csv, tmp_path, capsys):
     arguments = ("pack", small_csv, tmp_path / "out", "--workers", 1)
     assert [run(*arguments), run(*arguments)] == [0, 0]
-    assert (
-        capsys.readouterr()
-        .out.splitlines()[1]
-        .endswith("out: already holds these samples (70 train, 14 val, 14 test), byte for byte.")
-    )
+    assert "out: already holds these samples (70 train, 14 val, 14 test), byte for byte.\n" in capsys.readouterr().out
 
 
 def test_rejects_are_reported_by_count_and_reason(write_csv, tmp_path, capsys):
@@ -71,6 +72,19 @@ def test_a_class_without_a_train_sample_is_warned_of(write_csv, tmp_path, capsys
     assert run("pack", path, tmp_path / "out", "--workers", 1) == 0
     warning = "warning: train has no sample of disgust, neutral, which val or test has"
     assert capsys.readouterr().out.splitlines()[0] == warning
+
+
+def test_a_stray_folder_is_refused_by_name_and_kept_by_a_flag(tmp_path, capsys):
+    for place, folder in enumerate(("train/sad", "train/fear", "train/models", "test/sad", "test/fear")):
+        (tmp_path / "faces" / folder).mkdir(parents=True)
+        Image.new("L", (4, 4), place).save(tmp_path / "faces" / folder / "a.png")
+    command = ("pack", tmp_path / "faces", tmp_path / "out", "--workers", 1)
+    assert run(*command) == 1
+    assert "keep the class with --allow-class models\n" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert run(*command, "--allow-class", "models") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-4:]] == ["fear", "models", "sad", "all"]
+    assert run("pack", "/dev/null", tmp_path / "other", "--allow-class", "models") == 2
 
 
 def test_no_warning_where_train_has_all_classes(small_csv, tmp_path, capsys):

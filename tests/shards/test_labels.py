@@ -29,9 +29,11 @@ def test_every_scheme_has_fer2013s_names_and_no_other_but_contempt() -> None:
 
 
 def test_a_name_is_found_in_any_case_and_by_its_synonyms() -> None:
-    assert [FER2013.class_of(name) for name in ("Happiness", "SURPRISED", "sad", "contempt")] == [
+    assert [FER2013.class_of(name) for name in ("Happiness", "SURPRISED", "sad", "contempt", "6_Suprise ", "1")] == [
         "happy",
         "surprise",
         "sad",
+        None,
+        "surprise",
         None,
     ]

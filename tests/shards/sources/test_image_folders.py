@@ -11,7 +11,7 @@ import webdataset
 from PIL import ExifTags, Image
 
 from shards.errors import DataError
-from shards.labels import FER2013_CLASSES, class_order
+from shards.labels import FER2013_CLASSES, FERPLUS, class_order
 from shards.reading.reader import read_split
 from shards.sources.sample_keys import path_keys
 
@@ -57,8 +57,37 @@ def test_kaggles_folders_get_the_csvs_label_order_and_not_the_alphabets(root, pa
         ),
         (["neutral", "contempt", "angry"], ("angry", "contempt", "neutral"), {"angry": 0, "contempt": 1, "neutral": 2}),
         (["1", "10", "2"], ("1", "10", "2"), {"1": 0, "10": 1, "2": 2}),
+        (["1", "-1", "+1"], ("+1", "-1", "1"), {"+1": 0, "-1": 1, "1": 2}),
+        (
+            ["anger", "Angry ", "0_angry", "3. suprise"],
+            FER2013_CLASSES,
+            {"anger": 0, "Angry ": 0, "0_angry": 0, "3. suprise": 5},
+        ),
+        (["Angry", "anger", "contempt"], ("angry", "contempt"), {"Angry": 0, "anger": 0, "contempt": 1}),
+        (
+            ["Not sure", "not_sure", "NOT-SURE ", "sad"],
+            ("NOT-SURE", "sad"),
+            {"Not sure": 0, "not_sure": 0, "NOT-SURE ": 0, "sad": 1},
+        ),
+        (["1_bored", "2_bored"], ("1_bored", "2_bored"), {"1_bored": 0, "2_bored": 1}),
+        (
+            [*FER2013_CLASSES, "Contempt"],
+            FERPLUS.class_names,
+            {name: FERPLUS.class_names.index(name.lower()) for name in (*FER2013_CLASSES, "Contempt")},
+        ),
     ],
-    ids=["synonyms", "all-seven", "another-class", "numbers"],
+    ids=[
+        "synonyms",
+        "all-seven",
+        "another-class",
+        "numbers",
+        "signs",
+        "one-class-four-names",
+        "synonyms-with-contempt",
+        "separators",
+        "numbers-of-unknown-names",
+        "eight-with-contempt",
+    ],
 )
 def test_class_names_and_their_order(folders, names, labels):
     assert class_order(folders) == (names, labels)
