@@ -3,10 +3,12 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import webdataset
 
 from shards.errors import DataError
+from shards.sources.ferplus_votes import CATEGORIES
 from shards.sources.registry import source_of
 
 HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
@@ -80,3 +82,49 @@ def test_votes_for_folders_are_refused(tmp_path):
     with pytest.raises(DataError, match="cannot be joined to folders") as caught:
         source_of(tmp_path, votes=tmp_path / "votes.csv")
     assert caught.value.exit_status == 2
+
+
+def drawn_rows(count: int, seed: int = 0) -> tuple[list[str], list[str]]:
+    """Lines of a CSV and of votes on the same images; each label has about its own share in FER+, the rest neutral."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(7, count, p=(0.14, 0.02, 0.14, 0.25, 0.17, 0.11, 0.17))
+    shares = (0.47, 0.3, 0.05, 0.92, 0.4, 0.8, 0.86)
+    votes = []
+    for number, label in enumerate(labels):
+        column = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")[label]
+        chosen = column if rng.random() < shares[label] else "neutral"
+        votes.append(f"Training,fer{number}.png," + ",".join("9" if name == chosen else "0" for name in CATEGORIES))
+    return [f"{label},1 2 3 {number % 256},Training" for number, label in enumerate(labels)], votes
+
+
+def test_votes_in_the_csvs_order_are_accepted_and_in_another_refused_with_the_share(write_csv, pack_source, tmp_path):
+    lines, votes = drawn_rows(600)
+    csv = write_csv(lines)
+    assert pack_source(csv, votes=write_csv(votes, HEADER, "votes.csv")).votes == {"with": 600, "without": 0}
+    shuffled = [votes[index] for index in np.random.default_rng(1).permutation(600)]
+    wanted = (
+        r"votes.csv: in rows 1 to 600 the most frequent vote is the CSV's label in (\d+) % of the rows; FER\+'s votes "
+        r"on the same images should agree in about \d+ %, and those on other images in \d+ %; the two files should "
+    )
+    with pytest.raises(DataError, match=wanted) as caught:
+        pack_source(csv, votes=write_csv(shuffled, HEADER, "votes.csv"))
+    assert 10 < int(re.search(wanted, str(caught.value))[1]) < 30
+
+
+def test_a_row_too_many_in_the_middle_is_found(write_csv, pack_source):
+    lines, votes = drawn_rows(3000)
+    votes[2000:] = [votes[0], *votes[2000:-1]]
+    with pytest.raises(DataError, match=r"in rows 2\d\d\d to 2\d\d\d|in rows 2\d\d\d to 3000"):
+        pack_source(write_csv(lines), votes=write_csv(votes, HEADER, "votes.csv"))
+
+
+def test_rows_of_one_label_are_accepted_since_their_share_shows_nothing(write_csv, pack_source):
+    lines, votes = drawn_rows(2000)
+    fear = [index for index, line in enumerate(lines) if line.startswith("2,")]
+    votes_csv = write_csv([votes[index] for index in fear], HEADER, "votes.csv")
+    assert pack_source(write_csv([lines[index] for index in fear]), votes=votes_csv).samples == len(fear) > 200
+
+
+def test_few_rows_are_not_judged_by_their_share(write_csv, pack_source):
+    lines, votes = drawn_rows(49)
+    assert pack_source(write_csv(lines), votes=write_csv(votes[::-1], HEADER, "votes.csv")).samples == 49
