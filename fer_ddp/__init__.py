@@ -87,8 +87,12 @@ def load_job(job: str | Path, overrides: Sequence[str] = (), **keys: object) -> 
 
     from fer_ddp.config.load import load_job
 
-    given = [f"{key}={json.dumps(value, default=str)}" for key, value in keys.items()]
-    return load_job(Path(job), [*overrides, *given])
+    def plain(value: Any) -> Any:
+        return value.tolist() if hasattr(value, "tolist") else str(value)  # of NumPy or torch; else a path
+
+    texts = [overrides] if isinstance(overrides, str) else overrides
+    given = [f"{key}={json.dumps(value, default=plain)}" for key, value in keys.items()]
+    return load_job(Path(job), [*texts, *given])
 
 
 def train(job: "Job", device: "str | torch.device | None" = None) -> "Results":
@@ -96,17 +100,18 @@ def train(job: "Job", device: "str | torch.device | None" = None) -> "Results":
 
     device: such as ``cpu`` or ``cuda:1``; None is a GPU if there is one. Returns the summary and the run folder. In the
     main thread a stop signal or Ctrl-C saves the state and raises Interrupted. Raises JobError before anything is
-    written, RunError or DataError if the work fails.
+    written, also if another thread of this process trains; RunError or DataError if the work fails.
     """
-    import torch
-
     from fer_ddp import distributed
+    from fer_ddp.config.job import Job
     from fer_ddp.evaluation.evaluate import Results
     from fer_ddp.runs.files import read_json
     from fer_ddp.training.run import train
 
+    if not isinstance(job, Job):
+        raise JobError(f"train: takes a job; load it first: fer_ddp.train(fer_ddp.load_job({str(job)!r}))")
     with distributed.world() as default:
-        train(job, torch.device(device or default))
+        train(job, distributed.choose_device(device, default))
     folder = Path(job.run)
     return Results(summary=read_json(folder / "summary.json"), folder=folder)
 
@@ -120,8 +125,6 @@ def evaluate(run: str | Path, data: str | Path | None = None, device: "str | tor
     """
     import json
 
-    import torch
-
     from fer_ddp import distributed
     from fer_ddp.config.load import load_job
     from fer_ddp.evaluation.evaluate import evaluate_run
@@ -134,7 +137,7 @@ def evaluate(run: str | Path, data: str | Path | None = None, device: "str | tor
     if data is None and not Path(job.data.path).exists():
         raise JobError(f"{job.data.path}: the run's data are not there; give their folder: data.path=FOLDER")
     with distributed.world() as default:
-        chosen = torch.device(device or default)
+        chosen = distributed.choose_device(device, default)
         return distributed.rank_zero_call(lambda: evaluate_run(folder, job, chosen, folder.world_size()))
 
 
@@ -144,12 +147,10 @@ def load(folder: str | Path, device: "str | torch.device | None" = None) -> "Pre
     device: such as ``cpu`` or ``cuda:1``; None is a GPU if there is one. Raises JobError if ``folder`` is neither,
     RunError if it is damaged.
     """
-    import torch
-
     from fer_ddp import distributed
     from fer_ddp.deploy.predict import load
 
-    return load(Path(folder), torch.device(device or distributed.default_device()))
+    return load(Path(folder), distributed.choose_device(device, distributed.default_device()))
 
 
 def write_report(

@@ -53,7 +53,9 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
         "was trained on, into a folder of their own inside it.",
     )
     _add_run(evaluate)
-    evaluate.add_argument("overrides", nargs="*", metavar="data.path=FOLDER", help="other data with the same classes")
+    evaluate.add_argument(
+        "overrides", nargs="*", default=[], metavar="data.path=FOLDER", help="other data with the same classes"
+    )
     predict = _add(
         commands,
         "predict",
@@ -125,7 +127,9 @@ def add_job(parser: argparse.ArgumentParser) -> None:
     """The arguments that name a job, or an array, and change its keys."""
     job = parser.add_argument("job", metavar="JOB", help="a recipe's name, such as smoke, or a YAML file")
     job.completer = _complete_job  # type: ignore[attr-defined]
-    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="overrides, such as data.path=data/fake")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key.sub=value", help="overrides, such as data.path=data/fake"
+    )
 
 
 def _complete_job(prefix: str, **_: object) -> list[str]:

@@ -90,6 +90,23 @@ def default_device() -> torch.device:
     return device
 
 
+def choose_device(device: str | torch.device | None, default: torch.device) -> torch.device:
+    """``device`` where one is given, else ``default``. Raises JobError if this machine has no such device."""
+    if device is None:
+        return default
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, TypeError):  # no such kind, no driver or number, a torch without CUDA
+        raise JobError(f"device: is {str(device)!r}; this machine has {_devices()}") from None
+    return chosen
+
+
+def _devices() -> str:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return " and ".join(["cpu", *(f"cuda:{index}" for index in range(count))])
+
+
 def print_from_rank(message: str) -> None:
     """Print why this rank exits; rank zero, which prints everything else, only notices that it is gone."""
     if not is_main():

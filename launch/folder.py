@@ -173,7 +173,7 @@ def find_folder(name: str) -> ArrayFolder:
         if ArrayFolder(path).exists():
             return ArrayFolder(path)
     known = [folder.name for folder in all_folders()]
-    raise JobError(f"{name}: nothing was started under this name; in {RUNS}/ are {', '.join(known) or 'none'}")
+    raise JobError(f"{name}: nothing was started under this name; {RUNS}/ holds {', '.join(known) or 'none'}")
 
 
 def all_folders() -> list[ArrayFolder]:

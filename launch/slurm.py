@@ -87,7 +87,12 @@ def _once_none_is_ending(folder: ArrayFolder) -> list[MemberStatus]:
 
 
 def cancel_array(folder: ArrayFolder) -> str:
-    """Cancel what SLURM has of an array; what runs saves its state. Returns a line on how many."""
+    """Cancel what SLURM has of an array; what runs saves its state. Returns a line on how many.
+
+    Raises JobError if the array was not submitted to a cluster.
+    """
+    if folder.cluster is None:
+        raise JobError(f"{folder.name}: ran on this machine; Ctrl-C in its terminal interrupts it")
     present = slurm_commands.queue(folder.job_ids())
     if present:
         slurm_commands.cancel(sorted({task.partition("_")[0] for task in present}))
@@ -105,7 +110,7 @@ def dry_run(job: str, overrides: list[str], cluster_name: str, images_per_second
     check_members(tuple(m for m in array.members if m.job.data.path not in absent), cluster.world_size)
     folder = array.folder
     ranks = "1 rank" if cluster.world_size == 1 else f"{cluster.world_size} ranks"
-    lines = [f"{array.name}: {len(array.members)} runs, each on {ranks}"]
+    lines = [f"{array.name}: {plural(len(array.members), 'run')}, each on {ranks}"]
     lines += [f"  {task:>3}  {member.job.run}" for task, member in enumerate(array.members)]
     unit = "GPU" if cluster.gpus_per_node else "rank"
     if images_per_second is not None:

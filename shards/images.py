@@ -48,6 +48,8 @@ def pixels_of(image: Image.Image) -> np.ndarray:
     Raises :class:`BadImage` for what 8-bit grey or RGB cannot hold without loss.
     """
     image.load()  # Pillow turns a TIFF itself here, and removes its orientation
+    if 0 in image.size:
+        raise BadImage(f"is an image of {image.width} x {image.height} pixels; it should have some")
     mode = {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
     if mode not in ("L", "RGB") or "transparency" in image.info:
         kind = "with transparency" if "transparency" in image.info else f"of mode {image.mode}"

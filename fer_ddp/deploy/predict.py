@@ -128,7 +128,7 @@ def _single_images(images: Any) -> list[Any]:
     if isinstance(images, Tensor):
         return list(images) if images.ndim == 4 else [images]
     if isinstance(images, np.ndarray):
-        is_batch = images.ndim == 4 or (images.ndim == 3 and images.shape[-1] not in (1, 3))
+        is_batch = images.ndim == 4 or (images.ndim == 3 and images.shape[-1] > 4)  # 2 and 4: with alpha
         return list(images) if is_batch else [images]
     if isinstance(images, Iterable):
         return list(images)
@@ -147,7 +147,7 @@ def _decoded(image: Any) -> NDArray[np.uint8]:
         pixels = image[..., None] if image.ndim == 2 else image
         pixels, kind, right = np.moveaxis(pixels, -1, 0), "an array", "(height, width) or (height, width, 3)"
     else:
-        raise BadImage(f"is a {type(image).__name__}; it should be a path, a PIL image, an array or a tensor")
+        raise BadImage(f"is of type {type(image).__name__}; it should be a path, a PIL image, an array or a tensor")
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or 0 in pixels.shape:
         raise BadImage(
             f"is {kind} of {pixels.dtype} {tuple(image.shape)}; it should be uint8, 0 to 255, of shape {right}"

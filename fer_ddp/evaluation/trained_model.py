@@ -46,6 +46,8 @@ def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> Traine
     Raises RunError if there is no checkpoint, or if the run folder was edited so that its files don't match.
     """
     path = run.checkpoints / f"{BEST if job.select == 'best_val' else LAST}.safetensors"
+    if not path.exists():
+        raise RunError(f"{path}: there is no such checkpoint: no epoch has ended yet, or the file was removed")
     checkpoint = load_checkpoint(path)
     if job.data.mean is None or job.data.std is None:
         raise RunError(f"{run.path}/config.yaml: data.mean or data.std is null; put back what the run was trained with")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_ddp.config.recipes import Identity, identity, job_of, names_of
-from fer_ddp.errors import RunError
+from fer_ddp.errors import JobError, RunError
 from fer_ddp.runs.finished import FinishedRun, SkippedRun, find_runs, read_runs
 from fer_ddp.runs.predictions import Predictions
 
@@ -72,6 +72,8 @@ def collect_runs(paths: Sequence[Path]) -> ReportRuns:
     The report covers the data set that most of the finished runs use (in a tie, the first). Raises JobError for a path
     that holds no run, RunError if no run can be used.
     """
+    if not paths:
+        raise JobError("there are no runs to report; give run folders, or folders that hold some")
     runs, left_out = read_runs(find_runs(paths))
     if not runs:
         raise RunError("there is nothing to report yet: " + "; ".join(f"{out.path} {out.reason}" for out in left_out))

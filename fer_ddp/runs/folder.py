@@ -55,10 +55,8 @@ class RunFolder:
             self._lock.acquire(wait=False)
         except BlockingIOError:
             status = self.status()
-            raise JobError(
-                f"{self.path}: is being trained by process {status.get('pid')} on {status.get('host')}; "
-                f"wait for it, or choose another run="
-            ) from None
+            process = f"process {status['pid']} on {status['host']}" if status else "another process"  # not begun yet
+            raise JobError(f"{self.path}: is being trained by {process}; wait for it, or choose another run=") from None
 
     def unlock(self) -> None:
         """Release the lock; in a notebook, an error object may keep this one alive."""

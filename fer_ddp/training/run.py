@@ -1,6 +1,7 @@
 """A whole run: open its folder, build the trainer, resume, train, evaluate, and record what failed."""
 
 import dataclasses
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from fer_ddp import distributed
 from fer_ddp.config.job import Job
 from fer_ddp.data.dataset import open_split, with_statistics
 from fer_ddp.data.synthetic import drawn_if_missing
-from fer_ddp.errors import Interrupted, RunError, os_error_message
+from fer_ddp.errors import Interrupted, JobError, RunError, os_error_message
 from fer_ddp.evaluation.evaluate import evaluate_run
 from fer_ddp.evaluation.evaluator import Evaluator
 from fer_ddp.metrics.classification import ValidationMetrics
@@ -26,15 +27,26 @@ from shards.errors import UserError
 from shards.manifest import Manifest
 from shards.reading.scan import load_or_scan_manifest
 
+_TRAINING = threading.Lock()
+"""Held by the one training of this process."""
+
 
 def train(job: Job, device: torch.device) -> None:
     """Run ``job`` to its end, from the last checkpoint in its run folder; call it inside `distributed.world`.
 
-    Raises JobError before anything is written, RunError or shards' DataError if the work fails, Interrupted if a
-    signal stopped it; the same command then resumes.
+    Raises JobError before anything is written, also if another thread trains; RunError or shards' DataError if the work
+    fails; Interrupted if a signal stopped it: the same command then resumes.
     """
-    with StopFlag() as stop:
-        _train(job, device, stop)
+    if not _TRAINING.acquire(blocking=False):
+        raise JobError(
+            f"{job.run}: this process trains another run, which uses the same random generator of torch; "
+            f"start it after that one, or in a process of its own"
+        )
+    try:
+        with StopFlag() as stop:
+            _train(job, device, stop)
+    finally:
+        _TRAINING.release()
 
 
 def _train(job: Job, device: torch.device, stop: StopFlag) -> None:

@@ -213,6 +213,12 @@ def test_a_folder_that_is_no_run_is_not_evaluated(command: Command, tmp_path: Pa
     )
 
 
+def test_a_command_without_a_job_asks_for_that_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train"])
+    assert capsys.readouterr().err.endswith("the following arguments are required: JOB\n")
+
+
 def test_an_evaluation_changes_no_other_key(command: Command, tmp_path: Path) -> None:
     assert command("evaluate", tmp_path, "data.path=x", "epochs=3") == (
         2,
@@ -225,7 +231,8 @@ def test_a_run_without_a_checkpoint_is_not_evaluated(command: Command, tiny_job:
     shutil.copy(tiny_job, run_path / "config.yaml")
     assert command("evaluate", run_path) == (
         1,
-        f"error: {run_path}/checkpoints/best.safetensors: there is no such checkpoint",
+        f"error: {run_path}/checkpoints/best.safetensors: there is no such checkpoint: no epoch has ended yet, or the "
+        "file was removed",
     )
 
 

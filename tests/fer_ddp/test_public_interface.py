@@ -1,5 +1,6 @@
 """What `import fer_ddp` offers: in a thread, with str or Path, values returned and UserErrors raised."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -146,18 +147,68 @@ def test_an_exported_folder_predicts_what_its_run_does(results: fer_ddp.Results,
     ("images", "message"),
     [
         ([], "there are no images to classify; give one or more"),
-        (3, "image 0: is a int; it should be a path, a PIL image, an array or a tensor"),
+        (3, "image 0: is of type int; it should be a path, a PIL image, an array or a tensor"),
         (np.zeros((48, 48)), r"image 0: is an array of float64 \(48, 48\); it should be uint8, 0 to 255, of shape"),
         ([np.zeros((3, 48, 48), np.uint8)], r"image 0: is an array of uint8 \(3, 48, 48\); it should be uint8"),
         (np.zeros((0, 48), np.uint8), r"image 0: is an array of uint8 \(0, 48\)"),
+        (np.zeros((48, 48, 4), np.uint8), r"image 0: is an array of uint8 \(48, 48, 4\); it should be uint8"),
+        (Image.new("L", (0, 5)), "image 0: is an image of 0 x 5 pixels; it should have some"),
         (Image.new("RGBA", (48, 48)), "image 0: is an image of mode RGBA; it should be 8-bit grey or RGB"),
         (["absent.png"], "absent.png: No such file or directory; give image files, PNG or JPEG"),
     ],
-    ids=["none", "no image", "not uint8", "channels first", "empty", "transparent", "absent"],
+    ids=[
+        "none",
+        "no image",
+        "not uint8",
+        "channels first",
+        "empty",
+        "RGBA array",
+        "no pixels",
+        "transparent",
+        "absent",
+    ],
 )
 def test_what_is_not_an_image_raises_a_run_error(results: fer_ddp.Results, images: Any, message: str) -> None:
     with pytest.raises(fer_ddp.RunError, match=message):
         fer_ddp.load(results.folder, "cpu").predict(images)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:97"])
+def test_a_device_that_is_not_there_raises_a_job_error(job: fer_ddp.Job, results: fer_ddp.Results, device: str) -> None:
+    calls: list[Callable[[], Any]] = [
+        lambda: fer_ddp.train(job, device),
+        lambda: fer_ddp.evaluate(results.folder, device=device),
+        lambda: fer_ddp.load(results.folder, device),
+    ]
+    for call in calls:
+        with pytest.raises(fer_ddp.JobError, match=rf"^device: is '{device}'; this machine has cpu"):
+            call()
+
+
+def test_the_name_of_a_recipe_is_not_trained() -> None:
+    with pytest.raises(fer_ddp.JobError, match=r"load it first: fer_ddp\.train\(fer_ddp\.load_job\('smoke'\)\)"):
+        fer_ddp.train("smoke")  # type: ignore[arg-type]
+
+
+def test_one_process_trains_one_run_at_a_time(
+    job: fer_ddp.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[fer_ddp.JobError] = []
+
+    def train_another(*_: object) -> None:
+        with pytest.raises(fer_ddp.JobError) as error:
+            fer_ddp.train(job, "cpu")
+        refused.append(error.value)
+
+    monkeypatch.setattr("fer_ddp.training.run._train_and_evaluate", lambda *_: in_a_thread(train_another))
+    first = dataclasses.replace(job, run=str(tmp_path / "first"))
+    fer_ddp.train(first, "cpu")
+    assert [str(error).split(",")[0] for error in refused] == [f"{job.run}: this process trains another run"]
+
+
+def test_values_of_numpy_and_a_single_override_are_taken() -> None:
+    job = fer_ddp.load_job("smoke", "seed=3", epochs=np.int64(2), **{"model.arguments.channels": np.array([4, 8])})
+    assert (job.seed, job.epochs, job.model.arguments["channels"]) == (3, 2, [4, 8])
 
 
 def test_a_folder_without_a_model_raises_a_job_error(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from fer_ddp.errors import JobError
 from launch.folder import ArrayFolder
+from launch.slurm import cancel_array
 from launch.status import MemberStatus, members_status, overview, overview_json, progress, status_of, table
 
 RUNNING = MemberStatus(
@@ -106,8 +107,13 @@ def test_a_run_outside_of_arrays_has_a_status_too() -> None:
     assert [(each.name, each.state, each.epoch) for each in status_of("alone-seed0")] == [
         ("alone-seed0", "interrupted", 2)
     ]
-    with pytest.raises(JobError, match="nowhere: nothing was started under this name"):
+    with pytest.raises(JobError, match="nowhere: nothing was started under this name; runs/ holds "):
         status_of("nowhere")
+
+
+def test_what_ran_here_is_not_cancelled_by_slurm() -> None:
+    with pytest.raises(JobError, match="ran on this machine; Ctrl-C in its terminal interrupts it"):
+        cancel_array(ArrayFolder(Path("runs/two.launch")))
 
 
 def test_a_table_ends_with_the_progress() -> None:

@@ -97,6 +97,11 @@ def test_without_a_finished_run_there_is_nothing_to_report(tmp_path: Path) -> No
     assert str(refused.value) == f"there is nothing to report yet: {run} is not finished: interrupted, epoch 2"
 
 
+def test_a_report_of_no_runs_is_refused() -> None:
+    with pytest.raises(JobError, match="there are no runs to report; give run folders"):
+        collect_runs([])
+
+
 def test_the_report_is_about_the_data_of_most_runs_and_names_the_others(tmp_path: Path) -> None:
     write_run(tmp_path / "a", VAL, digest="1" * 64)
     write_run(tmp_path / "b", VAL, digest="2" * 64, seed=1)

@@ -48,6 +48,15 @@ def step_of(run: RunFolder) -> int:
     return int(state["step"])
 
 
+def test_a_run_locked_before_its_first_status_is_refused(run: RunFolder) -> None:
+    run.lock()
+    with pytest.raises(JobError, match="is being trained by another process; wait for it"):
+        RunFolder(run.path).lock()
+    run.write_status("running")
+    with pytest.raises(JobError, match=r"is being trained by process \d+ on "):
+        RunFolder(run.path).lock()
+
+
 # The state.
 
 
