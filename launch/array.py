@@ -90,6 +90,8 @@ def load_array(name: str | Path, overrides: list[str]) -> JobArray:
     fixed = {override.partition("=")[0] for override in overrides}
     for key in sorted(fixed & {"seed", "run", "name", *array.grid}):
         raise JobError(f"{key}: {path} gives each member its own; change it there, or take it off the command line")
+    for key in sorted(array.overrides.keys() & {"seed", "run"}):
+        raise JobError(f"{path}: overrides: {key}: each member gets its own; remove it from the overrides")
     members: dict[str, Member] = {}
     for job_file, values, seed in itertools.product(array.jobs, _combinations(array.grid), array.seeds):
         job_path = find_relative(job_file, path.parent)

@@ -74,6 +74,7 @@ def test_a_job_file_is_an_array_of_one_named_after_its_run(workplace: Path) -> N
         ({"seeds": [0, 0]}, [], "two members are called tiny-seed0; name each job, value and seed once"),
         ({"sedes": [0]}, [], "sedes: unknown key; did you mean seeds?"),
         ({"grid": {"optimizer.lr": 3}}, [], "grid.optimizer.lr: is 3; it must be a list, such as [0, 1]"),
+        ({"overrides": {"seed": 3}}, [], "overrides: seed: each member gets its own; remove it from the overrides"),
         ({}, ["seed=3"], "seed: {path} gives each member its own; change it there, or take it off the command line"),
         ({"grid": {"epochs": [1]}}, ["epochs=3"], "epochs: {path} gives each member its own; change it there, or"),
     ],
