@@ -19,7 +19,7 @@ from fer_ddp.metrics.calibration import (
 from fer_ddp.metrics.classification import MIN_PROBABILITY
 
 
-def random_answers(samples: int, classes: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def random_predictions(samples: int, classes: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     generator = np.random.default_rng(3)
     return generator.integers(0, classes, samples), generator.dirichlet(np.ones(classes), samples)
 
@@ -40,7 +40,7 @@ def test_a_case_by_hand_has_its_bins_and_its_error() -> None:
 
 
 def test_the_error_is_that_of_a_loop_over_the_bins() -> None:
-    labels, probabilities = random_answers(500, 7)
+    labels, probabilities = random_predictions(500, 7)
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     error = 0.0
     for index in range(15):
@@ -83,7 +83,7 @@ def test_the_temperature_makes_confidence_accuracy_where_all_are_equally_sure() 
 
 
 def test_no_temperature_of_a_grid_has_a_lower_loss() -> None:
-    labels, probabilities = random_answers(200, 7)
+    labels, probabilities = random_predictions(200, 7)
     labels[:120] = probabilities[:120].argmax(axis=1)
     best = fit_temperature(labels, probabilities)
     grid = np.geomspace(MIN_TEMPERATURE, MAX_TEMPERATURE, 60)

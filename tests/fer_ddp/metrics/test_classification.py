@@ -24,7 +24,7 @@ def one_hot(predicted: list[int], classes: int = 3) -> NDArray[np.float64]:
     return probabilities
 
 
-def random_answers(samples: int, classes: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def random_predictions(samples: int, classes: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     generator = np.random.default_rng(7)
     labels = generator.integers(0, classes, samples)
     return labels, generator.dirichlet(np.ones(classes), samples).astype(np.float32)
@@ -50,7 +50,7 @@ def test_a_case_by_hand_gives_every_measure() -> None:
 
 
 def test_with_all_classes_present_the_measures_are_scikit_learns() -> None:
-    labels, probabilities = random_answers(500, 7)
+    labels, probabilities = random_predictions(500, 7)
     exact, predicted = probabilities.astype(np.float64), probabilities.argmax(axis=1)
     measured = classification_metrics(labels, probabilities, list("abcdefg"))
     assert [measured[key] for key in ("loss", "macro_f1", "balanced_accuracy")] == pytest.approx(
@@ -108,7 +108,7 @@ def test_narrow_labels_do_not_overflow() -> None:
 
 
 def test_the_measures_go_through_json_unchanged() -> None:
-    labels, probabilities = random_answers(50, 3)
+    labels, probabilities = random_predictions(50, 3)
     measured = classification_metrics(labels, probabilities, NAMES)
     assert json.loads(json.dumps(measured)) == measured
 
