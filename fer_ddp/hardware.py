@@ -7,8 +7,6 @@ from collections.abc import Collection
 from pathlib import Path
 
 _OBSERVED_SECONDS, _BUSY_SHARE = 0.1, 0.25
-_SPIN_COUNT = 10_000
-"""GNU OpenMP's own is 300,000."""
 
 
 def processor_name() -> str:
@@ -43,23 +41,19 @@ def request_huge_pages() -> None:
 def limit_spinning() -> None:
     """Set how long torch's OpenMP threads spin while they wait for work; call it before torch is imported.
 
-    By default they spin for milliseconds, so two trainings on the same cores take each other's time: they slow each
-    other manyfold. Where the processors are busy at the start, threads sleep at once; elsewhere they spin for a
-    fraction of a millisecond, which costs a training alone at most a few per cent (docs/performance.md). A policy that
-    is already set is kept, and a single thread never waits.
+    By default they spin for milliseconds, which a training alone needs (sleeping costs it up to a third), and which takes
+    the time of whatever else runs on the same cores, and the training's own. So where the processors are busy at the
+    start, threads sleep at once (docs/performance.md has the figures). A policy that is already set is kept, and a
+    single thread never waits.
     """
     chosen = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-    if any(name in os.environ for name in chosen) or os.environ.get("OMP_NUM_THREADS") == "1":
-        return
     stat = Path("/proc/stat")
-    if not stat.exists():
+    if any(name in os.environ for name in chosen) or os.environ.get("OMP_NUM_THREADS") == "1" or not stat.exists():
         return
     before = stat.read_text()
     time.sleep(_OBSERVED_SECONDS)
     if busy_share(before, stat.read_text(), os.sched_getaffinity(0)) > _BUSY_SHARE:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    else:
-        os.environ["GOMP_SPINCOUNT"] = str(_SPIN_COUNT)
 
 
 def busy_share(before: str, after: str, cpus: Collection[int]) -> float:
