@@ -41,7 +41,7 @@ def request_huge_pages() -> None:
 def limit_spinning() -> None:
     """Set how long torch's OpenMP threads spin while they wait for work; call it before torch is imported.
 
-    By default they spin for milliseconds, which a training alone needs (sleeping costs it up to a third), and which takes
+    By default they spin for milliseconds. A training alone needs that (sleeping costs it up to a third), but it takes
     the time of whatever else runs on the same cores, and the training's own. So where the processors are busy at the
     start, threads sleep at once (docs/performance.md has the figures). A policy that is already set is kept, and a
     single thread never waits.
