@@ -120,11 +120,13 @@ def _workers(options: argparse.Namespace) -> int:
 
 
 def _pack(options: argparse.Namespace) -> None:
+    from shards.sources.listing import SourceOptions
     from shards.sources.registry import source_of
 
     if options.out.resolve().is_relative_to(options.source.resolve()) and options.source.is_dir():
         raise DataError(f"{options.out}: is inside the source {options.source}; choose an OUT beside it", exit_status=2)
-    source = source_of(options.source, options.format, options.votes, options.allow_class)
+    chosen = SourceOptions(allowed_classes=tuple(options.allow_class))
+    source = source_of(options.source, options.format, options.votes, chosen)
     _write(options, source, options.max_rejects, options.without_leaks)
 
 
@@ -169,7 +171,7 @@ def _write(options: argparse.Namespace, source: "Source", max_rejects: int, with
         print(f"{options.out}: {counts} in {shards} shards, {time.monotonic() - started:.1f} s.")
     else:
         print(f"{options.out}: already holds these samples ({counts}), byte for byte.")
-    print("\n".join(class_table(manifest)))
+    print("\n".join([*packed.notes, *class_table(manifest)]))
 
 
 def _verify(options: argparse.Namespace) -> None:

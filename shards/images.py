@@ -2,6 +2,8 @@
 
 import io
 import struct
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -16,6 +18,18 @@ _TO_UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF's orientation, and what shows an image of it as the camera saw it; 1 and whatever is not here needs nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageOptions:
+    """The form that a data set's images are to have."""
+
+    size: int | None = None
+    """Width and height in pixels; None: as they are, which must be equal."""
+    channels: Literal[1, 3] | None = None
+    """1 grey, 3 RGB; None: as they are, which must be equal."""
+    fit: Literal["refuse", "crop", "pad"] = "refuse"
+    """What becomes of an image that is not square."""
 
 
 class BadImage(Exception):

@@ -32,6 +32,8 @@ class Packed:
     created: bool
     """False where OUT held the same bytes already."""
     rejects: list[Reject]
+    notes: tuple[str, ...]
+    """Sentences about the source, to be printed."""
 
 
 def pack(
@@ -76,7 +78,7 @@ def pack(
         with worker_pool(workers) as pool:
             scan = source(work, pool, workers)
             _report_rejects(scan, out, max_rejects)
-            options: dict[str, int | str] = {"seed": seed, "shard_samples": shard_samples}
+            options: dict[str, int | str] = {"seed": seed, "shard_samples": shard_samples, **scan.options}
             if without_leaks:
                 scan, removed = remove_leaks(scan, pool)
                 options |= removed
@@ -92,7 +94,7 @@ def pack(
         raise DataError(f"{error.filename or out}: {error.strerror}, so {out} was not written") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return Packed(manifest=manifest, created=created, rejects=scan.rejects)
+    return Packed(manifest=manifest, created=created, rejects=scan.rejects, notes=scan.notes)
 
 
 def permutation(count: int, seed: int, split: str) -> np.ndarray:

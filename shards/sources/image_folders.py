@@ -1,114 +1,37 @@
 """Images in folders, ``SPLIT/CLASS/IMAGE``: FER2013 as Kaggle has it (train and test), RAF-DB, and the like."""
 
-import hashlib
-import math
 import os
-from collections import Counter
-from collections.abc import Collection, Iterator
-from concurrent.futures import Executor
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
-
-import numpy as np
 
 from shards.errors import DataError
-from shards.images import BadImage, decode_image, shape_in_words
-from shards.labels import SPLIT_FOLDERS, SPLITS, class_order
-from shards.pixel_statistics import pixel_digests, pixel_sums
-from shards.png import encode_pngs
-from shards.progress import with_progress
+from shards.labels import SPLIT_FOLDERS, SPLITS
 from shards.sources.class_folders import check_class_folders
-from shards.sources.sample_keys import path_keys
-from shards.sources.scan import Reject, SourceScan
+from shards.sources.listing import Folder, ListedImage, Listing, SourceOptions
+from shards.sources.scan import Reject
 
 _EXTENSIONS = (".png", ".jpg", ".jpeg")
 _NOT_DATA = {"thumbs.db", "desktop.ini", "__macosx"}
 """What operating systems leave behind; so is any name that begins with a dot."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ImageFiles:
-    """Images that are files below ``root``."""
+def list_folders(root: Path, options: SourceOptions) -> Listing:
+    """The images below ``root``, none of them read.
 
-    root: Path
-
-    def files(self, locations: list[str]) -> Iterator[tuple[str, bytes]]:
-        """The files at ``locations``, paths below the root: a JPEG as it is unless EXIF turns it, any other as a PNG.
-
-        The PNG has the pixels of the upright image.
-        """
-        for location in locations:
-            content = (self.root / location).read_bytes()
-            pixels, can_be_kept = decode_image(content)
-            yield ("jpg", content) if can_be_kept else ("png", encode_pngs(pixels[None])[0])
-
-
-class _FileScan(NamedTuple):
-    """What a worker reads of a file."""
-
-    sha256: str
-    shape: tuple[int, ...]
-    digest: str
-    sums: np.ndarray
-    square_sums: np.ndarray
-    fault: str
-    """Why it cannot be used; empty if it can."""
-
-
-def scan_folders(
-    root: Path, work: Path, pool: Executor, workers: int, allowed_classes: Collection[str] = ()
-) -> SourceScan:
-    """Read the images below ``root``; ``work`` is not used. ``allowed_classes`` are not taken for mistakes.
-
-    Raises :class:`DataError` if its folders are not SPLIT/CLASS, :func:`check_class_folders` refuses them, or no image
-    can be used; a bad file is a reject.
+    Raises :class:`DataError` if its folders are not SPLIT/CLASS, or :func:`check_class_folders` refuses them.
     """
-    import pandas
-
     found, rejects = _walk(root)
-    check_class_folders(root, found, allowed_classes)
-    names, label_of = class_order(PurePosixPath(path).parts[1] for path, _ in found)
-    paths = [path for path, _ in found]
-    step = max(1, min(256, math.ceil(len(paths) / (4 * workers))))
-    groups = [paths[start : start + step] for start in range(0, len(paths), step)]
-    parts = with_progress(pool.map(partial(_scan_files, root), groups), "reading", len(paths), unit=" images", size=len)
-    files = [file for part in parts for file in part]
-    shapes = Counter(file.shape for file in files if not file.fault)
-    if not shapes:
-        raise DataError(f"{root}: none of its {len(files)} images can be used; the first, {paths[0]}, {files[0].fault}")
-    channels, height, width = shape = shapes.most_common(1)[0][0]
-    usable: list[int] = []
-    for index, (path, file) in enumerate(zip(paths, files, strict=True)):
-        fault = file.fault
-        if not fault and file.shape != shape:
-            fault = f"is {shape_in_words(file.shape)}; most of the images are {shape_in_words(shape)}, all should be"
-        if fault:
-            rejects.append(Reject(place=path, reason=fault))
-        else:
-            usable.append(index)
-    keys = path_keys(paths)
-    table = pandas.DataFrame(
-        {
-            "key": [keys[index] for index in usable],
-            "split": [found[index][1] for index in usable],
-            "label": np.array([label_of[PurePosixPath(paths[index]).parts[1]] for index in usable], np.int64),
-            "location": [paths[index] for index in usable],
-            "digest": [files[index].digest for index in usable],
-        }
-    )
-    listing = "".join(f"{file.sha256}  {path}\n" for path, file in zip(paths, files, strict=True))
-    return SourceScan(
-        table=table,
-        sums=np.array([files[index].sums for index in usable]),
-        square_sums=np.array([files[index].square_sums for index in usable]),
-        images=ImageFiles(root=root),
-        image_shape=(channels, height, width),
-        class_names=names,
-        rejects=sorted(rejects, key=lambda reject: reject.place),
+    check_class_folders(root, found, options.allowed_classes)
+    return Listing(
+        root=root,
+        images=[
+            ListedImage(location=path, name=path, place=path, label=PurePosixPath(path).parts[1], split=split)
+            for path, split in found
+        ],
+        container=Folder(root=root),
         source_format="image-folders",
-        source_sha256=hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest(),
+        scheme=options.scheme,
+        rejects=rejects,
     )
 
 
@@ -162,22 +85,3 @@ def _files(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
 
 def _is_data(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in _NOT_DATA
-
-
-def _scan_files(root: Path, paths: list[str]) -> list[_FileScan]:
-    return [_scan_file(root / path) for path in paths]
-
-
-def _scan_file(path: Path) -> _FileScan:
-    nothing = np.zeros(0, np.int64)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        return _FileScan("", (), "", nothing, nothing, f"cannot be read ({error.strerror})")
-    sha256 = hashlib.sha256(content).hexdigest()
-    try:
-        pixels, _ = decode_image(content)
-    except BadImage as error:
-        return _FileScan(sha256, (), "", nothing, nothing, str(error))
-    sums, square_sums = pixel_sums(pixels[None])
-    return _FileScan(sha256, pixels.shape, pixel_digests(pixels[None])[0], sums[0], square_sums[0], "")

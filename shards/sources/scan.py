@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -40,7 +40,8 @@ class SourceScan:
 
     table: "pandas.DataFrame"
     """A row for each usable sample, in the source's order. Columns: ``key``; ``split`` (train, val, test); ``label``;
-    ``location`` (where :class:`Images` finds it); ``digest`` (of its pixels, hex)."""
+    ``location`` (where :class:`Images` finds it); ``digest`` (of its pixels, hex); and ``subject`` (the person shown)
+    where the source states it."""
     sums: np.ndarray
     """int64, (samples, channels): each sample's sum of pixels."""
     square_sums: np.ndarray
@@ -54,6 +55,10 @@ class SourceScan:
     source_sha256: str
     votes: list[bytes | None] | None = None
     """FER+ votes of each sample as JSON; None for a sample without, or where no votes were given."""
+    notes: tuple[str, ...] = ()
+    """Sentences to print once the data set is packed."""
+    options: dict[str, int | str] = field(default_factory=dict)
+    """What the manifest's options record of how the source was read."""
 
 
 Source = Callable[[Path, Executor, int], SourceScan]

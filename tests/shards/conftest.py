@@ -6,6 +6,7 @@ import pytest
 
 from shards.manifest import Manifest
 from shards.packing.packer import pack
+from shards.sources.listing import SourceOptions
 from shards.sources.registry import source_of
 
 SIDE = 8
@@ -77,7 +78,7 @@ def pack_source(tmp_path: Path) -> Callable[..., Manifest]:
     """Packs a path to ``tmp_path / "out"`` and returns the manifest."""
 
     def packed(path: Path, votes: Path | None = None, allowed_classes: Sequence[str] = (), **options: int) -> Manifest:
-        source = source_of(path, votes=votes, allowed_classes=allowed_classes)
+        source = source_of(path, votes=votes, options=SourceOptions(allowed_classes=tuple(allowed_classes)))
         return pack(source, tmp_path / "out", **options).manifest  # type: ignore[arg-type]
 
     return packed
