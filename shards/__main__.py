@@ -57,6 +57,12 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="NAME",
         help="keep a class folder that looks like a mistake: in one split alone, or of very few images; repeatable",
     )
+    pack.add_argument(
+        "--scheme",
+        metavar="NAME",
+        help="what the labels mean: fer2013, ferplus, rafdb (1 to 7), affectnet7, affectnet8, ckplus, ckplus-files, "
+        "expw, kdef, jaffe, or a YAML file with a list `classes`",
+    )
     pack.add_argument("--votes", type=Path, metavar="CSV", help="FER+'s fer2013new.csv, joined to the CSV row by row")
     pack.add_argument(
         "--without-leaks",
@@ -120,12 +126,15 @@ def _workers(options: argparse.Namespace) -> int:
 
 
 def _pack(options: argparse.Namespace) -> None:
+    from shards.labels import read_scheme
     from shards.sources.listing import SourceOptions
     from shards.sources.registry import source_of
 
     if options.out.resolve().is_relative_to(options.source.resolve()) and options.source.is_dir():
         raise DataError(f"{options.out}: is inside the source {options.source}; choose an OUT beside it", exit_status=2)
-    chosen = SourceOptions(allowed_classes=tuple(options.allow_class))
+    chosen = SourceOptions(
+        scheme=read_scheme(options.scheme) if options.scheme else None, allowed_classes=tuple(options.allow_class)
+    )
     source = source_of(options.source, options.format, options.votes, chosen)
     _write(options, source, options.max_rejects, options.without_leaks)
 

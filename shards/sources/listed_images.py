@@ -13,7 +13,7 @@ import numpy as np
 
 from shards.errors import DataError
 from shards.images import BadImage, decode_image, shape_in_words
-from shards.labels import class_order
+from shards.labels import class_labels
 from shards.pixel_statistics import pixel_digests, pixel_sums
 from shards.png import encode_pngs
 from shards.progress import with_progress
@@ -53,13 +53,18 @@ class _FileScan(NamedTuple):
 def scan_listing(listing: Listing, pool: Executor, workers: int) -> SourceScan:
     """Read the images of ``listing``; a bad file is a reject.
 
-    Raises :class:`DataError` if no image can be used.
+    Raises :class:`DataError` if no image can be used, and as :func:`shards.labels.class_labels` does.
     """
     import pandas
 
-    images = listing.images
+    labels = class_labels(listing.root, ((image.label, image.place) for image in listing.images), listing.scheme)
+    names, label_of = labels.class_names, labels.label_of
+    images = [image for image in listing.images if image.label in label_of]
+    if not images:
+        raise DataError(f"{listing.root}: none of its {len(listing.images)} images has a class: {', '.join(names)}")
+    left_out = Counter(labels.left_out.get(image.label) for image in listing.images if image.label not in label_of)
+    notes = [f"left out: {count:,} with the label {name}, which is not a class" for name, count in left_out.items()]
     rejects = list(listing.rejects)
-    names, label_of = class_order(image.label for image in images)
     locations = [image.location for image in images]
     step = max(1, min(256, math.ceil(len(images) / (4 * workers))))
     groups = [locations[start : start + step] for start in range(0, len(locations), step)]
@@ -103,7 +108,8 @@ def scan_listing(listing: Listing, pool: Executor, workers: int) -> SourceScan:
         rejects=sorted(rejects, key=lambda reject: reject.place),
         source_format=listing.source_format,
         source_sha256=hashlib.sha256(digests.encode(errors="surrogateescape")).hexdigest(),
-        notes=tuple(listing.notes),
+        notes=(*listing.notes, *notes),
+        options={} if listing.scheme is None else {"scheme": listing.scheme.name},
     )
 
 

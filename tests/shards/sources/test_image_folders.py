@@ -11,8 +11,11 @@ import webdataset
 from PIL import ExifTags, Image
 
 from shards.errors import DataError
-from shards.labels import FER2013_CLASSES, FERPLUS, class_order
+from shards.labels import FER2013_CLASSES, FERPLUS, RAFDB, class_order
+from shards.packing.packer import pack
 from shards.reading.reader import read_split
+from shards.sources.listing import SourceOptions
+from shards.sources.registry import source_of
 from shards.sources.sample_keys import path_keys
 
 
@@ -241,3 +244,14 @@ def test_an_indexed_png_is_stored_as_rgb_without_loss(root, pack_source, tmp_pat
         expected = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
     pack_source(root)
     assert np.array_equal(read_split(tmp_path / "out", "train").images[0], expected)
+
+
+def test_folders_named_by_numbers_need_a_scheme(root, pack_source, tmp_path):
+    for number in (1, 4, 7):
+        write_image(root / "train" / str(number) / f"{number}.png")
+    with pytest.raises(DataError, match=r"train/1/1.png has the label '1', .*--scheme rafdb \(1 surprise"):
+        pack_source(root)
+    manifest = pack(source_of(root, options=SourceOptions(scheme=RAFDB)), tmp_path / "out").manifest
+    assert manifest.class_names == RAFDB.class_names
+    assert manifest.splits["train"].class_counts == (1, 0, 0, 1, 0, 0, 1)
+    assert manifest.options["scheme"] == "rafdb"
