@@ -14,7 +14,9 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        # Another user of a shared folder may have left a link under this name: it is removed and never followed.
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -63,7 +65,7 @@ class FileLock:
 
     def acquire(self, *, wait: bool = True) -> None:
         """Take the lock. Raises BlockingIOError if another process holds it and ``wait`` is False."""
-        file = open(self._path, "w")  # noqa: SIM115  open for as long as the lock is held
+        file = open(self._path, "a")  # noqa: SIM115  open for as long as the lock is held
         try:
             _lock(file, wait)
         except BaseException:

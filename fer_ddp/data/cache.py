@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,27 @@ _SHARD_BYTES_AT_ONCE = 2**31
 
 
 def cache_folder() -> Path:
-    """Where decoded splits are kept: ``FER_DDP_CACHE``, or a folder of this user on the local disk."""
-    chosen = os.environ.get("FER_DDP_CACHE")
-    return Path(chosen) if chosen else Path(tempfile.gettempdir()) / f"fer_ddp-{os.getuid()}"
+    """Where decoded splits are kept: ``FER_DDP_CACHE``, ``XDG_CACHE_HOME``, or a folder of this user on the local disk.
+
+    Raises RunError if the last, whose name anybody can foresee, is another user's: what is in it is not to be trusted.
+    """
+    for name in ("FER_DDP_CACHE", "XDG_CACHE_HOME"):
+        if os.environ.get(name):
+            return Path(os.environ[name]) / ("" if name == "FER_DDP_CACHE" else "fer_ddp")
+    if os.name == "nt":  # the temporary folder is the user's own there
+        return Path(tempfile.gettempdir()) / "fer_ddp"
+    folder = Path(tempfile.gettempdir()) / f"fer_ddp-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+    except OSError as error:
+        raise no_room(folder, "decoded splits", error) from None
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o022:
+        raise RunError(
+            f"{folder}: is a link, or belongs to another user or can be written by one, so decoded splits are not kept "
+            f"there; remove it, or set FER_DDP_CACHE to a folder of your own on a local disk"
+        )
+    return folder
 
 
 def cached_split(folder: Path, split: str, manifest: Manifest, *, pixels: bool) -> SplitIndex:

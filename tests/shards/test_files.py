@@ -23,6 +23,14 @@ def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
+def test_a_link_under_the_temporary_name_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("whole")
+    (tmp_path / ".out.json.tmp").symlink_to(tmp_path / "mine")
+    atomic_write_bytes(tmp_path / "out.json", b"new")
+    assert (tmp_path / "mine").read_text() == "whole"
+    assert (tmp_path / "out.json").read_bytes() == b"new"
+
+
 def test_the_digest_is_that_of_sha256sum(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

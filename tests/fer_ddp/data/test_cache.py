@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,7 +17,7 @@ import pytest
 
 import fer_ddp.data.cache
 from fer_ddp import FERDataset
-from fer_ddp.data.cache import cached_split
+from fer_ddp.data.cache import cache_folder, cached_split
 from fer_ddp.errors import RunError
 from shards.errors import DataError
 from shards.manifest import read_manifest
@@ -209,3 +210,34 @@ def test_a_truncated_tar_is_refused_by_its_name_and_leaves_no_cache(
     with pytest.raises(DataError, match=f"{tar}: has 5000 bytes"):
         FERDataset(folder, "train")
     assert list(own_cache.glob("*/train")) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "writable by others", "of another user"])
+def test_a_default_folder_that_others_could_have_made_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.delenv("FER_DDP_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = tmp_path / f"fer_ddp-{os.getuid()}"
+    if kind == "link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        folder.symlink_to(tmp_path / "elsewhere")
+    elif kind == "writable by others":
+        folder.mkdir()
+        folder.chmod(0o777)
+    else:
+        folder.mkdir(mode=0o700)
+        other = os.getuid() + 1
+        monkeypatch.setattr(os, "getuid", lambda: other)
+        folder.rename(tmp_path / f"fer_ddp-{other}")
+    with pytest.raises(RunError, match="set FER_DDP_CACHE to a folder of your own"):
+        cache_folder()
+
+
+def test_the_default_folder_is_made_for_its_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FER_DDP_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert cache_folder().stat().st_mode & 0o777 == 0o700
+    assert cache_folder() == cache_folder()
