@@ -63,6 +63,11 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="what the labels mean: fer2013, ferplus, rafdb (1 to 7), affectnet7, affectnet8, ckplus, ckplus-files, "
         "expw, kdef, jaffe, or a YAML file with a list `classes`",
     )
+    pack.add_argument(
+        "--label-field",
+        metavar="NAME",
+        help="the field of a tar's .json files, or the column of a Parquet file, that holds the label",
+    )
     pack.add_argument("--votes", type=Path, metavar="CSV", help="FER+'s fer2013new.csv, joined to the CSV row by row")
     pack.add_argument(
         "--without-leaks",
@@ -133,7 +138,9 @@ def _pack(options: argparse.Namespace) -> None:
     if options.out.resolve().is_relative_to(options.source.resolve()) and options.source.is_dir():
         raise DataError(f"{options.out}: is inside the source {options.source}; choose an OUT beside it", exit_status=2)
     chosen = SourceOptions(
-        scheme=read_scheme(options.scheme) if options.scheme else None, allowed_classes=tuple(options.allow_class)
+        scheme=read_scheme(options.scheme) if options.scheme else None,
+        allowed_classes=tuple(options.allow_class),
+        label_field=options.label_field,
     )
     source = source_of(options.source, options.format, options.votes, chosen)
     _write(options, source, options.max_rejects, options.without_leaks)

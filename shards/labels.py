@@ -25,6 +25,22 @@ SPLIT_FOLDERS = {
 }
 """Folder names (in lower case) that hold a split."""
 
+
+def split_in_name(path: str) -> str | None:
+    """The split that a path (with ``/``) names: ``fer-train-000.tar`` and ``train/000.tar`` are train; None if none.
+
+    The file's name counts first, then the nearest folder. Raises :class:`DataError` where one names several splits.
+    """
+    for name in reversed(path.split("/")):
+        words = [word for word in re.split(r"[^a-z]+", name.lower()) if word in SPLIT_FOLDERS]
+        splits = {SPLIT_FOLDERS[word] for word in words}
+        if len(splits) > 1:
+            raise DataError(f"{path}: names {' and '.join(words)}; it should name the one split that it belongs to")
+        if splits:
+            return splits.pop()
+    return None
+
+
 SYNONYMS = {
     "afraid": "fear",
     "anger": "angry",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -153,6 +154,9 @@ def _contradiction(manifest: Manifest) -> str | None:
                 f"splits.{name}.class_counts: has {len(split.class_counts)} numbers; it should have "
                 f"{len(manifest.class_names)}, one for each class"
             )
+        for shard in split.shards:
+            if not re.fullmatch(r"[^/\\:]+\.tar", shard.name):
+                return f"splits.{name}.shards: names {shard.name!r}; it should be a tar in the manifest's own folder"
         if min(split.class_counts, default=0) < 0 or min((shard.samples for shard in split.shards), default=0) < 0:
             return f"splits.{name}: counts less than 0 samples; counts should be 0 or more"
     return None

@@ -66,7 +66,7 @@ def _read_both_ways(folder: Path, shard: Shard, manifest: Manifest, seen: set[st
     if len(labels) and labels.max() >= len(manifest.class_names):
         raise DataError(f"{path}: holds label {labels.max()}; it should be from 0 to {len(manifest.class_names) - 1}")
     count = 0
-    for index, sample in enumerate(webdataset.WebDataset([str(path)], shardshuffle=False)):
+    for index, sample in enumerate(webdataset.WebDataset([str(path.absolute())], shardshuffle=False)):
         count += 1
         key = sample["__key__"]
         if key in seen:

@@ -23,6 +23,10 @@ class SourceOptions:
     allowed_classes: tuple[str, ...] = ()
     """Class folders that are kept although they look like a mistake."""
     images: ImageOptions = field(default_factory=ImageOptions)
+    label_field: str | None = None
+    """The field of a ``.json``, or the column of a Parquet file, that holds the label; None: the one that can be it."""
+    work: Path | None = None
+    """A folder for a source's own temporary files, removed once the data set is packed; set by the packer."""
 
 
 class Container(Protocol):

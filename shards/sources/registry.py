@@ -1,5 +1,6 @@
 """The sources by name: what ``--format`` offers, and which of them a path is."""
 
+import dataclasses
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ def _scan(
     pool: Executor,
     workers: int,
 ) -> SourceScan:
-    return scan_listing(lists(path, options), pool, workers)
+    return scan_listing(lists(path, dataclasses.replace(options, work=work)), pool, workers)
 
 
 SOURCES: dict[str, SourceFormat] = {

@@ -18,6 +18,7 @@ from shards.labels import (
     SYNONYMS,
     class_labels,
     read_scheme,
+    split_in_name,
 )
 from shards.sources.ferplus_votes import CATEGORIES
 
@@ -135,3 +136,25 @@ def test_a_scheme_of_ones_own_that_is_wrong_is_refused(text: str, message: str, 
 def test_an_unknown_scheme_is_refused_with_the_one_that_was_probably_meant() -> None:
     with pytest.raises(DataError, match=r"there is no such scheme \(did you mean rafdb\?\)"):
         read_scheme("raf-db")
+
+
+@pytest.mark.parametrize(
+    ("path", "split"),
+    [
+        ("train-000000.tar", "train"),
+        ("fer2013-val-000001.tar", "val"),
+        ("validation_000.tar", "val"),
+        ("Test/00000.tar", "test"),
+        ("train/test-0.tar", "test"),
+        ("test00.tar.gz", "test"),
+        ("00000.tar", None),
+        ("latest/contested.tar", None),
+    ],
+)
+def test_a_split_is_a_word_of_a_files_name_or_of_its_folder(path: str, split: str | None) -> None:
+    assert split_in_name(path) == split
+
+
+def test_a_name_of_two_splits_is_refused() -> None:
+    with pytest.raises(DataError, match=r"train-val-0\.tar: names train and val; it should name the one split"):
+        split_in_name("train-val-0.tar")

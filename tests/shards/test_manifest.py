@@ -77,8 +77,17 @@ def test_what_is_not_a_manifest_is_refused(text, message, tmp_path):
             {"val": {"shards": [], "samples": 0, "class_counts": [0, 0, 0, 0, 0, 0, -1]}},
             "splits.val: counts less than 0 samples; counts should be 0 or more",
         ),
+        *(
+            (
+                "splits",
+                {"val": {"shards": [{"name": name, "samples": 0, "bytes": 0, "sha256": ""}],
+                         "samples": 0, "class_counts": [0] * 7}},
+                f"splits.val.shards: names {name!r}; it should be a tar in the manifest's own folder",
+            )
+            for name in ("pipe:touch x; cat a.tar", "../a.tar", "/a.tar", "s3://host/a.tar", "a")
+        ),
     ],
-)
+)  # fmt: skip
 def test_a_key_that_cannot_be_is_refused_by_its_name(key, value, message, small_set, tmp_path):
     fields = json.loads((small_set / "manifest.json").read_text())
     assert refusal(tmp_path, json.dumps(fields | {key: value})) == message
