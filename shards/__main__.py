@@ -68,6 +68,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="NAME",
         help="the field of a tar's .json files, or the column of a Parquet file, that holds the label",
     )
+    _image_options(pack)
     pack.add_argument("--votes", type=Path, metavar="CSV", help="FER+'s fer2013new.csv, joined to the CSV row by row")
     pack.add_argument(
         "--without-leaks",
@@ -105,6 +106,21 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         parser.set_defaults(execute=_execute, program=parser.prog.removeprefix("python -m "))
 
 
+def _image_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--size", type=int, metavar="N", help="resize every image to N x N pixels (bilinear, antialiased)"
+    )
+    colour = parser.add_mutually_exclusive_group()
+    colour.add_argument("--grey", dest="channels", action="store_const", const=1, help="convert every image to grey")
+    colour.add_argument("--rgb", dest="channels", action="store_const", const=3, help="convert every image to RGB")
+    fit = parser.add_mutually_exclusive_group()
+    fit.add_argument(
+        "--crop", dest="fit", action="store_const", const="crop", help="take the square in the centre of an image"
+    )
+    fit.add_argument("--pad", dest="fit", action="store_const", const="pad", help="make an image square by black bars")
+    parser.set_defaults(fit="refuse")
+
+
 def _writing_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the order of the samples (0)")
     parser.add_argument(
@@ -131,16 +147,20 @@ def _workers(options: argparse.Namespace) -> int:
 
 
 def _pack(options: argparse.Namespace) -> None:
+    from shards.images import ImageOptions
     from shards.labels import read_scheme
     from shards.sources.listing import SourceOptions
     from shards.sources.registry import source_of
 
     if options.out.resolve().is_relative_to(options.source.resolve()) and options.source.is_dir():
         raise DataError(f"{options.out}: is inside the source {options.source}; choose an OUT beside it", exit_status=2)
+    if options.size is not None and options.size < 1:
+        raise DataError(f"--size is {options.size}; it should be 1 or more", exit_status=2)
     chosen = SourceOptions(
         scheme=read_scheme(options.scheme) if options.scheme else None,
         allowed_classes=tuple(options.allow_class),
         label_field=options.label_field,
+        images=ImageOptions(size=options.size, channels=options.channels, fit=options.fit),
     )
     source = source_of(options.source, options.format, options.votes, chosen)
     _write(options, source, options.max_rejects, options.without_leaks)

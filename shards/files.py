@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import stat
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,6 +29,25 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a file. Raises OSError, also for what is no file: a pipe or a device might never end."""
+    kind = irregular(path)
+    if kind:
+        raise OSError(0, f"is {kind}, not a file", str(path))
+    return path.read_bytes()
+
+
+def irregular(path: Path) -> str:
+    """What ``path``, or what it links to, is, such as ``a named pipe``; empty for a file or a folder.
+
+    Raises OSError if there is nothing.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return ""
+    return "a named pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,4 +1,17 @@
-"""Decodes image files into the form that every data set has: 8-bit grey or RGB."""
+"""Decodes image files into the form that every data set has: 8-bit grey or RGB, upright.
+
+The rules, wherever an image is read:
+
+- EXIF's orientation is applied; of several frames or pages the first is read.
+- Transparency is laid on white, as browsers show it. A palette and CMYK become RGB, 1-bit black and white grey.
+- 16 bits become 8 by linear scaling, rounded: ``(value + 128) // 257``, as the PNG specification has it (13.12);
+  Pillow itself keeps the upper byte of RGB with 16 bits a channel, which differs by 1 at most. 32-bit integers are
+  taken for 16-bit values, since Pillow reads grey with 16 bits as such. Floats are 0 (black) to 1 (white), or 0 to 255
+  if any is greater than 1.
+- ``--grey`` weights RGB as ITU-R 601 does (Pillow's mode L). ``--size`` resizes with Pillow's bilinear filter, whose
+  support grows with the factor, so that it is antialiased: the default of torchvision's ``Resize``, and what
+  `fer-ddp predict` uses for an image of another size, so that a face packed and the same face predicted are equal.
+"""
 
 import io
 import struct
@@ -7,6 +20,12 @@ from typing import Literal
 
 import numpy as np
 from PIL import ExifTags, Image
+
+EXTENSIONS = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".avif", ".tif", ".tiff", ".gif"),
+    *(".pgm", ".ppm", ".pnm", ".pbm"),
+)
+"""Of image files, in lower case; each may have any case."""
 
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -19,6 +38,22 @@ _TO_UPRIGHT = {
 }
 """EXIF's orientation, and what shows an image of it as the camera saw it; 1 and whatever is not here needs nothing."""
 
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_OTHER_FILES = (
+    (b"\x93NUMPY", "a NumPy array", "save its images as PNG"),
+    (b"%PDF", "a PDF document", "save its images as PNG or JPEG"),
+    (b"PK\3\4", "a ZIP archive", "unpack it"),
+    (b"\x1f\x8b", "a gzip archive", "unpack it"),
+    (b"Rar!", "a RAR archive", "unpack it"),
+    (b"7z\xbc\xaf", "a 7-Zip archive", "unpack it"),
+    (b"\x1aE\xdf\xa3", "a Matroska or WebM video", "save its frames as PNG or JPEG"),
+    (b"version https://git-lfs", "a Git LFS pointer and not the file itself", "run `git lfs pull`"),
+    (b"<!DOCTYPE html", "a web page, perhaps of a download that failed", "download the image again"),
+    (b"<html", "a web page, perhaps of a download that failed", "download the image again"),
+    (b"<svg", "an SVG drawing", "save it as PNG"),
+)
+"""(what a file begins with, what it is, what to do)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageOptions:
@@ -29,49 +64,137 @@ class ImageOptions:
     channels: Literal[1, 3] | None = None
     """1 grey, 3 RGB; None: as they are, which must be equal."""
     fit: Literal["refuse", "crop", "pad"] = "refuse"
-    """What becomes of an image that is not square."""
+    """What becomes of an image that is not square: crop keeps the largest square in its centre, pad puts it into the
+    centre of a black square. Where a pixel is left over, it is at the right or bottom."""
+
+
+AS_THEY_ARE = ImageOptions()
 
 
 class BadImage(Exception):
     """An image that cannot be used; the message says why and what would be right."""
 
 
-def decode_image(content: bytes) -> tuple[np.ndarray, bool]:
-    """Pixels of an image file, upright, uint8, (1 or 3, height, width), and whether it is a JPEG stored upright.
+def decode_image(
+    content: bytes, options: ImageOptions = AS_THEY_ARE, box: tuple[int, int, int, int] | None = None
+) -> tuple[np.ndarray, bool]:
+    """Pixels of an image file, uint8, (1 or 3, height, width), and whether it is a JPEG that has just these pixels.
 
-    A JPEG that its EXIF orientation turns is not: readers that ignore EXIF would show it lying on its side.
-    Raises :class:`BadImage` for what cannot be decoded, and for what 8-bit grey or RGB cannot hold without loss.
+    ``box`` (left, top, right, bottom, in pixels of the upright image) is cut out first, the part of it that is inside;
+    then ``options`` are applied. A JPEG that its EXIF orientation turns does not count: readers that ignore EXIF would
+    show it lying on its side. An image that is not square keeps its size with ``fit="refuse"``. Raises
+    :class:`BadImage` for what cannot be decoded, or has no form in 8-bit grey or RGB.
     """
+    other = other_file(content[:64])
+    if other:
+        raise BadImage(other)
     try:
         with Image.open(io.BytesIO(content)) as file:
             file.load()
-            is_turned = _orientation(file) in _TO_UPRIGHT
-            return pixels_of(file), file.format in ("JPEG", "MPO") and not is_turned
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = (
-            "is not an image that can be decoded"
-            if isinstance(error, Image.UnidentifiedImageError)
-            else f"is damaged ({error})"
-        )
-        raise BadImage(f"{reason}; it should be a whole PNG or JPEG") from error
+            image = _fitted(_upright(file), options, box)
+            return _array(image), image is file and file.format in ("JPEG", "MPO")
+    except Image.UnidentifiedImageError as error:
+        raise BadImage("is not an image that can be decoded; it should be a whole PNG or JPEG") from error
+    except Image.DecompressionBombError as error:
+        raise BadImage("has too many pixels to be decoded; make it smaller") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise BadImage(f"is damaged ({error}); it should be a whole PNG or JPEG") from error
 
 
-def pixels_of(image: Image.Image) -> np.ndarray:
-    """Pixels of an image, turned upright by its EXIF orientation, uint8, (1 or 3, height, width).
+def pixels_of(image: Image.Image, options: ImageOptions = AS_THEY_ARE) -> np.ndarray:
+    """Pixels of an image, by the rules of :func:`decode_image`: uint8, (1 or 3, height, width).
 
-    Raises :class:`BadImage` for what 8-bit grey or RGB cannot hold without loss.
+    Raises :class:`BadImage` for what has no form in 8-bit grey or RGB.
     """
     image.load()  # Pillow turns a TIFF itself here, and removes its orientation
+    return _array(_fitted(_upright(image), options, None))
+
+
+def other_file(head: bytes) -> str:
+    """What a file is that begins with ``head`` and is known not to be an image, and what to do; else empty."""
+    if not head:
+        return "is empty; copy or download it again"
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS:
+        return "is a HEIC photograph, which cannot be read; save it as JPEG or PNG"
+    if (head[4:8] == b"ftyp" and not head[8:12].startswith(b"avi")) or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
+        return "is a video; save its frames as PNG or JPEG"
+    for start, kind, advice in _OTHER_FILES:
+        if head.startswith(start):
+            return f"is {kind}; {advice}"
+    return ""
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    pixels = np.asarray(image).reshape(image.height, image.width, -1)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """A loaded image as 8-bit grey or RGB, upright; ``image`` itself if it is that already."""
     if 0 in image.size:
         raise BadImage(f"is an image of {image.width} x {image.height} pixels; it should have some")
-    mode = {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
-    if mode not in ("L", "RGB") or "transparency" in image.info:
-        kind = "with transparency" if "transparency" in image.info else f"of mode {image.mode}"
-        raise BadImage(f"is an image {kind}; it should be 8-bit grey or RGB")
     turn = _TO_UPRIGHT.get(_orientation(image))
-    upright = image if turn is None else image.transpose(turn)
-    pixels = np.asarray(upright if upright.mode == mode else upright.convert(mode))
-    return np.ascontiguousarray(pixels.reshape(upright.height, upright.width, -1).transpose(2, 0, 1))
+    converted = _converted(image)
+    return converted if turn is None else converted.transpose(turn)
+
+
+def _converted(image: Image.Image) -> Image.Image:
+    """``image`` as 8-bit grey or RGB, itself if it is that already."""
+    mode = image.mode
+    if mode in ("I", "F") or mode.startswith("I;16"):
+        values, transparent = np.asarray(image), image.info.get("transparency")  # of a PNG: the one value that is
+        return Image.fromarray(
+            _scaled(values if transparent is None else np.where(values == transparent, 65535, values))
+        )
+    if image.has_transparency_data:
+        layer = image.convert("LA" if mode in ("1", "L", "LA", "La") else "RGBA")
+        white = Image.new(layer.mode[:-1], layer.size, "white")
+        white.paste(layer.convert(white.mode), mask=layer.getchannel("A"))
+        return white
+    if mode in ("L", "RGB"):
+        return image
+    if mode not in ("1", "P", "CMYK", "YCbCr", "HSV", "RGBX"):
+        raise BadImage(f"is an image of mode {mode}; save it as 8-bit grey or RGB")
+    return image.convert("L" if mode == "1" else "RGB")
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Grey of more than 8 bits as uint8, by the rule above."""
+    if values.dtype.kind == "f":
+        low, high = values.min(), values.max()
+        if not (low >= 0 and high <= 255):  # also where one is not a number
+            raise BadImage(f"has values from {low:g} to {high:g}; floats should be 0 to 1, or 0 to 255")
+        return (values * (255 if high <= 1 else 1) + 0.5).astype(np.uint8)
+    wide = values.astype(np.int64)
+    if wide.min() < 0 or wide.max() > 65535:
+        raise BadImage(f"has values from {wide.min()} to {wide.max()}; 16-bit values are 0 to 65535")
+    return ((wide + 128) // 257).astype(np.uint8)
+
+
+def _fitted(image: Image.Image, options: ImageOptions, box: tuple[int, int, int, int] | None) -> Image.Image:
+    """The part ``box`` of an 8-bit image, in the form ``options``; ``image`` itself if it has that form already."""
+    if box is not None:
+        inside = (max(0, box[0]), max(0, box[1]), min(image.width, box[2]), min(image.height, box[3]))
+        if inside[0] >= inside[2] or inside[1] >= inside[3]:
+            where = f"{box[0]}, {box[1]} to {box[2]}, {box[3]}"
+            raise BadImage(f"has nothing in its box {where}; the image has {image.width} x {image.height} pixels")
+        if inside != (0, 0, *image.size):
+            image = image.crop(inside)
+    if options.channels is not None and len(image.getbands()) != options.channels:
+        image = image.convert("L" if options.channels == 1 else "RGB")
+    width, height = image.size
+    if width != height and options.fit != "refuse":
+        side = min(width, height) if options.fit == "crop" else max(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
+        if options.fit == "crop":
+            image = image.crop((left, top, left + side, top + side))
+        else:
+            square = Image.new(image.mode, (side, side))
+            square.paste(image, ((side - width) // 2, (side - height) // 2))
+            image = square
+    if options.size is not None and image.width == image.height != options.size:
+        image = image.resize((options.size, options.size), Image.Resampling.BILINEAR)
+    return image
 
 
 def _orientation(image: Image.Image) -> int:

@@ -18,6 +18,7 @@ from fer_ddp.evaluation.evaluator import Evaluator
 from fer_ddp.evaluation.trained_model import load_trained_model
 from fer_ddp.runs.files import check_run_folder
 from fer_ddp.runs.folder import RunFolder
+from shards.files import read_regular
 from shards.images import BadImage, decode_image, pixels_of
 
 ImageLike = str | Path | Image.Image | NDArray[np.uint8] | Tensor
@@ -138,7 +139,7 @@ def _single_images(images: Any) -> list[Any]:
 def _decoded(image: Any) -> NDArray[np.uint8]:
     """Pixels of one image as uint8 (1 or 3, height, width). Raises BadImage, or OSError for a file."""
     if isinstance(image, str | Path):
-        return decode_image(Path(image).read_bytes())[0]
+        return decode_image(read_regular(Path(image)))[0]
     if isinstance(image, Image.Image):
         return pixels_of(image)
     if isinstance(image, Tensor):

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from shards.errors import DataError
+from shards.images import EXTENSIONS
 from shards.labels import SPLIT_FOLDERS, SPLITS
 from shards.sources.class_folders import check_class_folders
 from shards.sources.listing import Folder, ListedImage, Listing, SourceOptions
 from shards.sources.scan import Reject
 
-_EXTENSIONS = (".png", ".jpg", ".jpeg")
 _NOT_DATA = {"thumbs.db", "desktop.ini", "__macosx"}
 """What operating systems leave behind; so is any name that begins with a dot."""
 
@@ -57,7 +57,7 @@ def _walk(root: Path) -> tuple[list[tuple[str, str]], list[Reject]]:
             location = path.relative_to(root).as_posix()
             if len(PurePosixPath(location).parts) < 3:
                 rejects.append(Reject(place=location, reason="is not in a class folder; it should be in SPLIT/CLASS"))
-            elif path.suffix.lower() not in _EXTENSIONS:
+            elif path.suffix.lower() not in EXTENSIONS:
                 rejects.append(
                     Reject(place=location, reason="is not named as an image; it should end in .png, .jpg or .jpeg")
                 )

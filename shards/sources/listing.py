@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from shards.files import read_regular
 from shards.images import ImageOptions
 from shards.labels import LabelScheme
 from shards.sources.scan import Reject
@@ -46,7 +47,7 @@ class Folder:
     def contents(self, locations: list[str]) -> Iterator[bytes]:
         """The files at ``locations``."""
         for location in locations:
-            yield (self.root / location).read_bytes()
+            yield read_regular(self.root / location)
 
 
 class Box(NamedTuple):

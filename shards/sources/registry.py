@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from shards.errors import DataError
+from shards.images import ImageOptions
 from shards.sources.fer2013_csv import scan_csv
 from shards.sources.ferplus_votes import scan_with_votes
 from shards.sources.image_folders import list_folders
@@ -36,7 +37,7 @@ def _scan(
     pool: Executor,
     workers: int,
 ) -> SourceScan:
-    return scan_listing(lists(path, dataclasses.replace(options, work=work)), pool, workers)
+    return scan_listing(lists(path, dataclasses.replace(options, work=work)), pool, workers, options.images)
 
 
 SOURCES: dict[str, SourceFormat] = {
@@ -61,6 +62,9 @@ def source_of(
     if name == "csv":
         if options.allowed_classes:
             raise DataError("--allow-class is for class folders; a CSV has FER2013's classes", exit_status=2)
+        if options.images != ImageOptions():
+            flags = "--size, --grey, --rgb, --crop and --pad"
+            raise DataError(f"{flags} are for image files; the pixels of {path} are packed as they are", exit_status=2)
         scan = partial(scan_csv, path)
         return scan if votes is None else partial(scan_with_votes, scan, votes)
     if votes is not None:
