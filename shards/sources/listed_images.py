@@ -135,7 +135,7 @@ def scan_listing(
         source_format=listing.source_format,
         source_sha256=hashlib.sha256(digests.encode(errors="surrogateescape")).hexdigest(),
         notes=(*_ignored_note(listing), *listing.notes, *notes),
-        options=({} if listing.scheme is None else {"scheme": listing.scheme.name}) | _recorded(image_options),
+        options=_recorded(listing, image_options),
     )
 
 
@@ -196,9 +196,9 @@ def _flags(shapes: set[tuple[int, ...]]) -> str:
     return ", and ".join(flags)
 
 
-def _recorded(options: ImageOptions) -> dict[str, int | str]:
+def _recorded(listing: Listing, options: ImageOptions) -> dict[str, int | str]:
     """What the manifest's options record: what was asked for."""
-    recorded: dict[str, int | str] = {}
+    recorded: dict[str, int | str] = {} if listing.scheme is None else {"scheme": listing.scheme.name}
     if options.size is not None:
         recorded["size"] = options.size
     if options.channels is not None:
