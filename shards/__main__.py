@@ -199,6 +199,8 @@ def _write(options: argparse.Namespace, source: "Source", max_rejects: int, with
             f"{len(packed.rejects)} of {listed} samples were rejected; {rejects_path(options.out)} gives the reasons:"
         )
         print("\n".join(summarize_rejects(packed.rejects)))
+    if "train" not in manifest.splits:
+        print(f"{options.out}: has no train split; models can be evaluated on it, and none trained")
     if manifest.untrained_classes:
         print(f"warning: train has no sample of {', '.join(manifest.untrained_classes)}, which val or test has")
     if without_leaks:

@@ -58,9 +58,9 @@ class Manifest:
     image_shape: tuple[int, int, int]
     """(channels, height, width)."""
     mean: tuple[float, ...]
-    """Over train, one for each channel, of pixels in [0, 1]."""
+    """Over train, or all where there is no train; one for each channel, of pixels in [0, 1]."""
     std: tuple[float, ...]
-    """Over train, one for each channel, of pixels in [0, 1]; divided by n, not n - 1."""
+    """As ``mean``; divided by n, not n - 1."""
     splits: dict[str, Split]
     """``train``, ``val``, ``test``, in this order; a split that is absent has no key."""
     duplicates: Duplicates
@@ -85,9 +85,11 @@ class Manifest:
 
     @property
     def untrained_classes(self) -> tuple[str, ...]:
-        """Classes that have samples in val or test and none in train."""
+        """Classes that have samples in val or test and none in train; none where there is no train."""
         counts = {name: split.class_counts for name, split in self.splits.items()}
-        train = counts.get("train", (0,) * len(self.class_names))
+        if "train" not in counts:
+            return ()
+        train = counts["train"]
         return tuple(
             name
             for label, name in enumerate(self.class_names)

@@ -151,6 +151,8 @@ def _manifest(scan: SourceScan, shards: dict[str, list[Shard]], options: dict[st
     table = scan.table
     all_labels, split_numbers = table.label.to_numpy(), table.split.map(SPLITS.index).to_numpy(np.int64)
     in_train = split_numbers == SPLITS.index("train")
+    if not in_train.any():  # only to be evaluated on: then with the model's mean, and this one describes what is there
+        in_train = np.ones(len(table), bool)
     _, height, width = scan.image_shape
     mean, std = mean_and_std(scan.sums[in_train], scan.square_sums[in_train], height * width)
     splits = {}
@@ -182,7 +184,7 @@ def _manifest(scan: SourceScan, shards: dict[str, list[Shard]], options: dict[st
 
 
 def _report_rejects(scan: SourceScan, out: Path, max_rejects: int) -> None:
-    """List the rejects beside ``out``; refuse too many of them, and a source without a training sample."""
+    """List the rejects beside ``out``; refuse too many of them, and a source without a usable sample."""
     write_rejects(scan.rejects, out)
     count = len(scan.rejects)
     if count > max_rejects:
@@ -192,8 +194,8 @@ def _report_rejects(scan: SourceScan, out: Path, max_rejects: int) -> None:
             f"so {out} was not written; the first is {first.place}: {first.reason} "
             f"(all are in {rejects_path(out)})"
         )
-    if not (scan.table.split == "train").any():
-        raise DataError(f"the source has no usable training sample, so {out} was not written; train must not be empty")
+    if not len(scan.table):
+        raise DataError(f"the source has no usable sample, so {out} was not written")
 
 
 def _refuse_foreign(out: Path) -> None:

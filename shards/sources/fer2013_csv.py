@@ -3,12 +3,14 @@
 270 MB of decimal digits: worker processes take pieces of the file and turn the digits of many rows into numbers at
 once, with array arithmetic on the bytes, in a third of the time that ``numpy.fromstring`` takes for each row. A row
 that is not exactly as it should be is parsed again by :func:`parse_row`, slowly, which says what is wrong with it.
+What a spreadsheet or pandas has saved in another form is written in the published one first
+(:mod:`shards.sources.csv_form`).
 """
 
 import csv
-import hashlib
 import math
 import mmap
+import re
 from collections import Counter
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -19,23 +21,32 @@ from typing import NamedTuple
 import numpy as np
 
 from shards.errors import DataError
-from shards.labels import FER2013_CLASSES, SPLITS, USAGES
+from shards.files import sha256_of
+from shards.labels import FER2013, SPLIT_FOLDERS, SPLITS, USAGES, LabelScheme
 from shards.pixel_statistics import pixel_digests, pixel_sums
 from shards.progress import with_progress
+from shards.sources.csv_form import (
+    PUBLISHED,
+    REPEATED,
+    BadRow,
+    Header,
+    is_published_form,
+    read_header,
+    rewrite,
+    wrong_fields,
+    wrong_label,
+    wrong_usage,
+)
+from shards.sources.file_kind import other_than_text
+from shards.sources.packed_csv import PackedCSV, extract, find_csv, first_bytes
 from shards.sources.sample_keys import row_key
 from shards.sources.scan import PixelFile, Reject, SourceScan
 
-COLUMNS = ("emotion", "pixels", "usage")
-_LABELS = {str(label).encode(): label for label in range(len(FER2013_CLASSES))}
 _USAGES = {usage.encode(): SPLITS.index(split) for usage, split in USAGES.items()}
 _ROWS_AT_ONCE = 16
 """The arrays of so many rows fit the processor's cache."""
 _SPACE = 32
 _BLANK = b"\r\n \t"
-
-
-class BadRow(Exception):
-    """A row that cannot be used; the message says why, and what would be right."""
 
 
 class Parsed(NamedTuple):
@@ -55,6 +66,8 @@ class Piece:
     """A piece of the file for one task: whole rows."""
 
     path: Path
+    shown: Path
+    """What messages call the file."""
     lines: list[int]
     """Where each row starts, and where the last one ends."""
     numbers: list[int]
@@ -63,24 +76,37 @@ class Piece:
     """The index of the first row among all rows."""
     columns: tuple[int, int, int]
     """Indices of the columns emotion, pixels and Usage."""
+    names: tuple[str, str, str]
+    """What the file calls them."""
+    scheme: LabelScheme
     store: PixelFile
     """Takes the pixels of all rows, in their order."""
 
 
-def scan_csv(path: Path, work: Path, pool: Executor, workers: int) -> SourceScan:
-    """Read the CSV ``path``; the pixels go to a file in the folder ``work``.
+def scan_csv(path: Path, given: LabelScheme | None, work: Path, pool: Executor, workers: int) -> SourceScan:
+    """Read the CSV that ``path`` is or holds, with the labels of the scheme ``given``, or else FER2013's.
 
-    Raises :class:`DataError` if the file as a whole cannot be used; a row that cannot is a reject.
+    ``path`` may be an archive or a folder with one CSV in it (:func:`find_csv`). The pixels go to a file in the folder
+    ``work``. Raises :class:`DataError` if the file as a whole cannot be used; a row that cannot is a reject.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file; it should be FER2013's CSV", exit_status=2)
-    if not path.stat().st_size:
-        raise DataError(f"{path}: is empty; it should be a CSV with the columns emotion, pixels and Usage")
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    scheme = given or FER2013
+    source, notes = _csv_file(path, work)
+    header, is_published = _form(source, path, scheme)
+    emotion, pixels, usage = header.columns
+    rejects: list[Reject] = []
+    text, columns = source, (emotion, pixels, usage or 0)
+    if not is_published:
+        text, columns = work / "rows.csv", (0, 1, 2)
+        rejects = rewrite(source, text, header, scheme, path)
+    with open(text, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         line_end = _line_end(content)
-        columns, start = _header(content, line_end, path)
-        lines, numbers = _rows(content, line_end, start)
+        lines, numbers = _rows(content, line_end, _line(content, line_end, 0)[1])
         rows = len(numbers)
+        if not rows and rejects:
+            first = rejects[0]
+            raise DataError(
+                f"{path}: none of its {len(rejects)} rows can be used; the first, {first.place}, {first.reason}"
+            )
         if not rows:
             raise DataError(f"{path}: has a header and no row")
         side = _side(content, lines, columns)
@@ -89,18 +115,21 @@ def scan_csv(path: Path, work: Path, pool: Executor, workers: int) -> SourceScan
         step = max(_ROWS_AT_ONCE, min(2048, math.ceil(rows / (4 * workers))))
         pieces = [
             Piece(
-                path=path,
+                path=text,
+                shown=path,
                 lines=lines[at : at + step + 1],
                 numbers=numbers[at : at + step],
                 first=at,
                 columns=columns,
+                names=(header.name(0), header.name(1), header.name(2)),
+                scheme=scheme,
                 store=store,
             )
             for at in range(0, rows, step)
         ]
         results = pool.map(parse_piece, pieces)
         # While the workers parse: hash the source, load pandas.
-        sha256 = hashlib.sha256(content).hexdigest()
+        sha256 = sha256_of(source)
         import pandas
 
         parts = list(with_progress(results, "reading rows", rows, unit=" rows", size=lambda part: len(part.labels)))
@@ -116,37 +145,66 @@ def scan_csv(path: Path, work: Path, pool: Executor, workers: int) -> SourceScan
             "digest": digests[usable],
         }
     )
+    rejects += [reject for part in parts for reject in part.rejects]
     return SourceScan(
         table=table,
         sums=np.concatenate([part.sums for part in parts])[usable],
         square_sums=np.concatenate([part.square_sums for part in parts])[usable],
         images=store,
         image_shape=store.shape,
-        class_names=FER2013_CLASSES,
-        rejects=[reject for part in parts for reject in part.rejects],
+        class_names=scheme.class_names,
+        rejects=sorted(rejects, key=lambda reject: int(reject.place.removeprefix("row "))),
         source_format="fer2013-csv",
         source_sha256=sha256,
+        notes=(*notes, *header.notes(path)),
+        options={} if given is None else {"scheme": given.name},
     )
 
 
-def header_columns(line: bytes, path: Path) -> tuple[int, int, int]:
-    """Indices of the columns emotion, pixels and Usage in the header ``line``. Raises :class:`DataError`."""
+def holds_pixels(path: Path) -> bool:
+    """Whether ``path`` is a CSV of pixels, or an archive or a folder with one in it and without folders of a split."""
+    if path.is_dir():
+        inside = list(path.iterdir())
+        if any(one.name.lower() in SPLIT_FOLDERS and one.is_dir() for one in inside):
+            return False
+        candidates: list[Path] = [one for one in inside if one.suffix.lower() == ".csv" and one.is_file()]
+        return any(_has_pixels(one) for one in candidates)
     try:
-        text = line.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 (byte {error.start} of the header); save it as UTF-8") from error
-    if "\0" in text:
-        raise DataError(f"{path}: is not UTF-8 text (its header has zero bytes); save it as UTF-8")
-    names = [name.strip().strip('"').strip().lower() for name in text.split(",")]
-    missing = [name for name in COLUMNS if name not in names]
-    if missing or len(names) != len(COLUMNS):
-        what = f"has no column {' and no column '.join(missing)}" if missing else "has too many columns"
-        found = ", ".join(name or "(blank)" for name in names)
-        raise DataError(
-            f"{path}: {what}; its header is {found[:200]!r}, it should be emotion,pixels,Usage in any order"
-        )
-    emotion, pixels, usage = (names.index(name) for name in COLUMNS)
-    return emotion, pixels, usage
+        found = find_csv(path)
+    except DataError:
+        return False
+    return found is not None and _has_pixels(found)
+
+
+def _has_pixels(found: Path | PackedCSV) -> bool:
+    header = re.split(rb"[\r\n]", first_bytes(found, 4096), maxsplit=1)[0]
+    names = re.split(rb"[,;\t]", header.lower().removeprefix(b"\xef\xbb\xbf"))
+    return any(name.strip(b' "') == b"pixels" for name in names)
+
+
+def _csv_file(path: Path, work: Path) -> tuple[Path, list[str]]:
+    """The CSV that ``path`` is or holds, and a note of which it is."""
+    found = find_csv(path)
+    if found is None:
+        kind = "holds no CSV" if path.is_dir() else other_than_text(path)
+        raise DataError(f"{path}: {kind}; FER2013's CSV has the columns {', '.join(PUBLISHED)}")
+    text = found if isinstance(found, Path) else extract(found, work)
+    kind = other_than_text(text)
+    if kind:
+        raise DataError(f"{path}: {kind}; FER2013's CSV has the columns {', '.join(PUBLISHED)}")
+    if not text.stat().st_size:
+        raise DataError(f"{path}: is empty; it should be a CSV with the columns emotion, pixels and Usage")
+    name = found.name if isinstance(found, Path) else found.member
+    return text, [f"{path}: packed its {name}"] if found != path and name else []
+
+
+def _form(source: Path, path: Path, scheme: LabelScheme) -> tuple[Header, bool]:
+    """The header of the file ``source``, called ``path`` in messages, and whether the file is as published."""
+    with open(source, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        line_end = _line_end(content)
+        line, start = _line(content, line_end, 0)
+        header = read_header(line[:4096], path)
+        return header, is_published_form(header, _line(content, line_end, start)[0], scheme)
 
 
 def _line_end(content: mmap.mmap) -> bytes:
@@ -154,10 +212,11 @@ def _line_end(content: mmap.mmap) -> bytes:
     return b"\n" if content.find(b"\n") >= 0 else b"\r"
 
 
-def _header(content: mmap.mmap, line_end: bytes, path: Path) -> tuple[tuple[int, int, int], int]:
-    end = content.find(line_end)
+def _line(content: mmap.mmap, line_end: bytes, start: int) -> tuple[bytes, int]:
+    """The line that begins at ``start``, without its end, and where the next one begins."""
+    end = content.find(line_end, start)
     end = len(content) if end < 0 else end
-    return header_columns(content[: min(end, 4096)], path), min(end + 1, len(content))
+    return content[start:end], min(end + 1, len(content))
 
 
 def _rows(content: mmap.mmap, line_end: bytes, start: int) -> tuple[list[int], list[int]]:
@@ -186,7 +245,7 @@ def _side(content: mmap.mmap, lines: list[int], columns: tuple[int, int, int]) -
     counts: Counter[int] = Counter()
     for start, end in pairwise(lines[:65]):
         fields = content[start : end - 1].split(b",")
-        if len(fields) == len(COLUMNS):
+        if len(fields) == len(PUBLISHED):
             counts[len(fields[columns[1]].split())] += 1
     for count, _ in counts.most_common():
         if count and math.isqrt(count) ** 2 == count:
@@ -210,31 +269,38 @@ def parse_piece(piece: Piece) -> Parsed:
         stop = min(at + _ROWS_AT_ONCE, rows)
         batch = slice(at, stop)
         starts = lines[at : stop + 1]
-        found = parse_clean_rows(content, starts, piece.columns, pixels.shape[1])
+        found = parse_clean_rows(content, starts, piece.columns, pixels.shape[1], piece.scheme)
         if found is not None:
             labels[batch], splits[batch], pixels[batch] = found
             continue
         for row in range(at, stop):
             line = content[lines[row] : lines[row + 1]].rstrip(_BLANK)
             try:
-                labels[row], splits[row], pixels[row] = parse_row(line, piece.columns, pixels.shape[1])
+                labels[row], splits[row], pixels[row] = parse_row(
+                    line, piece.columns, pixels.shape[1], piece.scheme, piece.names
+                )
             except BadRow as error:
                 rejects.append(Reject(place=f"row {piece.numbers[row]}", reason=str(error)))
             except UnicodeDecodeError as error:
                 raise DataError(
-                    f"{piece.path}: row {piece.numbers[row]} is not UTF-8 ({error.reason}); save the file as UTF-8"
+                    f"{piece.shown}: row {piece.numbers[row]} is not UTF-8 ({error.reason}); save the file as UTF-8"
                 ) from error
     sums, square_sums = pixel_sums(images)
     return Parsed(labels, splits, pixel_digests(images), sums, square_sums, rejects)
 
 
 def parse_clean_rows(
-    content: bytes, starts: list[int], columns: tuple[int, int, int], pixel_count: int
+    content: bytes,
+    starts: list[int],
+    columns: tuple[int, int, int],
+    pixel_count: int,
+    scheme: LabelScheme = FER2013,
 ) -> tuple[list[int], list[int], np.ndarray] | None:
     """Labels, splits and pixels (uint8, (rows, pixel_count)) of lines that are all as they should be, else None.
 
     ``starts`` holds where in ``content`` each line begins, and where the last one ends.
     """
+    label_of = _labels(scheme)
     labels, splits, bounds = list[int](), list[int](), list[tuple[int, int]]()
     begin = starts[0]
     for start, end in pairwise(starts):
@@ -242,7 +308,7 @@ def parse_clean_rows(
         if first == last:
             return None
         fields = ((start, first), (first + 1, last), (last + 1, end))
-        label = _LABELS.get(content[slice(*fields[columns[0]])].strip())
+        label = label_of.get(content[slice(*fields[columns[0]])].strip())
         split = _USAGES.get(content[slice(*fields[columns[2]])].strip())
         if label is None or split is None:
             return None
@@ -292,25 +358,33 @@ def parse_clean_rows(
     return labels, splits, values
 
 
-def parse_row(line: bytes, columns: tuple[int, int, int], pixel_count: int) -> tuple[int, int, np.ndarray]:
-    """Label, index of the split and pixels (uint8, (pixel_count,)) of one line. Raises :class:`BadRow`."""
+def parse_row(
+    line: bytes,
+    columns: tuple[int, int, int],
+    pixel_count: int,
+    scheme: LabelScheme = FER2013,
+    names: tuple[str, str, str] = PUBLISHED,
+) -> tuple[int, int, np.ndarray]:
+    """Label, index of the split and pixels (uint8, (pixel_count,)) of one line. Raises :class:`BadRow`.
+
+    ``names`` are those of the three columns in messages.
+    """
     text = line.decode()
     try:
         fields = next(csv.reader([text]), []) if '"' in text else text.split(",")
     except csv.Error as error:
         raise BadRow(f"is not CSV ({error}); it should have emotion, pixels and Usage") from error
-    if len(fields) != len(COLUMNS):
-        raise BadRow(
-            f"has {len(fields)} field{'' if len(fields) == 1 else 's'}; it should have emotion, pixels and Usage"
-        )
+    if len(fields) != len(PUBLISHED):
+        raise BadRow(wrong_fields(len(fields)))
     emotion, pixels, usage = (fields[column].strip() for column in columns)
-    label = _LABELS.get(emotion.encode())
+    if (emotion, pixels, usage) == names:
+        raise BadRow(REPEATED)
+    label = _labels(scheme).get(emotion.encode())
     if label is None:
-        meaning = ", ".join(f"{label} {name}" for label, name in enumerate(FER2013_CLASSES))
-        raise BadRow(f"emotion is {emotion[:40]!r}; it should be a label from 0 to 6 ({meaning})")
+        raise BadRow(wrong_label(names[0], emotion, scheme))
     split = _USAGES.get(usage.encode())
     if split is None:
-        raise BadRow(f"Usage is {usage[:40]!r}; it should be {', '.join(USAGES)}")
+        raise BadRow(wrong_usage(names[2], usage))
     numbers = pixels.split()
     if len(numbers) != pixel_count:
         raise BadRow(f"has {len(numbers)} pixels; it should have {pixel_count}")
@@ -319,3 +393,8 @@ def parse_row(line: bytes, columns: tuple[int, int, int], pixel_count: int) -> t
         if not 0 <= value <= 255:
             raise BadRow(f"pixel {index + 1} is {numbers[index][:40]!r}; it should be a whole number from 0 to 255")
     return label, split, np.array(values, np.uint8)
+
+
+def _labels(scheme: LabelScheme) -> dict[bytes, int]:
+    """The index of each label, as the CSV writes it."""
+    return {str(scheme.first_label + index).encode(): index for index in range(len(scheme.class_names))}

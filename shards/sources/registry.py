@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shards.errors import DataError
 from shards.images import ImageOptions
-from shards.sources.fer2013_csv import scan_csv
+from shards.sources.fer2013_csv import holds_pixels, scan_csv
 from shards.sources.ferplus_votes import scan_with_votes
 from shards.sources.image_folders import list_folders
 from shards.sources.listed_images import scan_listing
@@ -41,6 +41,7 @@ def _scan(
 
 
 SOURCES: dict[str, SourceFormat] = {
+    # Any folder is taken for class folders, so these come last.
     "folders": SourceFormat(matches=Path.is_dir, layout="SPLIT/CLASS/IMAGE", lists=list_folders),
 }
 FORMATS = ("auto", "csv", *SOURCES)
@@ -55,18 +56,23 @@ def source_of(
     if not path.exists():
         raise DataError(f"{path}: there is no such file or folder", exit_status=2)
     if name == "auto":
-        name = next((known for known, source in SOURCES.items() if source.matches(path)), "csv")
-    if (name == "csv") == path.is_dir():
-        kind = "a folder" if path.is_dir() else "a file"
-        raise DataError(f"{path}: is {kind}, which --format {name} cannot read", exit_status=2)
+        name = "csv" if holds_pixels(path) else _first_match(path) or "csv"
+    elif name != "csv" and not SOURCES[name].matches(path):
+        raise DataError(f"{path}: is not what --format {name} reads: {SOURCES[name].layout}", exit_status=2)
+    elif name == "csv" and path.is_dir() and not holds_pixels(path):
+        raise DataError(f"{path}: is a folder without a CSV of pixels, which --format csv reads", exit_status=2)
     if name == "csv":
         if options.allowed_classes:
             raise DataError("--allow-class is for class folders; a CSV has FER2013's classes", exit_status=2)
         if options.images != ImageOptions():
             flags = "--size, --grey, --rgb, --crop and --pad"
             raise DataError(f"{flags} are for image files; the pixels of {path} are packed as they are", exit_status=2)
-        scan = partial(scan_csv, path)
+        scan = partial(scan_csv, path, options.scheme)
         return scan if votes is None else partial(scan_with_votes, scan, votes)
     if votes is not None:
         raise DataError("--votes belong to FER2013's CSV, row by row; they cannot be joined to folders", exit_status=2)
     return partial(_scan, SOURCES[name].lists, path, options)
+
+
+def _first_match(path: Path) -> str | None:
+    return next((name for name, source in SOURCES.items() if source.matches(path)), None)

@@ -1,14 +1,22 @@
 """FER2013's CSV: what is read from it, and what is refused."""
 
 import csv
+import gzip
+import lzma
 import re
+import tarfile
+import zipfile
 
 import numpy as np
 import pytest
 
 from shards.errors import DataError
+from shards.labels import CKPLUS
+from shards.packing.packer import pack
 from shards.reading.reader import read_split
 from shards.sources.fer2013_csv import BadRow, parse_clean_rows, parse_row
+from shards.sources.listing import SourceOptions
+from shards.sources.registry import source_of
 
 OFFICIAL = (0, 1, 2)
 GOOD = "3,1 2 3 4,Training"
@@ -140,12 +148,22 @@ def test_rejects_of_an_earlier_try_are_removed(write_csv, pack_source, tmp_path)
     [
         (b"", "is empty; it should be a CSV with the columns emotion, pixels and Usage"),
         (b"emotion,pixels,Usage\n", "has a header and no row"),
-        (b"emotion,pixels\n3,1 2 3 4\n", "has no column usage; its header is 'emotion, pixels'"),
-        (b"emotion,pixels,Usage,name\n", "has too many columns"),
+        (
+            b"emotion,Usage\n3,Training\n",
+            "has no column pixels; its columns are 'emotion, Usage', and FER2013's CSV",
+        ),
+        (b"pixels,Source\n1 2 3 4,web\n", "has no column emotion, so its images have no labels and nothing can be"),
+        (b"3,1 2 3 4,Training\n", "has no header; its first line should be emotion,pixels,Usage"),
+        (
+            b"Usage,Image name,neutral,contempt,NF\n",
+            "holds FER+'s votes and no image; pack FER2013's CSV, with --votes",
+        ),
+        (b"Label,pixels\n9,1 2 3 4\n", "none of its 1 rows can be used; the first, row 1, Label is '9'; it should be"),
+        (b'emotion,pixels\n3,"1 2 3 4\n' + b"3,1 2 3 4\n" * 450_000, "row 1 is not CSV (field larger than field"),
         ("emotion,pixels,Usage\n3,1 2 3 4,Training\n".encode("utf-16"), "is not UTF-8"),
         (b"emotion,pixels,Usage\n3,1 2 3 4,Training\n3,1 2 3 4,Tr\xe4ning\n", "row 2 is not UTF-8"),
     ],
-    ids=["empty", "no-row", "missing-column", "column-too-many", "utf-16", "latin-1"],
+    ids=["empty", "no-row", "pixels", "labels", "header", "votes", "all-labels", "open-quote", "utf-16", "latin-1"],
 )
 def test_a_file_that_is_not_such_a_csv_is_refused(content, message, tmp_path, pack_source):
     path = tmp_path / "fer.csv"
@@ -155,9 +173,109 @@ def test_a_file_that_is_not_such_a_csv_is_refused(content, message, tmp_path, pa
     assert caught.value.exit_status == 1
 
 
-def test_a_csv_without_training_rows_is_refused(write_csv, pack_source):
-    with pytest.raises(DataError, match="no usable training sample"):
-        pack_source(write_csv(["3,1 2 3 4,PublicTest"]))
+def test_a_csv_without_training_rows_can_be_evaluated_on(write_csv, pack_source):
+    manifest = pack_source(write_csv(["3,0 0 255 255,PublicTest"]))
+    assert (list(manifest.splits), manifest.mean, manifest.untrained_classes) == (["val"], (0.5,), ())
+
+
+PLAIN = ["3,1 2 3 4,Training", "0,9 8 7 255,PublicTest", "6,5 5 5 5,PrivateTest"]
+
+
+@pytest.mark.parametrize(
+    ("header", "lines"),
+    [
+        ("\ufeffemotion;pixels;Usage", [line.replace(",", ";") + "\r" for line in PLAIN]),
+        ("emotion\tpixels\tUsage", [line.replace(",", "\t") for line in PLAIN]),
+        (",emotion,pixels,Usage,name", [f"{number},{line},x" for number, line in enumerate(PLAIN)]),
+        ("emotion,pixels,Usage", [",".join(f'"{field}"' for field in line.split(",")) for line in PLAIN]),
+        ("emotion,pixels,Usage", [f"{line[0]}.0{line[1:]}" for line in PLAIN]),
+        ("label,pixels,Usage", ["happy" + PLAIN[0][1:], "Anger" + PLAIN[1][1:], " Neutral" + PLAIN[2][1:]]),
+        ("emotion,pixels,usage", [line.lower() for line in PLAIN]),
+        ("emotion,pixels,Split", ["3,1 2 3 4,train", "0,9 8 7 255,Validation", "6,5 5 5 5,test"]),
+        (
+            "emotion,pixels,Usage",
+            ['3,"[1, 2, 3, 4]",Training', '0,"[  9.   8.\n   7. 255.]",PublicTest', '6,"(5,5,5,5)",PrivateTest'],
+        ),
+    ],
+    ids=["semicolons", "tabs", "index", "quotes", "floats", "names", "lower-case", "split-words", "lists"],
+)
+def test_what_a_spreadsheet_or_pandas_has_saved_gives_the_same_samples(header, lines, write_csv, pack_source, tmp_path):
+    pack_source(write_csv(lines, header))
+    found = {split: by_key(read_split(tmp_path / "out", split)) for split in ("train", "val", "test")}
+    assert found == {
+        "train": {"row-0000001": (3, bytes([1, 2, 3, 4]))},
+        "val": {"row-0000002": (0, bytes([9, 8, 7, 255]))},
+        "test": {"row-0000003": (6, bytes([5, 5, 5, 5]))},
+    }
+
+
+def test_without_usage_all_is_train_and_a_note_tells_how_to_split_it(write_csv, tmp_path):
+    path = write_csv(['3,"1 2 3 4",a', "", '0,"9 8 7 255",b'], "Emotion,pixels,Source")
+    packed = pack(source_of(path), tmp_path / "out")
+    assert by_key(read_split(tmp_path / "out", "train")).keys() == {"row-0000001", "row-0000003"}
+    unused, usage = packed.notes
+    assert unused == f"{path}: not used: column Source"
+    assert usage.startswith(f"{path}: has no column Usage, so all of it is train; --val-fraction 0.1 ")
+
+
+def test_bad_rows_of_another_form_are_named_by_their_own_columns(write_csv, pack_source, tmp_path):
+    lines = ["3;1 2 3 4;Training", "Emotion;pixels;Set", "7;1 2 3 4;Training", "3;1 2 3;Training", "x", "3;1 2 3 4;all"]
+    pack_source(write_csv(lines, "Emotion;pixels;Set"), max_rejects=5)
+    with open(tmp_path / "out.rejects.csv", newline="") as file:
+        places, reasons = zip(*list(csv.reader(file))[1:], strict=True)
+    assert places == ("row 2", "row 3", "row 4", "row 5", "row 6")
+    starts = (
+        "is the header again",
+        "Emotion is '7'; it",
+        "has 3 pixels",
+        "has 1 field; it should have 3",
+        "Set is 'all'",
+    )
+    assert all(reason.startswith(start) for reason, start in zip(reasons, starts, strict=True)), reasons
+
+
+def test_a_label_that_a_scheme_has_is_read_with_it_and_else_points_to_it(write_csv, tmp_path):
+    path = write_csv([GOOD, "7,1 2 3 5,Training"])
+    with pytest.raises(DataError, match=r"row 2: emotion is '7'; .*labels of another data set need its --scheme"):
+        pack(source_of(path), tmp_path / "out")
+    manifest = pack(source_of(path, options=SourceOptions(scheme=CKPLUS)), tmp_path / "out").manifest
+    assert (manifest.class_names[7], manifest.options["scheme"]) == ("contempt", "ckplus")
+    assert by_key(read_split(tmp_path / "out", "train"))["row-0000002"] == (7, bytes([1, 2, 3, 5]))
+
+
+@pytest.mark.parametrize("name", ["fer.csv.gz", "fer.csv.xz", "fer.zip", "fer.tar.gz", "fer2013.csv", "folder"])
+def test_a_csv_in_an_archive_or_alone_in_a_folder_packs_as_the_csv_does(name, write_csv, pack_source, tmp_path):
+    path = write_csv(PLAIN)
+    plain = pack_source(path)
+    other = tmp_path / "other" / name
+    other.parent.mkdir()
+    if name.endswith((".csv.gz", ".csv.xz")):
+        other.write_bytes((gzip if name.endswith("gz") else lzma).compress(path.read_bytes()))
+    elif name == "fer.zip":
+        with zipfile.ZipFile(other, "w") as archive:
+            archive.write(path, "a/fer.csv")
+    elif name == "folder":
+        other.mkdir()
+        (other / "fer.csv").write_bytes(path.read_bytes())
+    else:  # also a tar that is called .csv
+        with tarfile.open(other, "w:gz" if name.endswith("gz") else "w") as archive:
+            archive.add(path, "fer2013/fer.csv")
+    assert pack(source_of(other), tmp_path / "out2").manifest == plain
+
+
+def test_of_several_csvs_fer2013s_is_packed_or_they_are_named(write_csv, tmp_path):
+    for name in ("train.csv", "test.csv"):
+        write_csv(PLAIN, name=name)
+    with pytest.raises(DataError, match=r"holds 2 CSVs \(test.csv, train.csv\); pack one of them"):
+        pack(source_of(tmp_path), tmp_path.with_name("out"))
+    write_csv(PLAIN, name="fer2013.csv")
+    assert pack(source_of(tmp_path), tmp_path / "out").notes[0] == f"{tmp_path}: packed its fer2013.csv"
+
+
+def test_a_damaged_archive_is_refused(tmp_path):
+    (tmp_path / "fer.csv.gz").write_bytes(gzip.compress(b"emotion,pixels,Usage\n" + b"3,1 2 3 4,Training\n" * 99)[:-9])
+    with pytest.raises(DataError, match="fer.csv.gz: is a damaged archive"):
+        pack(source_of(tmp_path / "fer.csv.gz"), tmp_path / "out")
 
 
 def test_the_fast_parser_gives_what_the_slow_one_gives():
