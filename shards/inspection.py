@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from shards.errors import DataError
 from shards.images import shape_in_words
 from shards.labels import SPLITS
 from shards.manifest import Manifest
 from shards.reading.reader import refuse_url
 from shards.reading.scan import load_or_scan_manifest
+from shards.reading.votes import votes_by_key
+from shards.sources.ferplus_votes import CATEGORIES
+from shards.votes import describe_votes, vote_lines
 
 
 def describe(manifest: Manifest) -> str:
@@ -49,7 +54,7 @@ def inspect(folder: Path, figures: Path | None = None, workers: int = 1) -> str:
     """
     refuse_url(str(folder))
     manifest = load_or_scan_manifest(folder)
-    text = describe(manifest)
+    text = "\n".join([describe(manifest), *_vote_lines(folder, manifest)])
     if figures is None:
         return text
     from shards.figures import plot_distribution, plot_sample_images
@@ -68,3 +73,18 @@ def inspect(folder: Path, figures: Path | None = None, workers: int = 1) -> str:
     except OSError as error:
         raise DataError(f"{figures}: the figures cannot be written ({error.strerror})", exit_status=2) from error
     return f"{text}\n{figures / 'distribution.png'}\n{figures / 'samples.png'}"
+
+
+def _vote_lines(folder: Path, manifest: Manifest) -> list[str]:
+    """What the votes of each split amount to, those on images that were left out for them included."""
+    if manifest.votes is None:
+        return []
+    by_split = {}
+    for split, content in manifest.splits.items():
+        known = manifest.options.get(f"votes_{split}")
+        if known is None:
+            votes = list(votes_by_key(folder, split, manifest).values())
+            without = [[0] * len(CATEGORIES)] * (content.samples - len(votes))
+            known = describe_votes(np.array(votes + without))
+        by_split[split] = str(known)
+    return vote_lines(by_split)

@@ -1,7 +1,6 @@
 """The runs' data set, if it is accessible: its manifest, FER+ votes and images."""
 
 import base64
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,9 @@ from fer_ddp.report.collect import Recipe, ReportRuns
 from shards.errors import DataError
 from shards.manifest import Manifest
 from shards.png import encode_pngs
-from shards.reading.reader import read_shard, read_split
+from shards.reading import votes
+from shards.reading.reader import read_split
 from shards.reading.scan import load_or_scan_manifest
-from shards.reading.tar_index import index_tar
-from shards.sources.ferplus_votes import CATEGORIES
-
-_VOTES = ".votes.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,24 +43,8 @@ def find_data(collected: ReportRuns) -> tuple[DataFolder | None, str]:
 
 
 def read_votes(data: DataFolder, split: str, keys: Sequence[str]) -> NDArray[np.int64]:
-    """FER+ votes of the samples ``keys``: (samples, 10), in the order of `shards.sources.ferplus_votes.CATEGORIES`.
-
-    A sample without votes has a row of zeros. Raises DataError as `read_shard` does, and for malformed votes.
-    """
-    by_key: dict[str, list[int]] = {}
-    for shard in data.manifest.split(split, data.path).shards:
-        content = read_shard(data.path, shard)
-        for member in index_tar(content, str(data.path / shard.name)):
-            if member.name.endswith(_VOTES):
-                try:
-                    votes = json.loads(content[member.offset : member.offset + member.size])
-                    by_key[member.name.removesuffix(_VOTES)] = [int(votes[category]) for category in CATEGORIES]
-                except (ValueError, KeyError, TypeError):
-                    raise DataError(
-                        f"{data.path / shard.name}: {member.name} holds no votes; it must hold a count for each of "
-                        f"{', '.join(CATEGORIES)}"
-                    ) from None
-    return np.array([by_key.get(key, [0] * len(CATEGORIES)) for key in keys], dtype=np.int64)
+    """`shards.reading.votes.read_votes` of a data folder."""
+    return votes.read_votes(data.path, split, data.manifest, keys)
 
 
 _MAX_MISTAKES = 24

@@ -1,7 +1,6 @@
 """Removes from a source the val and test samples whose image also appears in train; train stays as it is."""
 
 from concurrent.futures import Executor
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -40,16 +39,7 @@ def remove_leaks(scan: SourceScan, pool: Executor) -> tuple[SourceScan, dict[str
     leaks = {leakage.keys[index] for index in np.flatnonzero(leaking(leakage))}
     mask = ~table.key.isin(leaks).to_numpy()
     counts = {f"left_out_{SPLITS[one]}": int((~mask & (splits == one)).sum()) for one in np.unique(splits[splits > 0])}
-    remaining = replace(
-        scan,
-        table=table[mask].reset_index(drop=True),
-        sums=scan.sums[mask],
-        square_sums=scan.square_sums[mask],
-        votes=None
-        if scan.votes is None
-        else [votes for votes, remains in zip(scan.votes, mask, strict=True) if remains],
-    )
-    return remaining, {"without_leaks": RULE, **counts}
+    return scan.selected(mask), {"without_leaks": RULE, **counts}
 
 
 def _thumbnails_of(images: Images, locations: list[Any]) -> np.ndarray:

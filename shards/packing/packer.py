@@ -17,11 +17,13 @@ from shards.leakage.exact import count_duplicates, first_occurrences
 from shards.leakage.filter import remove_leaks
 from shards.manifest import FILE_NAME, SCHEMA_VERSION, Manifest, Shard, Split, read_manifest
 from shards.packing.rejects import rejects_path, write_rejects
+from shards.packing.vote_labels import describe_by_split, label_by_votes, without_unclear
 from shards.packing.writer import ShardTask, write_shard
 from shards.parallel import worker_pool
 from shards.pixel_statistics import mean_and_std
 from shards.progress import with_progress
 from shards.sources.scan import Reject, Source, SourceScan
+from shards.votes import vote_lines
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,8 +79,14 @@ def pack(
         folder.mkdir()
         with worker_pool(workers) as pool:
             scan = source(work, pool, workers)
-            _report_rejects(scan, out, max_rejects)
+            votes = {} if scan.votes is None else describe_by_split(scan)
             options: dict[str, int | str] = {"seed": seed, "shard_samples": shard_samples, **scan.options}
+            if scan.is_labelled_by_votes:
+                scan = without_unclear(label_by_votes(scan))
+                kept = scan.table.split.value_counts()
+                votes = {split: f"{text}; {kept.get(split, 0):,} kept" for split, text in votes.items()}
+                options |= {"labels": "votes", **{f"votes_{split}": text for split, text in votes.items()}}
+            _report_rejects(scan, out, max_rejects)
             if without_leaks:
                 scan, removed = remove_leaks(scan, pool)
                 options |= removed
@@ -94,7 +102,7 @@ def pack(
         raise DataError(f"{error.filename or out}: {error.strerror}, so {out} was not written") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return Packed(manifest=manifest, created=created, rejects=scan.rejects, notes=scan.notes)
+    return Packed(manifest=manifest, created=created, rejects=scan.rejects, notes=(*scan.notes, *vote_lines(votes)))
 
 
 def permutation(count: int, seed: int, split: str) -> np.ndarray:

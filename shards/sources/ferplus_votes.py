@@ -37,9 +37,11 @@ _CLEAR = 0.3
 """Rows of one or two labels agree by chance nearly as often as they should; then the share shows nothing."""
 
 
-def scan_with_votes(source: Source, path: Path, work: Path, pool: Executor, workers: int) -> SourceScan:
-    """The scan of ``source``, FER2013's CSV, with the votes of the file ``path``."""
-    return join_votes(source(work, pool, workers), path)
+def scan_with_votes(
+    source: Source, path: Path, give_labels: bool, work: Path, pool: Executor, workers: int
+) -> SourceScan:
+    """The scan of ``source``, FER2013's CSV, with the votes of the file ``path``, which may also give the labels."""
+    return replace(join_votes(source(work, pool, workers), path), is_labelled_by_votes=give_labels)
 
 
 def join_votes(scan: SourceScan, path: Path) -> SourceScan:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from shards.errors import DataError
 from shards.images import ImageOptions
+from shards.labels import FERPLUS
 from shards.sources.fer2013_csv import holds_pixels, scan_csv
 from shards.sources.ferplus_votes import scan_with_votes
 from shards.sources.image_folders import list_folders
@@ -67,8 +68,9 @@ def source_of(
         if options.images != ImageOptions():
             flags = "--size, --grey, --rgb, --crop and --pad"
             raise DataError(f"{flags} are for image files; the pixels of {path} are packed as they are", exit_status=2)
-        scan = partial(scan_csv, path, options.scheme)
-        return scan if votes is None else partial(scan_with_votes, scan, votes)
+        give_labels = votes is not None and options.scheme == FERPLUS  # the column of labels is FER2013's then
+        scan = partial(scan_csv, path, None if give_labels else options.scheme)
+        return scan if votes is None else partial(scan_with_votes, scan, votes, give_labels)
     if votes is not None:
         raise DataError("--votes belong to FER2013's CSV, row by row; they cannot be joined to folders", exit_status=2)
     return partial(_scan, SOURCES[name].lists, path, options)

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -59,6 +60,18 @@ class SourceScan:
     """Sentences to print once the data set is packed."""
     options: dict[str, int | str] = field(default_factory=dict)
     """What the manifest's options record of how the source was read."""
+    is_labelled_by_votes: bool = False
+    """Whether the votes are to give the labels; see :mod:`shards.packing.vote_labels`."""
+
+    def selected(self, mask: np.ndarray) -> "SourceScan":
+        """Only the samples where ``mask``, bool (samples,), is true."""
+        return replace(
+            self,
+            table=self.table[mask].reset_index(drop=True),
+            sums=self.sums[mask],
+            square_sums=self.square_sums[mask],
+            votes=None if self.votes is None else list(compress(self.votes, mask)),
+        )
 
 
 Source = Callable[[Path, Executor, int], SourceScan]
