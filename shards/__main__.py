@@ -5,9 +5,10 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shards.errors import DataError
 from shards.labels import SPLITS
@@ -69,6 +70,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="the field of a tar's .json files, or the column of a Parquet file, that holds the label",
     )
     _image_options(pack)
+    _class_and_split_options(pack)
     pack.add_argument("--votes", type=Path, metavar="CSV", help="FER+'s fer2013new.csv, joined to the CSV row by row")
     pack.add_argument(
         "--without-leaks",
@@ -104,6 +106,32 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
     for parser in (commands.choices[name] for name in commands.choices if name not in before):
         parser.set_defaults(execute=_execute, program=parser.prog.removeprefix("python -m "))
+
+
+def _class_and_split_options(pack: argparse.ArgumentParser) -> None:
+    pack.add_argument(
+        "--classes", metavar="NAME,NAME", help="keep these classes alone, in this order: happy,sad,neutral"
+    )
+    pack.add_argument(
+        "--merge",
+        action="append",
+        default=[],
+        metavar="NAME=NAME",
+        help="merge classes, before --classes: contempt=neutral, or angry,disgust=negative; repeatable",
+    )
+    pack.add_argument(
+        "--val-fraction", type=_fraction, default=Fraction(), metavar="X", help="take X of train, such as 0.1, as val"
+    )
+    pack.add_argument(
+        "--test-fraction", type=_fraction, default=Fraction(), metavar="X", help="take X of train, such as 0.1, as test"
+    )
+    pack.add_argument(
+        "--folds",
+        type=int,
+        default=0,
+        metavar="K",
+        help="make K data sets, OUT/fold0 and so on, each with another part of train as its val",
+    )
 
 
 def _image_options(parser: argparse.ArgumentParser) -> None:
@@ -149,6 +177,8 @@ def _workers(options: argparse.Namespace) -> int:
 def _pack(options: argparse.Namespace) -> None:
     from shards.images import ImageOptions
     from shards.labels import read_scheme
+    from shards.packing.classes import ClassChoice
+    from shards.packing.division import Division
     from shards.sources.listing import SourceOptions
     from shards.sources.registry import source_of
 
@@ -163,17 +193,36 @@ def _pack(options: argparse.Namespace) -> None:
         images=ImageOptions(size=options.size, channels=options.channels, fit=options.fit),
     )
     source = source_of(options.source, options.format, options.votes, chosen)
-    _write(options, source, options.max_rejects, options.without_leaks)
+    division = Division(val_fraction=options.val_fraction, test_fraction=options.test_fraction, folds=options.folds)
+    classes = ClassChoice(
+        merge=tuple(options.merge), classes=tuple(options.classes.split(",")) if options.classes else ()
+    )
+    _write(
+        options,
+        source,
+        max_rejects=options.max_rejects,
+        without_leaks=options.without_leaks,
+        classes=classes,
+        division=division,
+    )
 
 
 def _fake(options: argparse.Namespace) -> None:
     from shards.sources.synthetic_faces import Faces, scan_faces
 
     faces = Faces(train=options.train, val=options.val, test=options.test, seed=options.seed)
-    _write(options, partial(scan_faces, faces), 0)
+    _write(options, partial(scan_faces, faces))
 
 
-def _write(options: argparse.Namespace, source: "Source", max_rejects: int, without_leaks: bool = False) -> None:
+def _fraction(text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number; it should be one such as 0.1") from None
+
+
+def _write(options: argparse.Namespace, source: "Source", **chosen: Any) -> None:
+    """Pack ``source`` and print what was done; ``chosen`` are arguments of :func:`shards.packing.packer.pack`."""
     from shards.inspection import class_table
     from shards.packing.packer import pack
     from shards.packing.rejects import rejects_path, summarize_rejects
@@ -186,29 +235,30 @@ def _write(options: argparse.Namespace, source: "Source", max_rejects: int, with
         seed=options.seed,
         shard_samples=options.shard_samples,
         workers=_workers(options),
-        max_rejects=max_rejects,
-        without_leaks=without_leaks,
+        **chosen,
     )
     manifest = packed.manifest
-    counts = ", ".join(f"{split.samples} {name}" for name, split in manifest.splits.items())
-    shards = sum(len(split.shards) for split in manifest.splits.values())
     left_out = {split: int(manifest.options.get(f"left_out_{split}", 0)) for split in SPLITS}
     if packed.rejects:
-        listed = len(packed.rejects) + manifest.samples + sum(left_out.values())
-        print(
-            f"{len(packed.rejects)} of {listed} samples were rejected; {rejects_path(options.out)} gives the reasons:"
-        )
+        listed = f"{len(packed.rejects)} of {packed.listed} samples"
+        print(f"{listed} were rejected; {rejects_path(options.out)} gives the reasons:")
         print("\n".join(summarize_rejects(packed.rejects)))
     if "train" not in manifest.splits:
         print(f"{options.out}: has no train split; models can be evaluated on it, and none trained")
     if manifest.untrained_classes:
         print(f"warning: train has no sample of {', '.join(manifest.untrained_classes)}, which val or test has")
-    if without_leaks:
+    if "without_leaks" in manifest.options:
         print(f"left out, since they also appear in train: {left_out['val']} of val and {left_out['test']} of test.")
-    if packed.created:
-        print(f"{options.out}: {counts} in {shards} shards, {time.monotonic() - started:.1f} s.")
-    else:
-        print(f"{options.out}: already holds these samples ({counts}), byte for byte.")
+    data_sets = {options.out: manifest}
+    if packed.folds:
+        data_sets = {options.out / f"fold{fold}": each for fold, each in enumerate(packed.folds)}
+    for path, each in data_sets.items():
+        counts = ", ".join(f"{split.samples} {name}" for name, split in each.splits.items())
+        shards = sum(len(split.shards) for split in each.splits.values())
+        if packed.created:
+            print(f"{path}: {counts} in {shards} shards, {time.monotonic() - started:.1f} s.")
+        else:
+            print(f"{path}: already holds these samples ({counts}), byte for byte.")
     print("\n".join([*packed.notes, *class_table(manifest)]))
 
 

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,10 @@ from shards.errors import DataError
 from shards.files import atomic_write_bytes, sync_folder
 from shards.labels import SPLITS
 from shards.leakage.exact import count_duplicates, first_occurrences
-from shards.leakage.filter import remove_leaks
+from shards.leakage.filter import compare_samples, remove_leaks
 from shards.manifest import FILE_NAME, SCHEMA_VERSION, Manifest, Shard, Split, read_manifest
+from shards.packing.classes import ClassChoice, choose_classes
+from shards.packing.division import Division, divide
 from shards.packing.rejects import rejects_path, write_rejects
 from shards.packing.vote_labels import describe_by_split, label_by_votes, without_unclear
 from shards.packing.writer import ShardTask, write_shard
@@ -31,8 +33,13 @@ class Packed:
     """What :func:`pack` did."""
 
     manifest: Manifest
+    """Of fold 0, where there are folds."""
+    folds: tuple[Manifest, ...]
+    """Of ``OUT/fold0``, ``OUT/fold1`` and so on; empty without folds."""
     created: bool
     """False where OUT held the same bytes already."""
+    listed: int
+    """Samples of the source, rejects included."""
     rejects: list[Reject]
     notes: tuple[str, ...]
     """Sentences about the source, to be printed."""
@@ -47,14 +54,17 @@ def pack(
     workers: int = 1,
     max_rejects: int = 0,
     without_leaks: bool = False,
+    classes: ClassChoice | None = None,
+    division: Division | None = None,
 ) -> Packed:
-    """Write the data set ``out`` from ``source``.
+    """Write the data set ``out`` from ``source``, or with folds a folder ``out`` of data sets ``fold0``, ``fold1``, ...
 
     The samples of each split are shuffled by ``seed`` and divided into shards of ``shard_samples`` at most, whose sizes
     differ by one at most. Everything is written in a folder beside ``out`` and renamed into place at the end; whatever
     happens before that leaves ``out`` as it was. Rejects are listed in ``OUT.rejects.csv``, beside it. With
     ``without_leaks``, the val and test samples whose image also appears in train, exactly or nearly, are left out; the
-    manifest's options give their number. Train keeps all of its samples, and the same bytes.
+    manifest's options give their number. Train keeps all of its samples, and the same bytes. ``classes`` and then
+    ``division`` are applied to what remains.
 
     Raises :class:`DataError` if the source cannot be used, more than ``max_rejects`` of it is rejected, or ``out``
     holds something else.
@@ -67,33 +77,37 @@ def pack(
     ):
         if value < minimum:
             raise DataError(f"{name} is {value}; it should be {minimum} or more", exit_status=2)
+    division = division or Division()
+    division.check()
     out = Path(os.path.abspath(out))
-    _refuse_foreign(out)
+    names = [f"fold{fold}" for fold in range(division.folds)] or [""]
+    _refuse_foreign(out, names[0])
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
     except OSError as error:
         raise DataError(f"{out}: cannot be made ({error.strerror})", exit_status=2) from error
     try:
-        folder = work / "set"
-        folder.mkdir()
+        manifests: dict[str, Manifest] = {}
         with worker_pool(workers) as pool:
             scan = source(work, pool, workers)
+            listed = len(scan.table) + len(scan.rejects)
             votes = {} if scan.votes is None else describe_by_split(scan)
-            options: dict[str, int | str] = {"seed": seed, "shard_samples": shard_samples, **scan.options}
             if scan.is_labelled_by_votes:
                 scan = without_unclear(label_by_votes(scan))
                 kept = scan.table.split.value_counts()
                 votes = {split: f"{text}; {kept.get(split, 0):,} kept" for split, text in votes.items()}
-                options |= {"labels": "votes", **{f"votes_{split}": text for split, text in votes.items()}}
+                texts = {f"votes_{split}": text for split, text in votes.items()}
+                scan = replace(scan, options={**scan.options, "labels": "votes", **texts})
             _report_rejects(scan, out, max_rejects)
-            if without_leaks:
-                scan, removed = remove_leaks(scan, pool)
-                options |= removed
-            shards = _write_shards(scan, folder, seed, shard_samples, pool)
-        manifest = _manifest(scan, shards, options)
-        atomic_write_bytes(folder / FILE_NAME, manifest.to_bytes())
-        created = _move_into_place(folder, out, manifest)
+            for name, part in zip(names, _prepared(scan, classes, division, without_leaks, seed, pool), strict=True):
+                folder = work / "set" / name
+                folder.mkdir(parents=True)
+                shards = _write_shards(part, folder, seed, shard_samples, pool)
+                options = {"seed": seed, "shard_samples": shard_samples, **part.options}
+                manifests[name] = _manifest(part, shards, options)
+                atomic_write_bytes(folder / FILE_NAME, manifests[name].to_bytes())
+        created = _move_into_place(work / "set", out, manifests)
     except BrokenProcessPool as error:
         raise DataError(
             f"a worker process was killed, perhaps for lack of memory or disk space, so {out} was not written"
@@ -102,7 +116,36 @@ def pack(
         raise DataError(f"{error.filename or out}: {error.strerror}, so {out} was not written") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return Packed(manifest=manifest, created=created, rejects=scan.rejects, notes=(*scan.notes, *vote_lines(votes)))
+    return Packed(
+        manifest=manifests[names[0]],
+        folds=tuple(manifests.values()) if division.folds else (),
+        created=created,
+        listed=listed,
+        rejects=scan.rejects,
+        notes=(*part.notes, *vote_lines(votes)),
+    )
+
+
+def _prepared(
+    scan: SourceScan,
+    classes: ClassChoice | None,
+    division: Division,
+    without_leaks: bool,
+    seed: int,
+    pool: Executor,
+) -> list[SourceScan]:
+    """The data sets to write: ``scan`` with the chosen classes and splits."""
+    if classes is not None:
+        scan = choose_classes(scan, classes)
+    if not len(scan.table):
+        raise DataError(f"no sample is left: --classes keeps {', '.join(scan.class_names)}", exit_status=2)
+    if not without_leaks and not division.is_needed:
+        return [scan]
+    compared = scan if without_leaks else scan.selected((scan.table.split == "train").to_numpy())
+    leakage = compare_samples(compared, pool)
+    if without_leaks:
+        scan = remove_leaks(scan, leakage)
+    return divide(scan, division, leakage, seed) if division.is_needed else [scan]
 
 
 def permutation(count: int, seed: int, split: str) -> np.ndarray:
@@ -206,33 +249,36 @@ def _report_rejects(scan: SourceScan, out: Path, max_rejects: int) -> None:
         raise DataError(f"the source has no usable sample, so {out} was not written")
 
 
-def _refuse_foreign(out: Path) -> None:
+def _refuse_foreign(out: Path, name: str) -> None:
     if not os.path.lexists(out):
         return
-    if not (out / FILE_NAME).is_file():
+    if not (out / name / FILE_NAME).is_file():
         raise DataError(
             f"{out}: exists and is not a data set; choose another name for OUT, or remove it first", exit_status=2
         )
 
 
-def _move_into_place(folder: Path, out: Path, manifest: Manifest) -> bool:
+def _move_into_place(folder: Path, out: Path, manifests: dict[str, Manifest]) -> bool:
     """Rename ``folder`` to ``out``; False if ``out`` holds the same already, :class:`DataError` if something else."""
     if os.path.lexists(out):
-        difference = _difference(out, manifest)
-        if difference:
-            raise DataError(f"{out}: exists and {difference}; remove it, or choose another name for OUT", exit_status=2)
+        for name, manifest in manifests.items():
+            difference = _difference(out / name, manifest)
+            if difference:
+                raise DataError(
+                    f"{out / name}: exists and {difference}; remove it, or choose another name for OUT", exit_status=2
+                )
         return False
     os.rename(folder, out)
     sync_folder(out.parent)
     return True
 
 
-def _difference(out: Path, manifest: Manifest) -> str | None:
-    if read_manifest(out).to_bytes() != manifest.to_bytes():
+def _difference(folder: Path, manifest: Manifest) -> str | None:
+    if read_manifest(folder).to_bytes() != manifest.to_bytes():
         return "is another data set (another source, or other options)"
     for split in manifest.splits.values():
         for shard in split.shards:
-            path = out / shard.name
+            path = folder / shard.name
             if not path.is_file() or path.stat().st_size != shard.bytes:
                 return f"its {shard.name} is missing or damaged"
     return None

@@ -123,6 +123,8 @@ def scan_listing(
             "digest": [files[index].digest for index in usable],
         }
     )
+    if any(image.subject for image in images):
+        table["subject"] = [images[index].subject for index in usable]
     digests = "".join(f"{file.sha256}  {image.name}\n" for image, file in zip(images, files, strict=True))
     return SourceScan(
         table=table,

@@ -1,0 +1,94 @@
+"""Drops and merges the classes of a source: ``--classes`` and ``--merge``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from shards.errors import DataError
+from shards.labels import class_meaning, did_you_mean
+from shards.sources.scan import SourceScan
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassChoice:
+    """What the user wants of the classes of a source; names in any spelling."""
+
+    merge: tuple[str, ...] = ()
+    """``contempt=neutral`` or ``angry,disgust=negative``, carried out in this order, before ``classes``."""
+    classes: tuple[str, ...] = ()
+    """Those to keep, in the order that they are to have; all of them, in the scheme's order, if empty."""
+
+
+def map_classes(class_names: Sequence[str], choice: ClassChoice) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
+    """The classes that ``choice`` leaves, and for each of ``class_names`` the one it becomes; None if it is dropped.
+
+    A merged class has the place of the one it is merged into, or, where that is a new name, of the first of those that
+    become it. Raises :class:`DataError` (exit status 2) for a name that is not a class.
+    """
+    names = list(class_names)
+    becomes: list[str | None] = list(class_names)
+    for text in choice.merge:
+        sources, separator, target = text.partition("=")
+        merged = [_known(source, names, "--merge") for source in sources.split(",")]
+        if not separator or not target.strip():
+            raise DataError(
+                f"--merge {text}: should be the classes to merge and the class they become, such as contempt=neutral "
+                f"or angry,disgust=negative",
+                exit_status=2,
+            )
+        known = next((name for name in names if class_meaning(name) == class_meaning(target)), None)
+        new = known or target.strip()
+        if known is None:
+            names[min(map(names.index, merged))] = new
+        names = [name for name in names if name == new or name not in merged]
+        becomes = [new if name in merged else name for name in becomes]
+    if choice.classes:
+        chosen = [_known(name, names, "--classes") for name in choice.classes]
+        repeated = next((name for name in chosen if chosen.count(name) > 1), None)
+        if repeated is not None:
+            raise DataError(f"--classes: names {repeated} twice; each class should be named once", exit_status=2)
+        names = chosen
+    return tuple(names), tuple(name if name in names else None for name in becomes)
+
+
+def choose_classes(scan: SourceScan, choice: ClassChoice) -> SourceScan:
+    """``scan`` with the classes of ``choice``; samples of the others are left out, counted in its notes and options.
+
+    Raises :class:`DataError` as :func:`map_classes` does.
+    """
+    if not choice.merge and not choice.classes:
+        return scan
+    names, becomes = map_classes(scan.class_names, choice)
+    labels, notes = scan.table.label.to_numpy(), list[str]()
+    counts = np.bincount(labels, minlength=len(scan.class_names)).tolist()
+    options = {"merge": "; ".join(choice.merge)} if choice.merge else {}
+    options |= {"classes": ", ".join(names)} if choice.classes else {}
+    dropped = {name: count for name, new, count in zip(scan.class_names, becomes, counts, strict=True) if new is None}
+    for name, new, count in zip(scan.class_names, becomes, counts, strict=True):
+        if new is not None and new != name:
+            notes.append(f"merged: {count:,} samples of {name} into {new}")
+    if dropped:
+        texts = ", ".join(f"{count:,} of {name}" for name, count in dropped.items())
+        notes.append(f"left out by --classes: {texts}")
+    index_of = np.array([-1 if new is None else names.index(new) for new in becomes])
+    chosen = scan.selected(index_of[labels] >= 0)
+    chosen.table["label"] = index_of[chosen.table.label.to_numpy()]
+    return replace(
+        chosen,
+        class_names=names,
+        notes=(*scan.notes, *notes),
+        options={**scan.options, **options, **{f"dropped_{name}": count for name, count in dropped.items()}},
+    )
+
+
+def _known(name: str, names: Sequence[str], option: str) -> str:
+    """The one of ``names`` that ``name`` means."""
+    for known in names:
+        if class_meaning(known) == class_meaning(name):
+            return known
+    hint = did_you_mean(name.strip(), names)
+    raise DataError(
+        f"{option}: {name.strip()!r} is not a class of the source{hint}; its classes are {', '.join(names)}",
+        exit_status=2,
+    )
