@@ -3,7 +3,8 @@
 The rules, wherever an image is read:
 
 - EXIF's orientation is applied; of several frames or pages the first is read.
-- Transparency is laid on white, as browsers show it. A palette and CMYK become RGB, 1-bit black and white grey.
+- Transparency is laid on white, as browsers show it. A palette and CMYK become RGB, 1-bit black and white grey; a GIF,
+  which always has a palette, is grey if all its pixels are.
 - 16 bits become 8 by linear scaling, rounded: ``(value + 128) // 257``, as the PNG specification has it (13.12);
   Pillow itself keeps the upper byte of RGB with 16 bits a channel, which differs by 1 at most. 32-bit integers are
   taken for 16-bit values, since Pillow reads grey with 16 bits as such. Floats are 0 (black) to 1 (white), or 0 to 255
@@ -135,6 +136,9 @@ def _upright(image: Image.Image) -> Image.Image:
         raise BadImage(f"is an image of {image.width} x {image.height} pixels; it should have some")
     turn = _TO_UPRIGHT.get(_orientation(image))
     converted = _converted(image)
+    if image.format == "GIF" and converted.mode == "RGB":
+        red, green, blue = (band.tobytes() for band in converted.split())
+        converted = converted.getchannel("R") if red == green == blue else converted
     return converted if turn is None else converted.transpose(turn)
 
 

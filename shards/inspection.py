@@ -21,7 +21,8 @@ def describe(manifest: Manifest) -> str:
     lines += class_table(manifest)
     means = ", ".join(f"{value:.4f}" for value in manifest.mean)
     stds = ", ".join(f"{value:.4f}" for value in manifest.std)
-    lines += ["", f"train: mean {means}, standard deviation {stds} (pixels in 0 to 1)"]
+    measured = "train" if "train" in manifest.splits else "all images"
+    lines += ["", f"{measured}: mean {means}, standard deviation {stds} (pixels in 0 to 1)"]
     if manifest.votes is not None:
         lines.append(f"FER+ votes: {manifest.votes['with']:,} images with, {manifest.votes['without']:,} without")
     lines.append(f"rejected when packed: {manifest.rejects:,}")
@@ -60,16 +61,15 @@ def inspect(folder: Path, figures: Path | None = None, workers: int = 1) -> str:
     from shards.figures import plot_distribution, plot_sample_images
     from shards.reading.reader import read_split
 
-    train = read_split(folder, "train", workers, manifest)
+    split = next(iter(manifest.splits))  # train, or the first there is
+    read = read_split(folder, split, workers, manifest)
     try:
         figures.mkdir(parents=True, exist_ok=True)
         name, shape = folder.resolve().name, shape_in_words(manifest.image_shape)
         distribution = plot_distribution(manifest, title=f"{name}: {manifest.samples:,} images, {shape}")
         distribution.savefig(figures / "distribution.png")
-        title = f"{name}: random images of each class of train ({len(train.labels):,} images)"
-        plot_sample_images(train.images, train.labels, manifest.class_names, title=title).savefig(
-            figures / "samples.png"
-        )
+        title = f"{name}: random images of each class of {split} ({len(read.labels):,} images)"
+        plot_sample_images(read.images, read.labels, manifest.class_names, title=title).savefig(figures / "samples.png")
     except OSError as error:
         raise DataError(f"{figures}: the figures cannot be written ({error.strerror})", exit_status=2) from error
     return f"{text}\n{figures / 'distribution.png'}\n{figures / 'samples.png'}"

@@ -21,7 +21,12 @@ SPLIT_FOLDERS = {
     "val": "val",
     "valid": "val",
     "validation": "val",
+    "dev": "val",
+    "publictest": "val",
     "test": "test",
+    "testing": "test",
+    "eval": "test",
+    "privatetest": "test",
 }
 """Folder names (in lower case) that hold a split."""
 

@@ -79,7 +79,7 @@ def _refuse_unlabelled(
     train = counts.get("train", Counter())
     for split, found in counts.items():
         (name, count), *others = found.items()
-        if split == "train" or others or name in train or name in accepted or is_expression(name):
+        if not train or split == "train" or others or name in train or name in accepted or is_expression(name):
             continue
         folder = next(iter(folders[name]))
         example = PurePosixPath(next(iter(folders[min(train)])))

@@ -1,87 +1,230 @@
-"""Images in folders, ``SPLIT/CLASS/IMAGE``: FER2013 as Kaggle has it (train and test), RAF-DB, and the like."""
+"""Images in folders, ``SPLIT/CLASS/IMAGE`` or ``CLASS/IMAGE``, as Kaggle's variants of FER2013, AffectNet and CK+."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from shards.errors import DataError
-from shards.images import EXTENSIONS
-from shards.labels import SPLIT_FOLDERS, SPLITS
+from shards.files import irregular
+from shards.images import EXTENSIONS, other_file
+from shards.labels import SPLIT_FOLDERS, SPLITS, is_expression
 from shards.sources.class_folders import check_class_folders
 from shards.sources.listing import Folder, ListedImage, Listing, SourceOptions
 from shards.sources.scan import Reject
 
-_NOT_DATA = {"thumbs.db", "desktop.ini", "__macosx"}
+_NOT_DATA = {
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r"),
+    *("$recycle.bin", "system volume information", "@eadir"),
+}
 """What operating systems leave behind; so is any name that begins with a dot."""
+_TEXT = (
+    *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".rst", ".xml", ".yaml", ".yml", ".html", ".htm"),
+    *(".log", ".ini", ".cfg", ".toml", ".py", ".ipynb"),
+)
+_MAX_WRAPPERS = 3
+"""Folders that may lie around those of the splits."""
 
 
 def list_folders(root: Path, options: SourceOptions) -> Listing:
     """The images below ``root``, none of them read.
 
-    Raises :class:`DataError` if its folders are not SPLIT/CLASS, or :func:`check_class_folders` refuses them.
+    Folders that only lie around the others are passed over. Without folders of splits, the class folders are train;
+    without train, the data set is one to evaluate on. Raises :class:`DataError` if the folders are neither
+    SPLIT/CLASS nor CLASS, or :func:`check_class_folders` refuses them.
     """
-    found, rejects = _walk(root)
-    check_class_folders(root, found, options.allowed_classes)
+    walk = _Walk()
+    notes: list[str] = []
+    inner = _data_root(root)
+    if inner != root:
+        notes.append(f"the images are those in {inner}")
+        for wrapper in (root, *(root / part for part in reversed(inner.relative_to(root).parents[:-1]))):
+            walk.ignore_files_of(wrapper)
+        root = inner
+    splits = _split_folders(root)
+    if splits:
+        _check_others(root, splits, walk)
+        for split in (split for split in SPLITS if split in splits):
+            walk.read(root, splits[split], split, depth=2)
+        check_class_folders(root, [(image.location, image.split) for image in walk.images], options.allowed_classes)
+    else:
+        walk.read(root, root, "train", depth=1)
+        # The root takes the place of the split's folder, so that paths in messages are right.
+        named = root if root.name else root.resolve()
+        found = [(f"{named.name}/{image.location}", "train") for image in walk.images]
+        check_class_folders(named.parent, found, options.allowed_classes)
+        notes.append(
+            f"{root}: these are classes, not splits, so all of its images are in train; --val-fraction and "
+            f"--test-fraction take val and test from them"
+        )
     return Listing(
         root=root,
-        images=[
-            ListedImage(location=path, name=path, place=path, label=PurePosixPath(path).parts[1], split=split)
-            for path, split in found
-        ],
+        images=walk.images,
         container=Folder(root=root),
         source_format="image-folders",
         scheme=options.scheme,
-        rejects=rejects,
+        rejects=walk.rejects,
+        ignored=dict(walk.ignored),
+        notes=notes,
     )
 
 
-def _walk(root: Path) -> tuple[list[tuple[str, str]], list[Reject]]:
-    """(path below the root, split) of every image, in the order of their paths; and the files that are not images."""
-    folders: dict[str, Path] = {}
-    for folder in sorted(path for path in root.iterdir() if path.is_dir() and _is_data(path.name)):
-        split = SPLIT_FOLDERS.get(folder.name.lower())
-        if split is None:
-            raise DataError(f"{folder}: is not a split; the folders in {root} should be train, val (or valid) and test")
-        if split in folders:
-            raise DataError(f"{folder}: is the split {split}, and so is {folders[split]}; remove one of them")
-        folders[split] = folder
-    if "train" not in folders:
-        raise DataError(f"{root}: has no folder train; it should hold train/CLASS/IMAGE, and val and test likewise")
-    found: list[tuple[str, str]] = []
-    rejects: list[Reject] = []
-    for split in SPLITS:
-        if split not in folders:
-            continue
-        before = len(found)
-        for path in _files(folders[split]):
-            location = path.relative_to(root).as_posix()
-            if len(PurePosixPath(location).parts) < 3:
-                rejects.append(Reject(place=location, reason="is not in a class folder; it should be in SPLIT/CLASS"))
-            elif path.suffix.lower() not in EXTENSIONS:
-                rejects.append(
-                    Reject(place=location, reason="is not named as an image; it should end in .png, .jpg or .jpeg")
-                )
+class _Walk:
+    """What the folders hold."""
+
+    def __init__(self) -> None:
+        self.images: list[ListedImage] = []
+        self.rejects: list[Reject] = []
+        self.ignored: Counter[str] = Counter()
+
+    def read(self, root: Path, folder: Path, split: str, depth: int) -> None:
+        """Sort the files below ``folder``; the class is the last of the first ``depth`` folders below ``root``."""
+        before = len(self.images)
+        for path, is_file in _files(folder):
+            place = path.relative_to(root).as_posix()
+            fault = "" if is_file else _irregular(path)
+            if not fault and path.suffix.lower() not in EXTENSIONS:
+                with open(path, "rb") as file:
+                    head = file.read(1024)
+                if path.suffix.lower() in _TEXT or _is_text(head):
+                    self.ignored[_kind(path)] += 1
+                    continue
+                fault = other_file(head) or "is not named as an image; it should end in .png, .jpg or the like"
+            parts = PurePosixPath(place).parts
+            if not fault and len(parts) <= depth:
+                layout = "SPLIT/CLASS" if depth == 2 else "CLASS"
+                fault = f"is not in a class folder; it should be in {layout}"
+            if fault:
+                self.rejects.append(Reject(place=place, reason=fault))
             else:
-                found.append((location, split))
-        if len(found) == before:
-            raise DataError(f"{folders[split]}: holds no image; remove the folder, or put images in {split}/CLASS")
-    return found, rejects
+                self.images.append(
+                    ListedImage(location=place, name=place, place=place, label=parts[depth - 1], split=split)
+                )
+        if len(self.images) == before:
+            if folder == root:
+                raise DataError(f"{root}: holds no image in a folder; it should hold train/CLASS/IMAGE, or CLASS/IMAGE")
+            raise DataError(f"{folder}: holds no image; remove the folder, or put images in {split}/CLASS")
+
+    def ignore_files_of(self, folder: Path, below: bool = False) -> None:
+        """Count the files of ``folder``, or all ``below`` it, as ignored."""
+        for path, is_file in _files(folder) if below else _entries(folder)[0]:
+            if is_file:
+                self.ignored[_kind(path)] += 1
+            else:
+                self.rejects.append(Reject(place=str(path), reason=_irregular(path)))
 
 
-def _files(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
-    """The files below ``folder``, whose parent folders are ``above``; a link back to one of those is not followed."""
+def _data_root(root: Path) -> Path:
+    """``root``, or the folder below it that holds the splits or classes, if all else there is that one folder.
+
+    Raises :class:`DataError` with the path that would be right if there are other folders.
+    """
+    holding = _holding_splits(root, _MAX_WRAPPERS)
+    if root in holding:
+        return root
+    if len(holding) > 1:
+        paths = ", ".join(str(path) for path in holding)
+        raise DataError(f"{root}: holds several data sets; pack one of them: {paths}")
+    inner = root
+    while not holding or inner != holding[0]:
+        folders = _entries(inner)[1]
+        if len(folders) != 1 or not (holding or _are_classes(_entries(folders[0])[1])):
+            break
+        inner = folders[0]
+    if holding and inner != holding[0]:
+        raise DataError(f"{root}: holds no split itself; pack {holding[0]} instead, which does")
+    return inner
+
+
+def _are_classes(folders: list[Path]) -> bool:
+    return any(is_expression(path.name) or path.name.isdigit() for path in folders)
+
+
+def _holding_splits(folder: Path, depth: int) -> list[Path]:
+    """The folders, ``folder`` or up to ``depth`` below it, that directly hold a split's folder; none inside another."""
+    _, folders = _entries(folder)
+    if any(_split_of(path) for path in folders):
+        return [folder]
+    return [found for path in folders if depth for found in _holding_splits(path, depth - 1)]
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    splits: dict[str, Path] = {}
+    for folder in _entries(root)[1]:
+        split = _split_of(folder)
+        if split in splits:
+            raise DataError(f"{folder}: is the split {split}, and so is {splits[split]}; remove one of them")
+        if split:
+            splits[split] = folder
+    return splits
+
+
+def _check_others(root: Path, splits: dict[str, Path], walk: _Walk) -> None:
+    """Ignore what lies beside the splits; raise :class:`DataError` for a folder of images there."""
+    walk.ignore_files_of(root)
+    for folder in _entries(root)[1]:
+        if folder in splits.values():
+            continue
+        if any(path.suffix.lower() in EXTENSIONS for path, _ in _files(folder)):
+            raise DataError(f"{folder}: is not a split; the folders in {root} should be train, val (or valid) and test")
+        walk.ignore_files_of(folder, below=True)
+
+
+def _split_of(folder: Path) -> str:
+    return SPLIT_FOLDERS.get(folder.name.strip().lower(), "")
+
+
+def _files(folder: Path, above: tuple[str, ...] = ()) -> Iterator[tuple[Path, bool]]:
+    """The files below ``folder``, whose parent folders are ``above``, and whether each is an ordinary file.
+
+    A link back to a folder above is not followed.
+    """
     here = os.path.realpath(folder)
     if here in above:
         return
-    folders: list[Path] = []
-    for path in sorted(path for path in folder.iterdir() if _is_data(path.name)):
-        if path.is_dir():
-            folders.append(path)
-        else:
-            yield path
+    files, folders = _entries(folder)
+    yield from files
     for path in folders:
         yield from _files(path, (*above, here))
 
 
-def _is_data(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in _NOT_DATA
+def _entries(folder: Path) -> tuple[list[tuple[Path, bool]], list[Path]]:
+    """The files of ``folder`` with whether each is an ordinary one, and its folders, both sorted."""
+    files: list[tuple[Path, bool]] = []
+    folders: list[Path] = []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name.startswith(".") or entry.name.lower() in _NOT_DATA:
+                continue
+            try:
+                is_folder, is_file = entry.is_dir(), entry.is_file()
+            except OSError:  # a link to itself
+                is_folder, is_file = False, False
+            if is_folder:
+                folders.append(folder / entry.name)
+            else:
+                files.append((folder / entry.name, is_file))
+    return files, folders
+
+
+def _irregular(path: Path) -> str:
+    """Why ``path``, which is not an ordinary file, cannot be read."""
+    try:
+        return f"is {irregular(path)}, not a file"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
+def _kind(path: Path) -> str:
+    return path.suffix.lower() or "without an extension"
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` is text: UTF-8 without control characters."""
+    try:
+        text = head.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:  # a character that the end of ``head`` cuts is no fault
+            return False
+        text = head[: error.start].decode("utf-8-sig")
+    return all(character.isprintable() or character.isspace() for character in text)

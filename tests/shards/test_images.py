@@ -93,12 +93,13 @@ def encoded(image: Image.Image | np.ndarray, kind: str = "PNG", **options: objec
         (encoded(GREY, "BMP"), GREY),
         (encoded(RGB, "PPM"), RGB),
         (encoded(RGB, "TIFF", compression="tiff_lzw"), RGB),
-        (encoded(GREY, "GIF", save_all=True, append_images=[Image.fromarray(255 - GREY)]), np.dstack([GREY] * 3)),
+        (encoded(GREY, "GIF", save_all=True, append_images=[Image.fromarray(255 - GREY)]), GREY),
+        (encoded(Image.fromarray(RGB).quantize(64), "GIF"), RGB),
     ],
     ids=[
         *("RGBA", "RGBA-webp", "LA", "grey-with-one-transparent", "palette-with-transparency", "one-bit", "CMYK"),
         *("sixteen-bit", "sixteen-bit-rounded", "sixteen-bit-with-transparency", "sixteen-bit-pgm", "thirty-two-bit"),
-        *("float-to-1", "float-to-255", "bmp", "ppm", "tiff", "first-frame"),
+        *("float-to-1", "float-to-255", "bmp", "ppm", "tiff", "grey-gif-first-frame", "gif"),
     ],
 )  # fmt: skip
 def test_every_kind_of_image_becomes_8_bit_grey_or_rgb_by_the_stated_rule(file: bytes, expected: np.ndarray) -> None:

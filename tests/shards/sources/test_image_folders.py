@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 from pathlib import Path
 
@@ -10,13 +11,16 @@ import pytest
 import webdataset
 from PIL import ExifTags, Image
 
+from shards.__main__ import main
 from shards.errors import DataError
+from shards.inspection import inspect
 from shards.labels import FER2013_CLASSES, FERPLUS, RAFDB, class_order
 from shards.packing.packer import pack
 from shards.reading.reader import read_split
 from shards.sources.listing import SourceOptions
 from shards.sources.registry import source_of
 from shards.sources.sample_keys import path_keys
+from shards.verify import verify
 
 
 def write_image(path: Path, seed: int = 0, size: tuple[int, int] = (6, 6), mode: str = "L") -> np.ndarray:
@@ -139,7 +143,7 @@ def test_files_that_cannot_be_used_are_rejected_with_their_reason(root, pack_sou
     write_image(root / "train" / "sad" / "colour.png", mode="RGB")
     write_image(root / "train" / "sad" / "clear.png", mode="RGBA")
     write_image(root / "train" / "loose.png")
-    (root / "train" / "sad" / "notes.txt").write_text("x")
+    (root / "train" / "sad" / "notes.bin").write_bytes(b"\0\1")
     (root / "train" / "sad" / "empty.jpg").write_bytes(b"")
     whole = (root / "train" / "sad" / "good0.png").read_bytes()
     (root / "train" / "sad" / "short.png").write_bytes(whole[:50])
@@ -154,7 +158,7 @@ def test_files_that_cannot_be_used_are_rejected_with_their_reason(root, pack_sou
         ["train/sad/colour.png", f"is 6 x 6 RGB; {wanted} --grey or --rgb"],
         ["train/sad/empty.jpg", "is empty; copy or download it again"],
         ["train/sad/large.png", f"is 7 x 6 grey; {wanted} --crop (their centre) or --pad (black bars), and --size N"],
-        ["train/sad/notes.txt", "is not named as an image; it should end in .png, .jpg or .jpeg"],
+        ["train/sad/notes.bin", "is not named as an image; it should end in .png, .jpg or the like"],
     ]
     found = rejects(tmp_path)
     assert found[:-1] == expected
@@ -197,7 +201,7 @@ def test_a_split_folder_without_images_is_refused(root, pack_source):
 @pytest.mark.parametrize(
     ("folders", "message"),
     [
-        (["test"], "has no folder train"),
+        (["a/train", "b/train"], "holds several data sets; pack one of them: "),
         (["train", "val", "valid"], "valid: is the split val, and so is"),
         (["train", "extra"], "extra: is not a split; the folders in"),
     ],
@@ -209,11 +213,123 @@ def test_folders_that_are_not_as_they_should_be_are_refused(folders, message, ro
         pack_source(root)
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "validation", "Val"])
-def test_validation_may_have_each_of_its_names(name, root, pack_source):
-    write_image(root / "train" / "sad" / "a.png")
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        *((name, "val") for name in ("val", "valid", "validation", "Val", "dev", "PublicTest")),
+        *((name, "test") for name in ("TEST", "testing", "eval", "PrivateTest ")),
+    ],
+)
+def test_a_split_may_have_each_of_its_names(name, split, root, pack_source):
+    write_image(root / "Training" / "sad" / "a.png")
     write_image(root / name / "sad" / "a.png", 1)
-    assert list(pack_source(root).splits) == ["train", "val"]
+    assert list(pack_source(root).splits) == ["train", split]
+
+
+@pytest.mark.parametrize("wrapper", ["images", "archive/DATASET"])
+def test_a_folder_around_the_splits_is_passed_over(wrapper, root, tmp_path):
+    write_image(root / wrapper / "train" / "sad" / "a.png")
+    (root / "README").write_text("Faces")
+    packed = pack(source_of(root), tmp_path / "out")
+    assert packed.notes == (
+        "ignored 1 file that is no image: 1 without an extension",
+        f"the images are those in {root / wrapper}",
+    )
+    assert pack(source_of(root / wrapper), tmp_path / "same").manifest == packed.manifest
+
+
+def test_where_there_are_other_folders_too_the_right_path_is_named(root, pack_source):
+    write_image(root / "MMAFEDB" / "train" / "sad" / "a.png")
+    write_image(root / "more" / "b.png")
+    with pytest.raises(DataError, match=re.escape(f"holds no split itself; pack {root / 'MMAFEDB'} instead")):
+        pack_source(root)
+
+
+@pytest.mark.parametrize("wrapper", ["", "CK+48"])
+def test_class_folders_without_splits_are_train(wrapper, root, tmp_path):
+    for name in ("anger", "happy"):
+        write_image(root / wrapper / name / "a.png", len(name))
+    packed = pack(source_of(root), tmp_path / "out")
+    assert {split: counts.class_counts for split, counts in packed.manifest.splits.items()} == {
+        "train": (1, 0, 0, 1, 0, 0, 0)
+    }
+    assert read_split(tmp_path / "out", "train").keys in (["anger-a", "happy-a"], ["happy-a", "anger-a"])
+    assert "these are classes, not splits, so all of its images are in train; --val-fraction" in packed.notes[-1]
+
+
+def test_class_folders_without_splits_are_checked_as_those_of_a_split_are(root, pack_source):
+    for subject in ("S1", "S2"):
+        write_image(root / subject / "happy" / "a.png")
+    with pytest.raises(DataError, match=re.escape(f"it should be {root}/happy/a.png, and every other image")):
+        pack_source(root)
+    (root.parent / "faces").rename(root.parent / "other")
+    write_image(root / "a.png")
+    with pytest.raises(DataError, match="holds no image in a folder; it should hold train/CLASS/IMAGE, or CLASS/IMAGE"):
+        pack_source(root)
+
+
+def test_a_set_of_test_alone_is_packed_to_be_evaluated_on(root, pack_source, tmp_path, capsys):
+    pixels = [write_image(root / "test" / name / "a.png", seed) for seed, name in enumerate(("sad", "fear"))]
+    manifest = pack_source(root)
+    assert (list(manifest.splits), manifest.untrained_classes) == (["test"], ())
+    assert manifest.mean == (pytest.approx(np.mean(pixels) / 255),)
+    assert verify(tmp_path / "out") == manifest
+    assert "all images: mean 0." in inspect(tmp_path / "out", tmp_path / "figures")
+    assert main(["pack", str(root), str(tmp_path / "out")]) == 0
+    assert "has no train split; models can be evaluated on it, and none trained" in capsys.readouterr().out
+
+
+def test_unlabelled_images_of_a_test_set_alone_are_refused(root, pack_source):
+    write_image(root / "test" / "images" / "a.png")
+    with pytest.raises(DataError, match=r"the class 'images' is the only one, with 1 image \(in test/images\)"):
+        pack_source(root)
+
+
+def test_text_files_are_ignored_and_counted_and_system_files_left_out_silently(root, tmp_path):
+    write_image(root / "train" / "sad" / "a.png")
+    for name in ("labels.csv", "train/labels.csv", "train/sad/notes.TXT", "train/sad/LICENSE", "docs/a.md"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("Gesichter, für alle\n")
+    for name in (
+        ".DS_Store",
+        "train/Thumbs.db",
+        "train/sad/._a.png",
+        "__MACOSX/a.png",
+        "train/.ipynb_checkpoints/a.png",
+    ):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"\0\1")
+    packed = pack(source_of(root), tmp_path / "out")
+    assert packed.notes == ("ignored 5 files that are not images: 2 .csv, 1 .md, 1 .txt, 1 without an extension",)
+    assert packed.manifest.rejects == 0
+
+
+def test_what_is_no_file_is_rejected_without_being_opened(root, pack_source, tmp_path):
+    write_image(root / "train" / "sad" / "a.png")
+    for name in ("pipe.png", "pipe.txt"):
+        os.mkfifo(root / "train" / "sad" / name)
+    os.mkfifo(root / "pipe.csv")
+    (root / "train" / "sad" / "zeros.png").symlink_to("/dev/zero")
+    pack_source(root, max_rejects=4)
+    assert rejects(tmp_path) == [
+        [f"{root}/pipe.csv", "is a named pipe, not a file"],
+        ["train/sad/pipe.png", "is a named pipe, not a file"],
+        ["train/sad/pipe.txt", "is a named pipe, not a file"],
+        ["train/sad/zeros.png", "is a device, not a file"],
+    ]
+
+
+def test_a_file_that_is_something_else_is_named_as_what_it_is(root, pack_source, tmp_path):
+    write_image(root / "train" / "sad" / "a.png")
+    (root / "train" / "sad" / "b.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    pack_source(root, max_rejects=1)
+    assert rejects(tmp_path)[0][1] == "is a HEIC photograph, which cannot be read; save it as JPEG or PNG"
+
+
+@pytest.mark.parametrize("name", ["a.BMP", "a.webp", "a.TIFF", "a.tif", "a.gif", "a.pgm", "a.JPG"])
+def test_image_files_of_other_formats_are_read_whatever_the_case_of_their_extension(name, root, pack_source):
+    write_image(root / "train" / "sad" / name)
+    assert pack_source(root).samples == 1
 
 
 def test_keys_are_safe_and_no_two_are_the_same():
