@@ -1,5 +1,6 @@
 """Drops and merges the classes of a source: ``--classes`` and ``--merge``."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from shards.errors import DataError
 from shards.labels import class_meaning, did_you_mean
+from shards.sources.ferplus_votes import CATEGORIES
 from shards.sources.scan import SourceScan
 
 
@@ -55,7 +57,8 @@ def map_classes(class_names: Sequence[str], choice: ClassChoice) -> tuple[tuple[
 def choose_classes(scan: SourceScan, choice: ClassChoice) -> SourceScan:
     """``scan`` with the classes of ``choice``; samples of the others are left out, counted in its notes and options.
 
-    Raises :class:`DataError` as :func:`map_classes` does.
+    Votes for a merged class are votes for what it became. Raises :class:`DataError` as :func:`map_classes` does, and
+    where there are votes, which a class of a new name cannot have.
     """
     if not choice.merge and not choice.classes:
         return scan
@@ -71,6 +74,8 @@ def choose_classes(scan: SourceScan, choice: ClassChoice) -> SourceScan:
     if dropped:
         texts = ", ".join(f"{count:,} of {name}" for name, count in dropped.items())
         notes.append(f"left out by --classes: {texts}")
+    if scan.votes is not None and choice.merge:
+        scan = replace(scan, votes=_merge_votes(scan.votes, dict(zip(scan.class_names, becomes, strict=True))))
     index_of = np.array([-1 if new is None else names.index(new) for new in becomes])
     chosen = scan.selected(index_of[labels] >= 0)
     chosen.table["label"] = index_of[chosen.table.label.to_numpy()]
@@ -80,6 +85,30 @@ def choose_classes(scan: SourceScan, choice: ClassChoice) -> SourceScan:
         notes=(*scan.notes, *notes),
         options={**scan.options, **options, **{f"dropped_{name}": count for name, count in dropped.items()}},
     )
+
+
+def _merge_votes(votes: Sequence[bytes | None], becomes: dict[str, str | None]) -> list[bytes | None]:
+    """The votes of each sample, as :class:`SourceScan` has them, with those for a merged class given to its new one."""
+    category_of = {class_meaning(category): category for category in CATEGORIES}
+    moved: dict[str, str] = {}
+    for name, new in becomes.items():
+        if new is not None and new != name and class_meaning(name) in category_of:
+            if class_meaning(new) not in category_of:
+                raise DataError(
+                    f"--merge: {new!r} is not an expression that FER+'s votes name; merge {name} into one of theirs, "
+                    f"or leave out --votes",
+                    exit_status=2,
+                )
+            moved[category_of[class_meaning(name)]] = category_of[class_meaning(new)]
+
+    def merged(text: bytes) -> bytes:
+        counts = json.loads(text)
+        for category, new in moved.items():
+            counts[new] += counts[category]
+            counts[category] = 0
+        return json.dumps(counts, separators=(",", ":")).encode()
+
+    return [None if text is None else merged(text) for text in votes]
 
 
 def _known(name: str, names: Sequence[str], option: str) -> str:

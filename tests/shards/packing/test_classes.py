@@ -9,9 +9,12 @@ import pytest
 
 from shards.errors import DataError
 from shards.labels import FER2013_CLASSES, FERPLUS
+from shards.manifest import Manifest
 from shards.packing.classes import ClassChoice, map_classes
 from shards.packing.packer import Packed, pack
 from shards.reading.reader import read_split
+from shards.reading.votes import read_votes
+from shards.sources.ferplus_votes import CATEGORIES
 from shards.sources.registry import source_of
 
 
@@ -106,3 +109,18 @@ def test_a_choice_that_leaves_no_sample_is_refused(write_csv: Callable[..., Path
     source = source_of(write_csv(["3,1 2 3 4,Training"]))
     with pytest.raises(DataError, match="no sample is left: --classes keeps sad"):
         pack(source, tmp_path / "out", classes=ClassChoice(classes=("sad",)))
+
+
+def test_votes_for_a_merged_class_are_votes_for_what_it_became(write_csv: Callable[..., Path], tmp_path: Path) -> None:
+    source = write_csv(["0,1 2 3 4,Training"])
+    votes = tmp_path / "votes.csv"
+    votes.write_text(",".join(["Usage", "Image name", *CATEGORIES]) + "\nTraining,fer1.png,1,2,0,0,4,3,0,0,0,0\n")
+
+    def packed(merge: str) -> Manifest:
+        choice = ClassChoice(merge=(merge,))
+        return pack(source_of(source, votes=votes), tmp_path / "out", classes=choice).manifest
+
+    with pytest.raises(DataError, match="--merge: 'bad' is not an expression that FER\\+'s votes name"):
+        packed("angry,disgust=bad")
+    manifest = packed("disgust=angry")
+    assert read_votes(tmp_path / "out", "train", manifest, ["row-0000001"]).tolist() == [[1, 2, 0, 0, 7, 0, 0, 0, 0, 0]]
