@@ -86,6 +86,9 @@ class Trainer:
     """Tells the dropout layers which samples are in the batch."""
     loss: LossConfig
     class_weights: Tensor | None
+    """(classes,)."""
+    logit_offsets: Tensor | None
+    """(classes,), see `loss.logit_adjustment`."""
     ema: EmaConfig
     gradient_clip_norm: float | None
     global_batch_size: int
@@ -133,7 +136,8 @@ class Trainer:
         self.positions.set(batch.positions[rows])
         with autocast(batch.images.device, self.precision):
             logits = self.ddp_model(batch.images[rows])
-        loss = summed_loss(logits, batch.targets[rows], self.loss, self.class_weights) / self.global_batch_size
+        loss = summed_loss(logits, batch.targets[rows], self.loss, self.class_weights, self.logit_offsets)
+        loss = loss / self.global_batch_size
         # DDP averages the ranks' gradients; the sum is needed.
         self.state.scaler.scale(loss * distributed.world_size()).backward()
         self.state.count_correct(logits, batch.labels[rows])

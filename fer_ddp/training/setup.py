@@ -16,7 +16,7 @@ from fer_ddp.errors import JobError
 from fer_ddp.layers.dropout import SamplePositions
 from fer_ddp.models.build import build_model, prepare_model
 from fer_ddp.optim.ema import build_ema
-from fer_ddp.optim.loss import balanced_class_weights
+from fer_ddp.optim.loss import class_weights, logit_offsets
 from fer_ddp.optim.optimizers import build_optimizer
 from fer_ddp.optim.schedules import EarlyStopping, Schedule
 from fer_ddp.precision import compute_dtype, grad_scaler, to_memory_format
@@ -88,6 +88,12 @@ def check_job(job: Job, manifest: Manifest, world_size: int) -> None:
             f"global_batch_size: {job.global_batch_size} gives each rank {steps.local_batch_size} images, and mixup "
             f"and cutmix pair neighbours; choose a multiple of {2 * world_size}"
         )
+    class_weights(job.loss, manifest.class_names, manifest.splits["train"].class_counts)
+    if job.loss.logit_adjustment and job.data.order == "class_balanced":
+        raise JobError(
+            "loss.logit_adjustment: is for classes of unequal frequency, and data.order=class_balanced shows all "
+            "equally often; set one of the two"
+        )
     channels = manifest.image_shape[0]
     for key, values in (("data.mean", job.data.mean), ("data.std", job.data.std)):
         if values is not None and len(values) not in (1, channels):
@@ -116,7 +122,8 @@ def build_trainer(job: Job, dataset: FERDataset | StreamedSplit, ranks: int, dev
     manifest, dtype = dataset.manifest, compute_dtype(job.precision)
     steps = StepPlan(samples=len(dataset), global_batch_size=job.global_batch_size, world_size=ranks)
     state = _first_state(job, manifest, steps, device)
-    weights = balanced_class_weights(manifest.splits["train"].class_counts)
+    counts = manifest.splits["train"].class_counts
+    weights, offsets = class_weights(job.loss, manifest.class_names, counts), logit_offsets(job.loss, counts)
     example = to_memory_format(torch.zeros(2, *manifest.image_shape, dtype=dtype, device=device), job.memory_format)
     trainer = Trainer(
         state=state,
@@ -124,7 +131,8 @@ def build_trainer(job: Job, dataset: FERDataset | StreamedSplit, ranks: int, dev
         ddp_model=distributed.data_parallel(state.model, example),
         positions=SamplePositions.of(state.model),
         loss=job.loss,
-        class_weights=weights.to(device, dtype) if job.loss.class_weights == "balanced" else None,
+        class_weights=None if weights is None else weights.to(device, dtype),
+        logit_offsets=None if offsets is None else offsets.to(device, dtype),
         ema=job.ema,
         gradient_clip_norm=job.optimizer.gradient_clip_norm,
         global_batch_size=job.global_batch_size,

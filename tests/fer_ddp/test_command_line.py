@@ -321,7 +321,7 @@ def test_keys_lists_every_key_with_its_default_and_its_meaning(
         ),
         ("augment.scale=[1.0, 1.0]", "    Zoom factor, uniform between these."),
         (
-            "loss.class_weights=none  one of none, balanced",
+            "loss.class_weights=none",
             "    balanced: a class's weight is inverse to its count in train, with",
         ),
         ("run=(runs/NAME-seedN)", "    The run folder."),
@@ -364,6 +364,19 @@ def test_pairs_that_the_ranks_would_part_are_refused(tiny_job: Path) -> None:
 def test_a_mean_for_two_channels_is_refused_for_rgb_images(tiny_job: Path) -> None:
     sentence = job_refusal(tiny_job, "data.mean=[0.5, 0.4]", channels=3)
     assert sentence == "data.mean: has 2 numbers; the images have 3 channels, so give 1 or 3"
+
+
+def test_logit_adjustment_is_refused_where_all_classes_are_shown_equally_often(tiny_job: Path) -> None:
+    assert job_refusal(tiny_job, "loss.logit_adjustment=1", "data.order=class_balanced") == (
+        "loss.logit_adjustment: is for classes of unequal frequency, and data.order=class_balanced shows all equally "
+        "often; set one of the two"
+    )
+
+
+def test_a_weight_of_a_class_that_the_data_have_not_is_refused_before_the_run_begins(tiny_job: Path) -> None:
+    assert job_refusal(tiny_job, "loss.class_weights={hapy: 2}") == (
+        "loss.class_weights.hapy: is not a class of the data; did you mean happy?"
+    )
 
 
 def catches_sigterm(pid: int) -> bool:

@@ -1,5 +1,8 @@
 """The loss against an independent float64 reference on the whole batch, however the batch is split."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from fer_ddp.optim.loss import LossConfig, balanced_class_weights, summed_loss
+from fer_ddp.config.load import load_job
+from fer_ddp.errors import JobError
+from fer_ddp.optim.loss import LossConfig, balanced_class_weights, class_weights, logit_offsets, summed_loss
 
 COUNTS = (50, 5, 0, 120, 31)
 
@@ -101,3 +106,114 @@ def test_balanced_weights_have_mean_1_over_the_training_samples() -> None:
     weights = balanced_class_weights(COUNTS)
     assert weights.dtype == torch.float64
     assert float((weights * torch.tensor(COUNTS)).sum() / sum(COUNTS)) == pytest.approx(1, rel=1e-15)
+
+
+def focal_reference(
+    logits: NDArray[np.float64],
+    targets: NDArray[np.float64],
+    gamma: float,
+    smoothing: float,
+    weights: NDArray[np.float64],
+    tau: float,
+) -> float:
+    """The mean of sum_c weight_c * smoothed_c * (1 - p_c)^gamma * -log(p_c), p of the logits plus tau * log(prior).
+
+    The prior of the class without samples is that of one sample.
+    """
+    total, counts = 0.0, [max(count, 1) for count in COUNTS]
+    for row, target in zip(logits.tolist(), targets.tolist(), strict=True):
+        exponents = [np.exp(value) * (count / sum(COUNTS)) ** tau for value, count in zip(row, counts, strict=True)]
+        for c in range(len(row)):
+            p = exponents[c] / sum(exponents)
+            smoothed = (1 - smoothing) * target[c] + smoothing / len(row)
+            total -= weights[c] * smoothed * (1 - p) ** gamma * np.log(p)
+    return float(total / len(logits))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("tau", [0.0, 1.0, 1.5])
+@pytest.mark.parametrize("balanced", [False, True], ids=["unweighted", "weighted"])
+def test_focal_loss_and_logit_adjustment_are_those_of_the_reference(gamma: float, tau: float, balanced: bool) -> None:
+    logits, targets = batch()
+    config = LossConfig(
+        name="focal",
+        focal_gamma=gamma,
+        label_smoothing=0.1,
+        class_weights="balanced" if balanced else "none",
+        logit_adjustment=tau,
+    )
+    weights, offsets = class_weights(config, "abcde", COUNTS), logit_offsets(config, COUNTS)
+    pieces = zip(logits.split([3, 15, 5]), targets.split([3, 15, 5]), strict=True)
+    total = sum(summed_loss(part, target, config, weights, offsets) / len(logits) for part, target in pieces)
+    of_reference = reference_weights() if balanced else np.ones(5)
+    expected = focal_reference(logits.numpy(), targets.numpy(), gamma, 0.1, of_reference, tau)
+    assert float(total) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("tau", [1.0, 1.5])
+def test_logit_adjustment_of_the_cross_entropy_is_the_focal_one_with_gamma_0(tau: float) -> None:
+    logits, targets = batch()
+    config = LossConfig(label_smoothing=0.1, logit_adjustment=tau)
+    ours = summed_loss(logits, targets, config, None, logit_offsets(config, COUNTS)) / len(logits)
+    expected = focal_reference(logits.numpy(), targets.numpy(), 0.0, 0.1, np.ones(5), tau)
+    assert float(ours) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_gradient_of_the_focal_loss_is_finite_where_a_class_is_as_good_as_certain() -> None:
+    logits = torch.tensor([[200.0, 0.0], [0.0, 200.0]], requires_grad=True)
+    summed_loss(logits, torch.tensor([[1.0, 0.0]] * 2), LossConfig(name="focal", focal_gamma=0.5), None).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["unweighted", "weighted"])
+def test_the_loss_of_sets_is_that_of_the_most_probable_right_class(weighted: bool) -> None:
+    logits, _ = batch()
+    sets = (torch.arange(23)[:, None] // torch.tensor([1, 2, 3, 4, 5]) % 2).double()
+    weights = balanced_class_weights(COUNTS) if weighted else torch.ones(5, dtype=torch.float64)
+    expected = 0.0
+    for row, one in zip(logits.tolist(), sets.tolist(), strict=True):
+        exponents = [np.exp(value) for value in row]
+        # As FER+'s authors write it: a class that is not right counts a thousandth.
+        scores = [(0.999 * each + 0.001) * e / sum(exponents) for each, e in zip(one, exponents, strict=True)]
+        expected -= weights[int(np.argmax(scores))].item() * np.log(max(scores))
+    ours = summed_loss(logits, sets, LossConfig(), weights if weighted else None, None, True)
+    assert float(ours) == pytest.approx(expected, rel=1e-12)
+
+
+NAMES = ("angry", "disgust", "fear", "happy", "sad")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        ([1, 3, 1, 0.5, 1], [1, 3, 1, 0.5, 1]),
+        ({"disgust": 3, "Happiness": 0.5}, [1, 3, 1, 0.5, 1]),
+        ("balanced", balanced_class_weights(COUNTS).tolist()),
+    ],
+    ids=["list", "names", "balanced"],
+)
+def test_class_weights_are_given_as_a_list_or_by_name(tiny_job: Path, chosen: Any, expected: list[float]) -> None:
+    config = load_job(tiny_job, [f"loss.class_weights={chosen}"]).loss
+    weights = class_weights(config, NAMES, COUNTS)
+    assert weights is not None
+    assert weights.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        (
+            [1, 2],
+            r"class_weights: has 2 numbers; the data have 5 classes, so give one number for each of angry, disgust",
+        ),
+        ({"disgusst": 2}, r"class_weights\.disgusst: is not a class of the data; did you mean disgust\?"),
+        ({"contempt": 2}, r"class_weights\.contempt: is not a class of the data; the classes are angry, disgust, fear"),
+        ([0, 0, 0, 0, 0], r"class_weights: all are 0"),
+        ("balnced", r"class_weights: is \"balnced\"; it must be none, balanced, a list of a number for each class"),
+        ([1, -2], r"class_weights: is \[1, -2\]; it must be none, balanced, a list of a number for each class"),
+    ],
+)
+def test_class_weights_that_do_not_fit_are_refused_by_name(tiny_job: Path, chosen: Any, message: str) -> None:
+    with pytest.raises(JobError, match=f"loss.{message}"):
+        class_weights(load_job(tiny_job, [f"loss.class_weights={chosen}"]).loss, NAMES, COUNTS)
