@@ -1,14 +1,18 @@
 """Where the files of a tar are, read from the tar's own headers."""
 
 import io
+import os
 import tarfile
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from shards.errors import DataError
 
 _BLOCK = 512
+_MAX_PADDING = 2**20
+"""How far behind its end a tar is looked at; tar pads to 10 KiB."""
 _OCTAL = 8 ** np.arange(10, -1, -1)
 
 
@@ -61,13 +65,42 @@ def _cut_short(content: bytes, name: str) -> DataError:
 
 
 def _index_by_tarfile(content: bytes, name: str) -> list[Member]:
+    return list(read_members(io.BytesIO(content), name))
+
+
+def read_members(file: BinaryIO, name: str) -> Iterator[Member]:
+    """The regular files of the tar ``file``, in order, from its headers alone; ``name`` is its name in errors.
+
+    Memory does not grow with their number, and the caller may move in ``file`` between two of them. Raises
+    :class:`DataError` for a tar that is damaged, cut short or followed by another, and for links and sparse files.
+    """
+    length = file.seek(0, os.SEEK_END)
+    file.seek(0)
     try:
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
-            found = archive.getmembers()
-    except tarfile.TarError as error:
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            while (one := archive.next()) is not None:
+                archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep every header
+                if one.isdir():
+                    continue
+                if not one.isreg() or one.issparse():
+                    kind = "a sparse file" if one.issparse() else "a link" if one.issym() or one.islnk() else "a device"
+                    raise DataError(
+                        f"{name}: {one.name} is {kind}, not a whole file; write the tar again with "
+                        f"`tar --dereference --hard-dereference` and without --sparse"
+                    )
+                if one.size < 0 or one.offset_data + one.size > length:
+                    raise DataError(f"{name}: is cut short inside {one.name}; copy or pack it again")
+                yield Member(one.name, one.offset_data, one.size)
+            end = archive.offset
+    except (tarfile.TarError, ValueError, OverflowError, MemoryError) as error:
         raise DataError(f"{name}: is not a tar that can be read ({error})") from error
-    members = [Member(one.name, one.offset_data, one.size) for one in found if one.isfile()]
-    for member in members:
-        if member.offset + member.size > len(content):
-            raise DataError(f"{name}: is cut short inside {member.name}")
-    return members
+    file.seek(end)
+    mark, rest = file.read(_BLOCK), file.read(_MAX_PADDING)
+    if len(mark) < _BLOCK:
+        raise DataError(f"{name}: is cut short after {length} bytes; copy or pack it again")
+    if any(mark):
+        raise DataError(
+            f"{name}: is damaged at byte {end}, where the header of a file should be; copy or pack it again"
+        )
+    if any(rest):
+        raise DataError(f"{name}: holds more after its end, at byte {end}; it should be one tar, not several joined")

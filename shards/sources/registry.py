@@ -12,10 +12,12 @@ from shards.images import ImageOptions
 from shards.labels import FERPLUS
 from shards.sources.fer2013_csv import holds_pixels, scan_csv
 from shards.sources.ferplus_votes import scan_with_votes
+from shards.sources.file_sets import is_pattern
 from shards.sources.image_folders import list_folders
 from shards.sources.listed_images import scan_listing
 from shards.sources.listing import Listing, SourceOptions
 from shards.sources.scan import Source, SourceScan
+from shards.sources.webdataset_tars import is_tars, list_tars
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +44,9 @@ def _scan(
 
 
 SOURCES: dict[str, SourceFormat] = {
+    "webdataset": SourceFormat(
+        matches=is_tars, layout="a tar, a folder of tars, or train-{000000..000003}.tar", lists=list_tars
+    ),
     # Any folder is taken for class folders, so these come last.
     "folders": SourceFormat(matches=Path.is_dir, layout="SPLIT/CLASS/IMAGE", lists=list_folders),
 }
@@ -54,7 +59,7 @@ def source_of(
 ) -> Source:
     """The source that reads ``path``; ``name`` is one of :data:`FORMATS`. Raises :class:`DataError` (exit status 2)."""
     options = options or SourceOptions()
-    if not path.exists():
+    if not path.exists() and not is_pattern(path):
         raise DataError(f"{path}: there is no such file or folder", exit_status=2)
     if name == "auto":
         name = "csv" if holds_pixels(path) else _first_match(path) or "csv"
