@@ -21,9 +21,8 @@ _NAMES = {
 _INDEX = ("", "unnamed: 0", "index", "id")
 _LONGEST_FIELD = 1 << 22
 """More characters than the pixels of an image have: a quote was not closed."""
-_USAGES = {usage.lower(): usage for usage in USAGES} | {
-    word: usage for usage, split in USAGES.items() for word, meant in SPLIT_FOLDERS.items() if meant == split
-}
+_SPLITS = SPLIT_FOLDERS | {usage.lower(): split for usage, split in USAGES.items()}
+_USAGE_OF = {split: usage for usage, split in USAGES.items()}
 
 
 class BadRow(Exception):
@@ -189,9 +188,14 @@ def label_text(text: str, scheme: LabelScheme) -> str | None:
     return None if meaning not in scheme.class_names else str(scheme.first_label + scheme.class_names.index(meaning))
 
 
+def split_of_word(text: str) -> str | None:
+    """The split that a word such as ``Training``, ``Public Test`` or ``val`` means; None if it is no split."""
+    return _SPLITS.get(re.sub(r"[\s_-]", "", text).lower())
+
+
 def _usage(text: str) -> str | None:
     """The published name of a split."""
-    return _USAGES.get(re.sub(r"[\s_-]", "", text).lower())
+    return _USAGE_OF.get(split_of_word(text) or "")
 
 
 def _plain_pixels(text: str) -> str:

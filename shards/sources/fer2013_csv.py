@@ -195,7 +195,11 @@ def _csv_file(path: Path, work: Path) -> tuple[Path, list[str]]:
     if not text.stat().st_size:
         raise DataError(f"{path}: is empty; it should be a CSV with the columns emotion, pixels and Usage")
     name = found.name if isinstance(found, Path) else found.member
-    return text, [f"{path}: packed its {name}"] if found != path and name else []
+    notes = [f"{path}: packed its {name}"] if found != path and name else []
+    votes = path / "fer2013new.csv"
+    if votes.is_file():
+        notes.append(f"{votes}: holds FER+'s votes, which were not used; --votes {votes} adds them")
+    return text, notes
 
 
 def _form(source: Path, path: Path, scheme: LabelScheme) -> tuple[Header, bool]:

@@ -4,6 +4,7 @@ Barsoum et al., "Training deep networks for facial expression recognition with c
 """
 
 import json
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -82,10 +83,15 @@ def join_votes(scan: SourceScan, path: Path) -> SourceScan:
     named = (chosen["Image name"].str.strip() != "").tolist()
     _check_agreement(path, np.array(counts)[named], scan.table.label.to_numpy()[named], rows[named] + 1)
     texts = [
-        json.dumps(dict(zip(CATEGORIES, row, strict=True)), separators=(",", ":")).encode() if has_votes else None
+        votes_text(dict(zip(CATEGORIES, row, strict=True))) if has_votes else None
         for row, has_votes in zip(counts, named, strict=True)
     ]
     return replace(scan, votes=texts)
+
+
+def votes_text(votes: Mapping[str, int]) -> bytes:
+    """Votes by category as a sample's ``votes.json``."""
+    return json.dumps(votes, separators=(",", ":")).encode()
 
 
 def _check_agreement(path: Path, counts: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> None:

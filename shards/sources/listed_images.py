@@ -17,6 +17,7 @@ from shards.labels import class_labels
 from shards.pixel_statistics import pixel_digests, pixel_sums
 from shards.png import encode_pngs
 from shards.progress import with_progress
+from shards.sources.ferplus_votes import votes_text
 from shards.sources.listing import Container, Listing
 from shards.sources.sample_keys import path_keys
 from shards.sources.scan import Reject, SourceScan
@@ -125,6 +126,8 @@ def scan_listing(
     )
     if any(image.subject for image in images):
         table["subject"] = [images[index].subject for index in usable]
+    votes = [None if (one := images[index].votes) is None else votes_text(one) for index in usable]
+    has_votes = any(text is not None for text in votes)
     digests = "".join(f"{file.sha256}  {image.name}\n" for image, file in zip(images, files, strict=True))
     return SourceScan(
         table=table,
@@ -138,6 +141,8 @@ def scan_listing(
         source_sha256=hashlib.sha256(digests.encode(errors="surrogateescape")).hexdigest(),
         notes=(*_ignored_note(listing), *listing.notes, *notes),
         options=_recorded(listing, image_options),
+        votes=votes if has_votes else None,
+        is_labelled_by_votes=has_votes,
     )
 
 

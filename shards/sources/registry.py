@@ -10,8 +10,10 @@ from pathlib import Path
 from shards.errors import DataError
 from shards.images import ImageOptions
 from shards.labels import FERPLUS
+from shards.sources import affectnet, expw, ferplus_folders, list_csv, raf_db
 from shards.sources.fer2013_csv import holds_pixels, scan_csv
 from shards.sources.ferplus_votes import scan_with_votes
+from shards.sources.file_names import CK_PLUS_FILES, JAFFE_FILES, KDEF_FILES
 from shards.sources.file_sets import is_pattern
 from shards.sources.image_folders import list_folders
 from shards.sources.listed_images import scan_listing
@@ -47,6 +49,20 @@ SOURCES: dict[str, SourceFormat] = {
     "webdataset": SourceFormat(
         matches=is_tars, layout="a tar, a folder of tars, or train-{000000..000003}.tar", lists=list_tars
     ),
+    **{
+        name: SourceFormat(matches=source.matches, layout=source.LAYOUT, lists=source.list_images)
+        for name, source in (
+            ("rafdb", raf_db),
+            ("affectnet", affectnet),
+            ("ferplus", ferplus_folders),
+            ("expw", expw),
+        )
+    },
+    **{
+        files.source_format: SourceFormat(matches=files.matches, layout=files.layout, lists=files.list)
+        for files in (KDEF_FILES, JAFFE_FILES, CK_PLUS_FILES)
+    },
+    "list": SourceFormat(matches=list_csv.matches, layout=list_csv.LAYOUT, lists=list_csv.list_images),
     # Any folder is taken for class folders, so these come last.
     "folders": SourceFormat(matches=Path.is_dir, layout="SPLIT/CLASS/IMAGE", lists=list_folders),
 }
