@@ -116,17 +116,27 @@ def train(job: "Job", device: "str | torch.device | None" = None) -> "Results":
     return Results(summary=read_json(folder / "summary.json"), folder=folder)
 
 
-def evaluate(run: str | Path, data: str | Path | None = None, device: "str | torch.device | None" = None) -> "Results":
+def evaluate(
+    run: str | Path,
+    data: str | Path | None = None,
+    device: "str | torch.device | None" = None,
+    *,
+    merge: Sequence[str] = (),
+    drop_classes: Sequence[str] = (),
+) -> "Results":
     """Evaluate the weights that a run selected on its val and test splits, or on those of other ``data``.
 
-    Writes ``summary.json``, ``predictions/`` and ``figures/`` into the run folder, for other data into a folder inside
-    it; returns that folder and the summary. Raises JobError if ``run`` is not a run folder or the data don't fit the
-    model, DataError if the data are damaged.
+    The classes of other data are mapped by name. Of those that the model does not have, the samples are counted as
+    another class (``merge=["contempt=neutral"]``) or left out (``drop_classes=["contempt"]``). Writes ``summary.json``,
+    ``predictions/`` and ``figures/`` into the run folder, for other data into a folder inside it; returns that folder
+    and the summary. Raises JobError if ``run`` is not a run folder or the data don't fit the model, DataError if the
+    data are damaged.
     """
     import json
 
     from fer_ddp import distributed
     from fer_ddp.config.load import load_job
+    from fer_ddp.evaluation.class_mapping import ClassOptions
     from fer_ddp.evaluation.evaluate import evaluate_run
     from fer_ddp.runs.files import check_run_folder
     from fer_ddp.runs.folder import RunFolder
@@ -138,7 +148,10 @@ def evaluate(run: str | Path, data: str | Path | None = None, device: "str | tor
         raise JobError(f"{job.data.path}: the run's data are not there; give their folder: data.path=FOLDER")
     with distributed.world() as default:
         chosen = distributed.choose_device(device, default)
-        return distributed.rank_zero_call(lambda: evaluate_run(folder, job, chosen, folder.world_size()))
+        classes = ClassOptions(merge=tuple(merge), drop=tuple(drop_classes))
+        return distributed.rank_zero_call(
+            lambda: evaluate_run(folder, job, chosen, folder.world_size(), class_options=classes)
+        )
 
 
 def load(folder: str | Path, device: "str | torch.device | None" = None) -> "Predictor":

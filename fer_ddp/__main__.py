@@ -54,7 +54,17 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     _add_run(evaluate)
     evaluate.add_argument(
-        "overrides", nargs="*", default=[], metavar="data.path=FOLDER", help="other data with the same classes"
+        "overrides", nargs="*", default=[], metavar="data.path=FOLDER", help="other data; classes are mapped by name"
+    )
+    evaluate.add_argument(
+        "--merge",
+        action="append",
+        default=[],
+        metavar="NAME=NAME",
+        help="count a class of the data that the model does not have as another, such as contempt=neutral; repeatable",
+    )
+    evaluate.add_argument(
+        "--drop-classes", default="", metavar="NAME,NAME", help="leave out the samples of these classes of the data"
     )
     predict = _add(
         commands,
@@ -167,7 +177,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     if other:
         raise JobError(f"{other[0]}: evaluate takes data.path=FOLDER alone; all else is the run's own")
     folders = [override.removeprefix("data.path=") for override in options.overrides]
-    results = evaluate(options.run, folders[-1] if folders else None)
+    dropped = options.drop_classes.split(",") if options.drop_classes else []
+    results = evaluate(options.run, folders[-1] if folders else None, merge=options.merge, drop_classes=dropped)
     if distributed.is_main():
         print(results.text())
 

@@ -123,7 +123,11 @@ def _class_and_split_options(pack: argparse.ArgumentParser) -> None:
         "--val-fraction", type=_fraction, default=Fraction(), metavar="X", help="take X of train, such as 0.1, as val"
     )
     pack.add_argument(
-        "--test-fraction", type=_fraction, default=Fraction(), metavar="X", help="take X of train, such as 0.1, as test"
+        "--test-fraction",
+        type=_fraction,
+        default=Fraction(),
+        metavar="X",
+        help="take X of train, such as 0.1, as test; 1 makes a data set to evaluate on",
     )
     pack.add_argument(
         "--folds",

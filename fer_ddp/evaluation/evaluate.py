@@ -1,5 +1,6 @@
 """The results of a run: its selected weights evaluated on val and test, as files and figures."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from fer_ddp.config.job import Job
-from fer_ddp.data.dataset import FERDataset, open_split
-from fer_ddp.data.stream import StreamedSplit
+from fer_ddp.data.dataset import open_split
+from fer_ddp.errors import JobError
+from fer_ddp.evaluation.class_mapping import ClassOptions, InChannels, SelectedImages, map_to_model
 from fer_ddp.evaluation.evaluator import Evaluator
 from fer_ddp.evaluation.trained_model import load_trained_model
 from fer_ddp.figures.confusion_matrix import plot_confusion_matrix
@@ -36,11 +38,13 @@ class Results:
     """As in ``summary.json``."""
     folder: Path
     """Where ``summary.json``, ``predictions/`` and ``figures/`` are."""
+    notes: tuple[str, ...] = ()
+    """How the classes and images of other data became the model's."""
 
     def text(self) -> str:
         """A few lines for the terminal: the metrics, and which files to look at."""
         look = f"look at {self.folder}/figures/*.png, {self.folder}/summary.json, {self.folder}/predictions/*.csv"
-        return "\n".join([*summary_lines(self.summary), look])
+        return "\n".join([*self.notes, *summary_lines(self.summary), look])
 
 
 def evaluate_run(
@@ -50,19 +54,24 @@ def evaluate_run(
     world_size: int,
     between_batches: Callable[[], None] = lambda: None,
     manifest: Manifest | None = None,
+    class_options: ClassOptions | None = None,
 ) -> Results:
     """Evaluate the run's selected weights on the val and test splits of ``job.data.path``.
 
     Writes ``summary.json``, ``predictions/`` and ``figures/`` into the run folder, or, for other data than it was
-    trained on, into ``evaluations/DIGEST/`` there. Raises as `load_trained_model` does,
-    and JobError for data with other classes or image shapes than the model's.
+    trained on or with ``class_options``, into ``evaluations/NAME/`` there. Classes of other data are mapped by name,
+    and RGB and grey images of the right size are converted to what the model takes. Raises as `load_trained_model` and
+    `map_to_model` do, and JobError for images of another size than the model's, or data without val and test.
     """
     manifest = manifest or load_or_scan_manifest(Path(job.data.path))
+    class_options = class_options or ClassOptions()
     trained = load_trained_model(run, job, device)
     trained.check_data(manifest, job.data.path)
     evaluator = Evaluator.of(job.data, job.precision, job.memory_format, device)
-    trained_on_these = run.data_digest() == manifest.digest
-    folder = run.path if trained_on_these else run.path / "evaluations" / manifest.digest[:12]
+    splits = [split for split in ("val", "test") if split in manifest.splits]
+    mapping = map_to_model(manifest, job.data.path, trained.class_names, class_options, splits)
+    is_its_own = run.data_digest() == manifest.digest and class_options == ClassOptions()
+    folder = run.path if is_its_own else run.path / "evaluations" / _name(manifest, class_options)
     summary: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "job": job.name,
@@ -73,48 +82,88 @@ def evaluate_run(
         "epochs": trained.epoch,
         "class_names": list(trained.class_names),
     }
+    notes: list[str] = []
+    if not is_its_own:
+        if not splits:
+            raise JobError(
+                f"{job.data.path}: has no val and no test to evaluate on; pack the source again with --test-fraction 1"
+            )
+        notes = mapping.lines({split: manifest.splits[split].class_counts for split in splits})
+        if manifest.image_shape != trained.image_shape:
+            notes.append(
+                "its RGB images were made grey" if trained.image_shape[0] == 1 else "its grey images were made RGB"
+            )
+        summary["data"] = {
+            "path": job.data.path,
+            "digest": manifest.digest,
+            "classes": dict(zip(mapping.data_classes, mapping.becomes, strict=True)),
+            "notes": notes,
+        }
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
     subject = f"{job.name}, seed {job.seed}"
-    for split in (split for split in ("val", "test") if split in manifest.splits):
+    for split in splits:
         dataset = open_split(job.data, split, device, manifest)
-        probabilities = evaluator.probabilities(trained.model, dataset.images, between_batches)
-        metrics = classification_metrics(dataset.labels.numpy(), probabilities, dataset.class_names)
+        images = InChannels(images=dataset.images, channels=trained.image_shape[0])
+        probabilities = evaluator.probabilities(trained.model, images, between_batches)
+        labels = mapping.labels[dataset.labels.numpy()]
+        chosen = np.flatnonzero(labels >= 0)
+        samples = _Samples(
+            keys=[dataset.keys[index] for index in chosen],
+            images=SelectedImages(images=dataset.images.numpy(), indices=chosen),
+            labels=labels[chosen],
+            probabilities=probabilities[chosen],
+            class_names=trained.class_names,
+        )
+        metrics = classification_metrics(samples.labels, samples.probabilities, samples.class_names)
         summary[split] = {key: value for key, value in metrics.items() if key != "confusion"}
         write_predictions(
             folder / "predictions" / f"{split}.csv",
-            dataset.keys,
-            dataset.labels.numpy(),
-            probabilities,
-            dataset.class_names,
+            samples.keys,
+            samples.labels,
+            samples.probabilities,
+            samples.class_names,
         )
-        _draw(folder / "figures", subject, split, dataset, probabilities, metrics)
+        _draw(folder / "figures", subject, split, samples, metrics)
     curves = plot_learning_curves(run.read_lines("metrics.jsonl"), subject=subject)
     save_figure(curves, folder / "figures" / "curves.png")
     write_json(folder / "summary.json", summary)
-    return Results(summary=summary, folder=folder)
+    return Results(summary=summary, folder=folder, notes=tuple(notes))
 
 
-def _draw(
-    folder: Path,
-    subject: str,
-    split: str,
-    dataset: FERDataset | StreamedSplit,
-    probabilities: NDArray[np.floating[Any]],
-    metrics: ClassificationMetrics,
-) -> None:
-    labels, predicted = dataset.labels.numpy(), probabilities.argmax(axis=1)
+def _name(manifest: Manifest, options: ClassOptions) -> str:
+    """The folder of an evaluation: its data's digest, and one of the options where there are any."""
+    name = manifest.digest[:12]
+    if options == ClassOptions():
+        return name
+    return f"{name}-{hashlib.sha256(repr((options.merge, options.drop)).encode()).hexdigest()[:6]}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Samples:
+    """The evaluated samples of a split, in the model's classes."""
+
+    keys: list[str]
+    images: SelectedImages
+    labels: NDArray[np.int64]
+    """(samples,)."""
+    probabilities: NDArray[np.floating[Any]]
+    """(samples, classes)."""
+    class_names: tuple[str, ...]
+
+
+def _draw(folder: Path, subject: str, split: str, samples: _Samples, metrics: ClassificationMetrics) -> None:
     sheet = plot_worst_errors(
-        dataset.images.numpy(),
-        labels,
-        predicted,
-        probabilities.max(axis=1),
-        dataset.class_names,
-        keys=dataset.keys,
+        samples.images,
+        samples.labels,
+        samples.probabilities.argmax(axis=1),
+        samples.probabilities.max(axis=1),
+        samples.class_names,
+        keys=samples.keys,
         subject=subject,
         split=split,
     )
     drawings = {
-        "confusion": plot_confusion_matrix(metrics["confusion"], dataset.class_names, subject=subject, split=split),
+        "confusion": plot_confusion_matrix(metrics["confusion"], samples.class_names, subject=subject, split=split),
         "per_class": plot_per_class(metrics["per_class"], subject=subject, split=split),
         "worst_errors": sheet,
     }

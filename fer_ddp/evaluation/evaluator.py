@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from fer_ddp.augment.pixels import normalize, to_unit_range
 from fer_ddp.data.dataset import DataConfig, FERDataset, normalization
-from fer_ddp.data.stream import StreamedImages, StreamedSplit
+from fer_ddp.data.stream import StreamedSplit
+from fer_ddp.evaluation.class_mapping import ImageBatches
 from fer_ddp.metrics.classification import ClassificationMetrics, classification_metrics
 from fer_ddp.precision import autocast, compute_dtype, to_memory_format
 
@@ -38,7 +39,7 @@ class Evaluator:
         return Evaluator(device=device, precision=precision, memory_format=memory_format, mean=mean, std=std)
 
     def probabilities(
-        self, model: nn.Module, images: Tensor | StreamedImages, between_batches: Callable[[], None] = lambda: None
+        self, model: nn.Module, images: ImageBatches, between_batches: Callable[[], None] = lambda: None
     ) -> NDArray[np.floating[Any]]:
         """Class probabilities of images uint8 (n, channels, height, width): (n, classes), float32 or float64.
 

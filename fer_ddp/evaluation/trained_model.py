@@ -29,15 +29,14 @@ class TrainedModel:
     """Completed steps and epochs when these were its weights."""
 
     def check_data(self, manifest: Manifest, path: str) -> None:
-        """Raises JobError if the data at ``path`` have other classes, or images of another shape, than the model."""
-        if manifest.class_names != self.class_names:
-            raise JobError(
-                f"{path}: its classes are {', '.join(manifest.class_names)}; the model's are "
-                f"{', '.join(self.class_names)}; evaluate it on data with the same classes in the same order"
-            )
-        if manifest.image_shape != self.image_shape:
+        """Raises JobError if the data at ``path`` have images of another height or width than the model's."""
+        if manifest.image_shape[1:] != self.image_shape[1:]:
             theirs, own = (" x ".join(map(str, shape)) for shape in (manifest.image_shape, self.image_shape))
-            raise JobError(f"{path}: its images are {theirs} (channels, height, width); the model takes {own}")
+            channels = "--grey" if self.image_shape[0] == 1 else "--rgb"
+            raise JobError(
+                f"{path}: its images are {theirs} (channels, height, width); the model takes {own}; "
+                f"pack the source again with --size {self.image_shape[1]} {channels}"
+            )
 
 
 def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> TrainedModel:

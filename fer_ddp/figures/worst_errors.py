@@ -24,7 +24,7 @@ _LONGEST_KEY = 30
 
 @in_our_style
 def plot_worst_errors(
-    images: NDArray[np.uint8],
+    images: Any,
     labels: NDArray[np.integer[Any]],
     predicted: NDArray[np.integer[Any]],
     probabilities_of_predicted: NDArray[np.floating[Any]],
@@ -39,9 +39,9 @@ def plot_worst_errors(
     Pass the whole split: correct predictions are left out here, and the headline counts the mistakes in all of it.
 
     images: (k, channels, height, width) uint8 with 1 channel (grey) or 3 (RGB); only those drawn are read, so it may be
-    a memory map. labels, predicted: (k,) integers. probabilities_of_predicted: (k,) in [0, 1], of the
-    predicted class. Equal probabilities keep the order of the split. keys: k texts, each sample's name, in small print
-    under its image. subject, split: for the headline, such as "model4, seed 0" and "val".
+    a memory map, or whatever is indexed like an array. labels, predicted: (k,) integers. probabilities_of_predicted:
+    (k,) in [0, 1], of the predicted class. Equal probabilities keep the order of the split. keys: k texts, each
+    sample's name, in small print under its image. subject, split: for the headline, such as "model4, seed 0" and "val".
 
     Raises ValueError for images of another shape or dtype, and for arrays of unequal lengths.
     """

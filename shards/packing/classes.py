@@ -32,7 +32,7 @@ def map_classes(class_names: Sequence[str], choice: ClassChoice) -> tuple[tuple[
     becomes: list[str | None] = list(class_names)
     for text in choice.merge:
         sources, separator, target = text.partition("=")
-        merged = [_known(source, names, "--merge") for source in sources.split(",")]
+        merged = [known_class(source, names, "--merge") for source in sources.split(",")]
         if not separator or not target.strip():
             raise DataError(
                 f"--merge {text}: should be the classes to merge and the class they become, such as contempt=neutral "
@@ -46,7 +46,7 @@ def map_classes(class_names: Sequence[str], choice: ClassChoice) -> tuple[tuple[
         names = [name for name in names if name == new or name not in merged]
         becomes = [new if name in merged else name for name in becomes]
     if choice.classes:
-        chosen = [_known(name, names, "--classes") for name in choice.classes]
+        chosen = [known_class(name, names, "--classes") for name in choice.classes]
         repeated = next((name for name in chosen if chosen.count(name) > 1), None)
         if repeated is not None:
             raise DataError(f"--classes: names {repeated} twice; each class should be named once", exit_status=2)
@@ -111,13 +111,13 @@ def _merge_votes(votes: Sequence[bytes | None], becomes: dict[str, str | None]) 
     return [None if text is None else merged(text) for text in votes]
 
 
-def _known(name: str, names: Sequence[str], option: str) -> str:
-    """The one of ``names`` that ``name`` means."""
+def known_class(name: str, names: Sequence[str], option: str) -> str:
+    """The one of ``names`` that ``name``, given by ``option``, means. Raises :class:`DataError` (exit status 2)."""
     for known in names:
         if class_meaning(known) == class_meaning(name):
             return known
     hint = did_you_mean(name.strip(), names)
     raise DataError(
-        f"{option}: {name.strip()!r} is not a class of the source{hint}; its classes are {', '.join(names)}",
+        f"{option}: {name.strip()!r} is not one of the classes{hint}: {', '.join(names)}",
         exit_status=2,
     )

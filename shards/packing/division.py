@@ -6,7 +6,7 @@ where the groups allow.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import NamedTuple
@@ -28,7 +28,7 @@ class Division:
 
     val_fraction: Fraction = Fraction(0)
     test_fraction: Fraction = Fraction(0)
-    """Of train's samples; 0: no such split is made."""
+    """Of train's samples; 0: no such split is made. Where all become test, the data set is one to evaluate on."""
     folds: int = 0
     """Number of data sets to make, each with another part of train as its val; 0: one data set, and no folds."""
 
@@ -39,6 +39,8 @@ class Division:
 
     def check(self) -> None:
         """Raises :class:`DataError` (exit status 2) for numbers that make no sense."""
+        if self.test_fraction == 1 and not self.val_fraction and not self.folds:
+            return
         for name, fraction in (("--val-fraction", self.val_fraction), ("--test-fraction", self.test_fraction)):
             if not 0 <= fraction < 1:
                 raise DataError(
@@ -52,6 +54,13 @@ class Division:
             raise DataError("--folds makes the val of each fold; leave out --val-fraction", exit_status=2)
 
 
+def with_test_alone(scan: SourceScan) -> SourceScan:
+    """``scan`` with all of train as test. Raises :class:`DataError` (exit status 2) if it has a test already."""
+    _refuse_existing(scan, ["test"])
+    splits = scan.table.split.to_numpy(str)
+    return _with_splits(scan, np.where(splits == "train", "test", splits), {"test_fraction": "1"}, [])
+
+
 def divide(scan: SourceScan, division: Division, leakage: Leakage, seed: int) -> list[SourceScan]:
     """The data sets that ``division`` makes of ``scan``: one, or one for each fold. ``leakage`` compares its samples.
 
@@ -61,13 +70,7 @@ def divide(scan: SourceScan, division: Division, leakage: Leakage, seed: int) ->
     splits, labels = scan.table.split.to_numpy(str), scan.table.label.to_numpy()
     taken = {"val": division.val_fraction, "test": division.test_fraction}
     taken = {split: fraction for split, fraction in taken.items() if fraction}
-    for split in taken:
-        if (splits == split).any():
-            raise DataError(
-                f"--{split}-fraction: the source has a {split} already, of {(splits == split).sum():,} samples; "
-                f"leave out --{split}-fraction, or remove that split from the source",
-                exit_status=2,
-            )
+    _refuse_existing(scan, taken)
     groups = _groups(scan, leakage)
     groups_of_train, sizes = np.unique(groups[splits == "train"], return_counts=True)
     several = sizes[sizes > 1]
@@ -102,6 +105,17 @@ def divide(scan: SourceScan, division: Division, leakage: Leakage, seed: int) ->
                 exit_status=2,
             )
     return [_with_splits(scan, one, options, notes) for one, options in data_sets]
+
+
+def _refuse_existing(scan: SourceScan, taken: Iterable[str]) -> None:
+    for split in taken:
+        count = int((scan.table.split == split).sum())
+        if count:
+            raise DataError(
+                f"--{split}-fraction: the source has a {split} already, of {count:,} samples; leave out "
+                f"--{split}-fraction, or remove that split from the source",
+                exit_status=2,
+            )
 
 
 def _with_splits(

@@ -17,7 +17,7 @@ from shards.leakage.exact import count_duplicates, first_occurrences
 from shards.leakage.filter import compare_samples, remove_leaks
 from shards.manifest import FILE_NAME, SCHEMA_VERSION, Manifest, Shard, Split, read_manifest
 from shards.packing.classes import ClassChoice, choose_classes
-from shards.packing.division import Division, divide
+from shards.packing.division import Division, divide, with_test_alone
 from shards.packing.rejects import rejects_path, write_rejects
 from shards.packing.vote_labels import describe_by_split, label_by_votes, without_unclear
 from shards.packing.writer import ShardTask, write_shard
@@ -139,6 +139,8 @@ def _prepared(
         scan = choose_classes(scan, classes)
     if not len(scan.table):
         raise DataError(f"no sample is left: --classes keeps {', '.join(scan.class_names)}", exit_status=2)
+    if division.test_fraction == 1:
+        scan, division = with_test_alone(scan), Division()
     if not without_leaks and not division.is_needed:
         return [scan]
     compared = scan if without_leaks else scan.selected((scan.table.split == "train").to_numpy())

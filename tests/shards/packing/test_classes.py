@@ -50,10 +50,10 @@ def test_each_class_becomes_another_or_none(merge, classes, names, becomes) -> N
 @pytest.mark.parametrize(
     ("merge", "classes", "message"),
     [
-        ((), ("happy", "saad"), "--classes: 'saad' is not a class of the source (did you mean sad?); its classes are"),
-        (("contempt=sad",), (), "--merge: 'contempt' is not a class of the source; its classes are angry, disgust"),
+        ((), ("happy", "saad"), "--classes: 'saad' is not one of the classes (did you mean sad?): angry, disgust"),
+        (("contempt=sad",), (), "--merge: 'contempt' is not one of the classes: angry, disgust"),
         (("angry",), (), "--merge angry: should be the classes to merge and the class they become"),
-        (("sad=angry",), ("sad",), "--classes: 'sad' is not a class of the source"),
+        (("sad=angry",), ("sad",), "--classes: 'sad' is not one of the classes: angry"),
         ((), ("sad", "sadness"), "--classes: names sad twice"),
     ],
 )

@@ -176,3 +176,8 @@ def test_a_source_with_test_alone_is_a_data_set_to_evaluate_on(write_csv: Callab
     source = write_csv(["3,0 0 255 255,PrivateTest"])
     manifest = pack(source_of(source), tmp_path / "out").manifest
     assert (list(manifest.splits), manifest.mean) == (["test"], (0.5,))
+
+
+def test_all_of_train_can_become_test(train_alone: Path, tmp_path: Path) -> None:
+    manifest = pack(source_of(train_alone), tmp_path / "out", division=Division(test_fraction=Fraction(1))).manifest
+    assert {name: split.samples for name, split in manifest.splits.items()} == {"test": len(TRAIN)}
