@@ -58,6 +58,8 @@ class AugmentConfig:
     """Mixup weights are drawn from Beta(alpha, alpha); 0 is off."""
     cutmix_alpha: _Alpha = 0.0
     """CutMix areas are drawn from Beta(alpha, alpha); 0 is off. With both on, each pair flips a coin."""
+    mixing_until: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Fraction of the steps after which samples are no longer mixed (He et al. 2019, arXiv 1909.09148)."""
 
     def __post_init__(self) -> None:
         for name in ("scale", "blur_sigma", "erasing_area", "erasing_aspect"):

@@ -19,16 +19,24 @@ from fer_ddp.augment.pixels import (
 
 
 def augment(
-    images: Tensor, positions: Tensor, config: AugmentConfig, seed: int, mean: Tensor, std: Tensor, dtype: torch.dtype
+    images: Tensor,
+    positions: Tensor,
+    config: AugmentConfig,
+    seed: int,
+    mean: Tensor,
+    std: Tensor,
+    dtype: torch.dtype,
+    side: int | None = None,
 ) -> Tensor:
     """Transform and normalize a batch.
 
     images: uint8 (batch, channels, height, width); positions: int64 (batch,), each sample's in the training
-    sequence; mean, std: (channels, 1, 1). Returns ``dtype`` (float32 or float64), shaped like ``images``.
+    sequence; mean, std: (channels, 1, 1); side: of the images returned, None keeps theirs. Returns ``dtype`` (float32
+    or float64), otherwise shaped like ``images``.
     """
     uniform = UniformDraws(seed, positions, dtype)
     output = to_unit_range(images, dtype)
-    output = transform_geometry(output, config, uniform)
+    output = transform_geometry(output, config, uniform, side)
     output = jitter_brightness_contrast(output, config, uniform)
     if config.blur_probability > 0:
         output = gaussian_blur(output, config, uniform)

@@ -7,10 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
+from fer_ddp.augment.image_size import ImageSizeConfig
 from fer_ddp.augment.parameters import AugmentConfig
+from fer_ddp.augment.views import ViewsConfig
 from fer_ddp.data.dataset import DataConfig
 from fer_ddp.models.build import ModelConfig
 from fer_ddp.optim.ema import EmaConfig
+from fer_ddp.optim.label_correction import LabelCorrectionConfig
 from fer_ddp.optim.loss import LossConfig
 from fer_ddp.optim.optimizers import OptimizerConfig
 from fer_ddp.optim.schedules import EarlyStoppingConfig, ScheduleConfig
@@ -24,6 +27,14 @@ class LogConfig:
 
     every_steps: NonNegativeInt = 0
     """Write ``steps.jsonl`` every so many steps; 0 never."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateConfig:
+    """When the val split is evaluated during training."""
+
+    every_epochs: PositiveInt = 1
+    """Evaluate val after every so many epochs and after the last one; best_val then selects among these."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,8 +73,12 @@ class Job:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    label_correction: LabelCorrectionConfig = field(default_factory=LabelCorrectionConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    image_size: ImageSizeConfig = field(default_factory=ImageSizeConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     log: LogConfig = field(default_factory=LogConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)

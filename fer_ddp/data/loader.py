@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fer_ddp import distributed
+from fer_ddp.augment.image_size import ImageSizeConfig, training_side
 from fer_ddp.augment.mixing import mix_pairs
 from fer_ddp.augment.parameters import AugmentConfig
 from fer_ddp.augment.pipeline import augment
@@ -26,8 +27,14 @@ class RawBatch:
     """uint8 (batch, channels, height, width), on the device."""
     labels: Tensor
     """int64 (batch,)."""
+    indices: Tensor
+    """int64 (batch,), each sample's index in the split."""
     positions: Tensor
     """int64 (batch,), each sample's position in the training sequence."""
+    side: int | None = None
+    """The side to which the images are resized; None keeps theirs."""
+    mixed: bool = True
+    """Whether samples are mixed in pairs, where the job has mixup or cutmix."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,12 +47,14 @@ class Batch:
     """Class probabilities after mixing, (batch, classes)."""
     labels: Tensor
     """int64 (batch,), before mixing."""
+    indices: Tensor
+    """int64 (batch,), each sample's index in the split."""
     positions: Tensor
     """int64 (batch,), each sample's position in the training sequence."""
 
 
-_Read = Callable[[int], tuple[Tensor, Tensor]]
-"""A step's pixels and labels, as in `RawBatch`."""
+_Read = Callable[[int], tuple[Tensor, Tensor, Tensor]]
+"""A step's pixels, labels and indices, as in `RawBatch`."""
 
 
 class BatchLoader:
@@ -58,6 +67,8 @@ class BatchLoader:
         sampler: Sampler,
         *,
         augment: AugmentConfig,
+        image_size: ImageSizeConfig,
+        total_steps: int,
         seed: int,
         mean: Tensor,
         std: Tensor,
@@ -65,7 +76,7 @@ class BatchLoader:
         device: torch.device,
     ) -> None:
         """mean, std: (channels, 1, 1) on ``device``; the images get their dtype, float32 or float64."""
-        self.steps = steps
+        self.steps, self._total_steps, self._image_size = steps, total_steps, image_size
         self._augment, self._seed, self._mean, self._std = augment, seed, mean, std
         self._memory_format, self._device, self._classes = memory_format, device, len(dataset.class_names)
 
@@ -84,28 +95,31 @@ class BatchLoader:
     def raw_batch(self, step: int) -> RawBatch:
         """This rank's part of ``step``, the input of `augmented`."""
         positions = self.steps.positions(step, distributed.rank())
-        pixels, labels = self._read(step)
+        pixels, labels, indices = self._read(step)
         return RawBatch(
             pixels=pixels,
             labels=labels,
+            indices=indices,
             positions=torch.arange(positions.start, positions.stop, device=self._device),
+            side=training_side(self._image_size, step, self._total_steps),
+            mixed=step < self._total_steps * self._augment.mixing_until,
         )
 
     def augmented(self, raw: RawBatch) -> Batch:
         """The batch for ``raw``: a function of it alone, computed on the device."""
         config, dtype = self._augment, self._mean.dtype
         targets = functional.one_hot(raw.labels, self._classes).to(dtype)
-        images = augment(raw.pixels, raw.positions, config, self._seed, self._mean, self._std, dtype)
-        if config.mixes:
+        images = augment(raw.pixels, raw.positions, config, self._seed, self._mean, self._std, dtype, raw.side)
+        if config.mixes and raw.mixed:
             images, targets = mix_pairs(images, targets, raw.positions, config, self._seed)
         images = to_memory_format(images, self._memory_format)
-        return Batch(images=images, targets=targets, labels=raw.labels, positions=raw.positions)
+        return Batch(images=images, targets=targets, labels=raw.labels, indices=raw.indices, positions=raw.positions)
 
 
 def _resident(images: Tensor, labels: Tensor, indices_of: Callable[[int], Tensor]) -> _Read:
-    def read(step: int) -> tuple[Tensor, Tensor]:
+    def read(step: int) -> tuple[Tensor, Tensor, Tensor]:
         indices = indices_of(step)
-        return images[indices], labels[indices]
+        return images[indices], labels[indices], indices
 
     return read
 
@@ -115,13 +129,13 @@ def _streamed(
 ) -> _Read:
     steps = StreamedSteps(images, indices_of, size, pin_memory=device.type == "cuda")
 
-    def read(step: int) -> tuple[Tensor, Tensor]:
+    def read(step: int) -> tuple[Tensor, Tensor, Tensor]:
         try:
             indices, pixels = steps[step]
         except DataError as error:
             distributed.print_from_rank(f"rank {distributed.rank()}: {error}")
             raise
         step_labels = labels[indices].pin_memory() if device.type == "cuda" else labels[indices]
-        return pixels.to(device, non_blocking=True), step_labels.to(device, non_blocking=True)
+        return pixels.to(device, non_blocking=True), step_labels.to(device, non_blocking=True), indices
 
     return read

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
 from fer_ddp.augment.pixels import normalize, to_unit_range
+from fer_ddp.augment.views import ViewsConfig, mean_over_views
 from fer_ddp.config.load import load_job
 from fer_ddp.data.dataset import normalization
 from fer_ddp.errors import JobError, RunError
@@ -29,14 +30,17 @@ _CHECKED_WITH = 8
 class FromPixels(nn.Module):
     """A model with all that goes before and after it: uint8 (batch, channels, height, width) to probabilities."""
 
-    def __init__(self, model: nn.Module, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, model: nn.Module, mean: Tensor, std: Tensor, views: ViewsConfig) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.views = model, views
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
 
     def forward(self, images: Tensor) -> Tensor:
         """images: uint8 (batch, channels, height, width). Returns float32 (batch, classes), each row summing to 1."""
+        return mean_over_views(self._probabilities, images, self.views)
+
+    def _probabilities(self, images: Tensor) -> Tensor:
         pixels = normalize(to_unit_range(images, torch.float32), self.get_buffer("mean"), self.get_buffer("std"))
         probabilities: Tensor = self.model(pixels).softmax(dim=1)
         return probabilities
@@ -56,7 +60,7 @@ def export(run: Path, folder: Path) -> list[Path]:
     device = torch.device("cpu")
     trained = load_trained_model(RunFolder(run), job, device)
     mean, std = normalization(job.data, device, torch.float32)
-    model = FromPixels(trained.model.float().to(memory_format=torch.contiguous_format), mean, std).eval()
+    model = FromPixels(trained.model.float().to(memory_format=torch.contiguous_format), mean, std, job.views).eval()
     images = torch.randint(0, 256, (_CHECKED_WITH, *trained.image_shape), dtype=torch.uint8)
     with torch.inference_mode():
         expected = model(images)
@@ -69,7 +73,7 @@ def export(run: Path, folder: Path) -> list[Path]:
         raise RunError(
             f"{folder / MODEL}: its output differs from that of the model ({job.model.name}), so it was removed"
         )
-    write_json(folder / CARD, _card(run, trained, job.to_dict()))
+    write_json(folder / CARD, _card(run, trained, job.views.count, job.to_dict()))
     return [folder / MODEL, folder / CARD]
 
 
@@ -97,7 +101,7 @@ def load_exported(
     return probabilities, card
 
 
-def _card(run: Path, trained: TrainedModel, job: dict[str, Any]) -> dict[str, Any]:
+def _card(run: Path, trained: TrainedModel, views: int, job: dict[str, Any]) -> dict[str, Any]:
     summary = read_json(run / "summary.json")
     figures = ("n", "accuracy", "accuracy_ci95", "macro_f1", "balanced_accuracy")
     return {
@@ -105,6 +109,7 @@ def _card(run: Path, trained: TrainedModel, job: dict[str, Any]) -> dict[str, An
         "output": {"dtype": "float32", "shape": ["batch", len(trained.class_names)], "meaning": "probabilities"},
         "class_names": list(trained.class_names),
         "step": trained.step,
+        "views": views,
         **{split: {key: summary[split][key] for key in figures} for split in ("val", "test") if split in summary},
         "job": job,
     }

@@ -110,7 +110,7 @@ def load(folder: Path, device: torch.device) -> Predictor:
     check_run_folder(folder)
     job = load_job(folder / "config.yaml", [])
     trained = load_trained_model(RunFolder(folder), job, device)
-    evaluator = Evaluator.of(job.data, job.precision, job.memory_format, device)
+    evaluator = Evaluator.of(job.data, job.precision, job.memory_format, device, job.views)
     return Predictor(
         class_names=trained.class_names,
         image_shape=trained.image_shape,

@@ -44,7 +44,9 @@ class Results:
     def text(self) -> str:
         """A few lines for the terminal: the metrics, and which files to look at."""
         look = f"look at {self.folder}/figures/*.png, {self.folder}/summary.json, {self.folder}/predictions/*.csv"
-        return "\n".join([*self.notes, *summary_lines(self.summary), look])
+        views = self.summary.get("views", 1)
+        stated = [f"probabilities are the mean over {views} views of each image"] if views > 1 else []
+        return "\n".join([*self.notes, *summary_lines(self.summary), *stated, look])
 
 
 def evaluate_run(
@@ -67,7 +69,7 @@ def evaluate_run(
     class_options = class_options or ClassOptions()
     trained = load_trained_model(run, job, device)
     trained.check_data(manifest, job.data.path)
-    evaluator = Evaluator.of(job.data, job.precision, job.memory_format, device)
+    evaluator = Evaluator.of(job.data, job.precision, job.memory_format, device, job.views)
     splits = [split for split in ("val", "test") if split in manifest.splits]
     mapping = map_to_model(manifest, job.data.path, trained.class_names, class_options, splits)
     is_its_own = run.data_digest() == manifest.digest and class_options == ClassOptions()
@@ -82,6 +84,8 @@ def evaluate_run(
         "epochs": trained.epoch,
         "class_names": list(trained.class_names),
     }
+    if job.views.count > 1:
+        summary["views"] = job.views.count
     notes: list[str] = []
     if not is_its_own:
         if not splits:

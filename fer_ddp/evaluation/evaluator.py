@@ -1,7 +1,8 @@
 """Evaluation of the bare model on rank zero, every sample once."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fer_ddp.augment.pixels import normalize, to_unit_range
+from fer_ddp.augment.views import ViewsConfig, mean_over_views
 from fer_ddp.data.dataset import DataConfig, FERDataset, normalization
 from fer_ddp.data.stream import StreamedSplit
 from fer_ddp.evaluation.class_mapping import ImageBatches
@@ -31,12 +33,23 @@ class Evaluator:
     """(channels, 1, 1)."""
     std: Tensor
     """(channels, 1, 1)."""
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    """The views of each image whose probabilities are averaged; by default the image alone."""
 
     @staticmethod
-    def of(data: DataConfig, precision: str, memory_format: str, device: torch.device) -> "Evaluator":
+    def of(
+        data: DataConfig, precision: str, memory_format: str, device: torch.device, views: ViewsConfig | None = None
+    ) -> "Evaluator":
         """The evaluator of a resolved job: mean and std are given; precision and memory format are not auto."""
         mean, std = normalization(data, device, compute_dtype(precision))
-        return Evaluator(device=device, precision=precision, memory_format=memory_format, mean=mean, std=std)
+        return Evaluator(
+            device=device,
+            precision=precision,
+            memory_format=memory_format,
+            mean=mean,
+            std=std,
+            views=views or ViewsConfig(),
+        )
 
     def probabilities(
         self, model: nn.Module, images: ImageBatches, between_batches: Callable[[], None] = lambda: None
@@ -51,13 +64,16 @@ class Evaluator:
         with torch.inference_mode():
             for batch in images.split(BATCH_SIZE):
                 between_batches()
-                pixels = to_unit_range(batch.to(self.device), self.mean.dtype)
-                pixels = to_memory_format(normalize(pixels, self.mean, self.std), self.memory_format)
-                with autocast(self.device, self.precision):
-                    logits = model(pixels)
-                parts.append(logits.to(self.mean.dtype).softmax(dim=1).cpu())
+                one_view = partial(self._probabilities, model)
+                parts.append(mean_over_views(one_view, batch.to(self.device), self.views).cpu())
         model.train(was_training)
         return torch.cat(parts).numpy()
+
+    def _probabilities(self, model: nn.Module, images: Tensor) -> Tensor:
+        pixels = normalize(to_unit_range(images, self.mean.dtype), self.mean, self.std)
+        with autocast(self.device, self.precision):
+            logits: Tensor = model(to_memory_format(pixels, self.memory_format))
+        return logits.to(self.mean.dtype).softmax(dim=1)
 
     def metrics(
         self,

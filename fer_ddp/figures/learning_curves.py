@@ -27,10 +27,12 @@ def plot_learning_curves(metrics: Sequence[Mapping[str, Any]], *, subject: str =
     if not metrics:
         return figure_without_data(headline_of(subject, "learning curves"), "No epoch is finished yet.")
     epochs = np.array([line["epoch"] for line in metrics], dtype=float)
+    splits = {"training": "train", "validation": "val"}
     curves = {
         name: {measure: _column(metrics, split, measure) for measure in ("loss", "accuracy")}
-        for name, split in (("training", "train"), ("validation", "val"))
+        for name, split in splits.items()
     }
+    measured = {name: np.array([bool(line.get(split)) for line in metrics]) for name, split in splits.items()}
     curves = {name: measures for name, measures in curves.items() if np.isfinite(list(measures.values())).any()}
     accuracy = curves.get("validation", {}).get("accuracy", np.full(len(epochs), math.nan))
     best = int(np.nanargmax(accuracy)) if np.isfinite(accuracy).any() else None
@@ -55,8 +57,10 @@ def plot_learning_curves(metrics: Sequence[Mapping[str, Any]], *, subject: str =
         _prepare_panel(panel, epochs, title)
         if best is not None:
             panel.axvline(epochs[best], color=QUIET, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-    _draw_curves(panels[0], epochs, {name: measures["loss"] for name, measures in curves.items()}, best)
-    _draw_curves(panels[1], epochs, {name: 100 * measures["accuracy"] for name, measures in curves.items()}, best)
+    losses = {name: measures["loss"] for name, measures in curves.items()}
+    _draw_curves(panels[0], epochs, losses, measured, best)
+    accuracies = {name: 100 * measures["accuracy"] for name, measures in curves.items()}
+    _draw_curves(panels[1], epochs, accuracies, measured, best)
     _draw_learning_rate(panels[2], epochs, np.array([line["lr"] for line in metrics], dtype=float))
     if best is not None and len(epochs) > 1:
         left_half = epochs[best] < epochs.mean()
@@ -92,14 +96,18 @@ def _prepare_panel(panel: "Axes", epochs: NDArray[np.float64], title: str) -> No
 
 
 def _draw_curves(
-    panel: "Axes", epochs: NDArray[np.float64], curves: Mapping[str, NDArray[np.float64]], best: int | None
+    panel: "Axes",
+    epochs: NDArray[np.float64],
+    curves: Mapping[str, NDArray[np.float64]],
+    measured: Mapping[str, NDArray[np.bool_]],
+    best: int | None,
 ) -> None:
-    """Lines named at their right ends; a dot on the validation curve at the best epoch."""
+    """Lines named at their right ends, through the epochs that were measured; a dot on validation at the best one."""
     colours = {"training": OF_SPLIT["train"], "validation": OF_SPLIT["val"]}
     marker = "o" if len(epochs) == 1 else ""
     ends = []
     for name, values in curves.items():
-        panel.plot(epochs, values, color=colours[name], marker=marker, label=name)
+        panel.plot(epochs[measured[name]], values[measured[name]], color=colours[name], marker=marker, label=name)
         if np.isfinite(values).any():
             last = int(np.flatnonzero(np.isfinite(values))[-1])
             ends.append((float(values[last]), float(epochs[last]), name))

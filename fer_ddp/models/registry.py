@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import nn
 
+from fer_ddp.models.compact_cnn import CompactCNN
 from fer_ddp.models.face_cnn import FaceCNN
 from fer_ddp.models.plain_cnn import PlainCNN
 from fer_ddp.models.residual_cnn import AdvancedFaceCNN, ImprovedFaceCNN
@@ -18,6 +19,7 @@ from fer_ddp.text import closest
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "advanced_face_cnn": AdvancedFaceCNN,
+    "compact_cnn": CompactCNN,
     "face_cnn": FaceCNN,
     "improved_face_cnn": ImprovedFaceCNN,
     "plain_cnn": PlainCNN,

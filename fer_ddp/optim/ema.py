@@ -15,6 +15,9 @@ class EmaConfig:
 
     decay: OpenFraction | None = None
     """Weight of the old average at each step, such as 0.999; null is off."""
+    warmup: bool = False
+    """After n updates the old average's weight is at most (1 + n) / (10 + n), as in TensorFlow's
+    ExponentialMovingAverage with num_updates, so that the first epochs' averages hold no initial weights."""
 
 
 def build_ema(model: nn.Module, config: EmaConfig) -> AveragedModel | None:
@@ -29,16 +32,17 @@ def update_ema(ema: AveragedModel, model: nn.Module, config: EmaConfig) -> None:
     AveragedModel's own update waits for the GPU at each step, to copy the number of updates to it.
     """
     assert config.decay is not None
+    updates = int(ema.n_averaged)  # it stays on the CPU
+    decay = min(config.decay, (1 + updates) / (10 + updates)) if config.warmup else config.decay
     averaged = [*ema.module.parameters(), *ema.module.buffers()]
     current = [*model.parameters(), *model.buffers()]
-    is_first = bool(ema.n_averaged == 0)
     moving, towards = [], []
     for average, tensor in zip(averaged, current, strict=True):
-        if is_first or not average.is_floating_point():
+        if updates == 0 or not average.is_floating_point():
             average.copy_(tensor)
         else:
             moving.append(average)
             towards.append(tensor)
     if moving:
-        torch._foreach_lerp_(moving, towards, 1 - config.decay)
+        torch._foreach_lerp_(moving, towards, 1 - decay)
     ema.n_averaged += 1

@@ -69,7 +69,7 @@ class Schedule:
         if config.name == "onecycle":
             self._by_step = lr_scheduler.OneCycleLR(
                 optimizer,
-                max_lr=optimizer.param_groups[0]["lr"],
+                max_lr=[group["lr"] for group in optimizer.param_groups],
                 total_steps=total_steps,
                 pct_start=_warmup_fraction(config.warmup_fraction, total_steps),
                 div_factor=config.initial_divisor,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from fer_ddp.config.job import Job
 from fer_ddp.data.loader import RawBatch
 from fer_ddp.training.state import TrainingState
 
@@ -19,10 +20,20 @@ _TOLERANCE, _NOISE = 0.05, 0.001
 norm is rounding noise. Half precision, summed in another order, stays far below both."""
 
 
+def disabled_by(job: Job) -> str | None:
+    """The key of ``job`` that makes steps different operations, if there is one; a graph replays one step."""
+    different = {
+        "image_size.sides": bool(job.image_size.sides),
+        "label_correction.momentum": job.label_correction.momentum is not None,
+        "augment.mixing_until": job.augment.mixes and job.augment.mixing_until < 1,
+    }
+    return next((key for key, is_set in different.items() if is_set), None)
+
+
 class ForwardBackwardGraph:
     """Replays the ``forward_backward`` it is given; the first call captures it and compares the two.
 
-    ``forward_backward`` must not wait for the device, and all batches have one shape.
+    ``forward_backward`` must not wait for the device, and all batches have one shape; see `disabled_by`.
     """
 
     def __init__(self, forward_backward: Callable[[RawBatch], Tensor], state: TrainingState) -> None:
@@ -35,7 +46,10 @@ class ForwardBackwardGraph:
         """Returns the loss. The next call overwrites it, and the gradients in the model's parameters."""
         if self._inputs is None:
             self._inputs = RawBatch(
-                pixels=raw.pixels.clone(), labels=raw.labels.clone(), positions=raw.positions.clone()
+                pixels=raw.pixels.clone(),
+                labels=raw.labels.clone(),
+                indices=raw.indices.clone(),
+                positions=raw.positions.clone(),
             )
             try:
                 self._graph = self._capture(self._inputs)
@@ -49,6 +63,7 @@ class ForwardBackwardGraph:
             return self._forward_backward(raw)
         self._inputs.pixels.copy_(raw.pixels)
         self._inputs.labels.copy_(raw.labels)
+        self._inputs.indices.copy_(raw.indices)
         self._inputs.positions.copy_(raw.positions)
         self._graph.replay()
         return self._loss

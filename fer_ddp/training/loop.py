@@ -23,6 +23,7 @@ from fer_ddp.runs.files import BEST
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.logger import NullLogger
 from fer_ddp.signals import StopFlag
+from fer_ddp.training.sam import SharpnessAware
 from fer_ddp.training.state import TrainingState
 
 
@@ -62,7 +63,7 @@ def run_epochs(
         logger.steps_done()
         save()  # before the evaluation, which is repeated if it is interrupted
         train = state.train_metrics(steps.end_of_epoch(epoch) - steps.end_of_epoch(epoch - 1))
-        val = evaluate()
+        val = evaluate() if epoch % job.evaluate.every_epochs == 0 or epoch == job.epochs else None
         is_best, stop_now = state.epoch_done(val)
         if is_best:
             save_best = partial(save_checkpoint, run.checkpoints / f"{BEST}.safetensors", state.weights())
@@ -96,11 +97,13 @@ class Trainer:
     precision: str
     graph: Callable[[RawBatch], Tensor] | None = None
     """`forward_backward` as one CUDA graph, for one GPU."""
+    sharpness_aware: SharpnessAware | None = None
+    """Wraps ``graph`` or `forward_backward`."""
 
     def step(self, raw: RawBatch) -> Tensor:
         """Train on one batch; returns what `forward_backward` does."""
         state, scaler = self.state, self.state.scaler
-        loss = self.forward_backward(raw) if self.graph is None else self.graph(raw)
+        loss = (self.sharpness_aware or self.graph or self.forward_backward)(raw)
         if self.gradient_clip_norm is not None:
             scaler.unscale_(state.optimizer)
             clip_grad_norm_(state.model.parameters(), self.gradient_clip_norm)
@@ -136,7 +139,10 @@ class Trainer:
         self.positions.set(batch.positions[rows])
         with autocast(batch.images.device, self.precision):
             logits = self.ddp_model(batch.images[rows])
-        loss = summed_loss(logits, batch.targets[rows], self.loss, self.class_weights, self.logit_offsets)
+        targets, correction = batch.targets[rows], self.state.label_correction
+        if correction is not None and self.state.epoch >= correction.start_epoch:
+            targets = correction.corrected(batch.indices[rows], logits)
+        loss = summed_loss(logits, targets, self.loss, self.class_weights, self.logit_offsets)
         loss = loss / self.global_batch_size
         # DDP averages the ranks' gradients; the sum is needed.
         self.state.scaler.scale(loss * distributed.world_size()).backward()

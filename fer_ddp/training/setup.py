@@ -1,6 +1,7 @@
 """Before the first step: checks the job, resolves its ``auto``, builds the trainer."""
 
 import dataclasses
+import sys
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from fer_ddp.errors import JobError
 from fer_ddp.layers.dropout import SamplePositions
 from fer_ddp.models.build import build_model, prepare_model
 from fer_ddp.optim.ema import build_ema
+from fer_ddp.optim.label_correction import LabelCorrection
 from fer_ddp.optim.loss import class_weights, logit_offsets
 from fer_ddp.optim.optimizers import build_optimizer
 from fer_ddp.optim.schedules import EarlyStopping, Schedule
@@ -23,8 +25,9 @@ from fer_ddp.precision import compute_dtype, grad_scaler, to_memory_format
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.text import plural
 from fer_ddp.training.autotune import choose_precision
-from fer_ddp.training.cuda_graph import ForwardBackwardGraph
+from fer_ddp.training.cuda_graph import ForwardBackwardGraph, disabled_by
 from fer_ddp.training.loop import Trainer
+from fer_ddp.training.sam import SharpnessAware
 from fer_ddp.training.state import TrainingState
 from shards.manifest import Manifest
 
@@ -94,6 +97,7 @@ def check_job(job: Job, manifest: Manifest, world_size: int) -> None:
             "loss.logit_adjustment: is for classes of unequal frequency, and data.order=class_balanced shows all "
             "equally often; set one of the two"
         )
+    _check_options(job, manifest, world_size)
     channels = manifest.image_shape[0]
     for key, values in (("data.mean", job.data.mean), ("data.std", job.data.std)):
         if values is not None and len(values) not in (1, channels):
@@ -103,25 +107,73 @@ def check_job(job: Job, manifest: Manifest, world_size: int) -> None:
             )
 
 
+def _check_options(job: Job, manifest: Manifest, world_size: int) -> None:
+    """Raises JobError for options that exclude each other, or these data."""
+    if job.label_correction.momentum is not None:
+        key = "label_correction.momentum"
+        if world_size > 1:
+            raise JobError(f"{key}: one rank keeps all targets, and there are {world_size}; train on one rank")
+        if job.augment.mixes:
+            raise JobError(
+                f"{key}: needs predictions of single images; set augment.mixup_alpha and augment.cutmix_alpha to 0"
+            )
+        if job.optimizer.sam_radius:
+            raise JobError(
+                f"{key}: the second pass of a sharpness-aware step would move targets again; set one of "
+                f"{key} and optimizer.sam_radius"
+            )
+    side = manifest.image_shape[1]
+    if any(each > side for each in job.image_size.sides):
+        raise JobError(
+            f"image_size.sides: is {list(job.image_size.sides)}; the images are {side} x {side}, so give {side} or less"
+        )
+    if job.evaluate.every_epochs > 1:
+        each_epoch = {
+            "schedule.name=plateau": job.schedule.needs_val,
+            "early_stopping.patience_epochs": job.early_stopping.patience_epochs is not None,
+        }
+        for key in (key for key, needed in each_epoch.items() if needed):
+            raise JobError(f"evaluate.every_epochs: {key} needs the val metrics of every epoch; set it to 1")
+
+
 def resolve_auto(job: Job, manifest: Manifest, device: torch.device) -> Job:
     """``job`` with its precision, memory format, mean and std resolved. Raises JobError.
 
     On a CPU this times a few steps, once for each kind of machine and model, and caches the result on disk.
     """
     model = _initialized_model(job, manifest)
+    _check_sides(model, job, manifest.image_shape[0])
     precision, memory_format = choose_precision(model, device, manifest.image_shape, job.precision, job.memory_format)
     data = with_statistics(job.data, manifest)
     return dataclasses.replace(job, precision=precision, memory_format=memory_format, data=data)
 
 
+def _check_sides(model: nn.Module, job: Job, channels: int) -> None:
+    """Raises JobError if ``model`` can't take images of each of ``image_size.sides``."""
+    model.eval()
+    for side in job.image_size.sides:
+        try:
+            with torch.no_grad():
+                model(torch.zeros(1, channels, side, side))
+        except RuntimeError as error:
+            raise JobError(
+                f"image_size.sides: {job.model.name} can't take images of {side} x {side} with the weights for "
+                f"its own size ({str(error).splitlines()[0]}); choose larger sides, or a model that pools globally"
+            ) from None
+    model.train()
+
+
 def build_trainer(job: Job, dataset: FERDataset | StreamedSplit, ranks: int, device: torch.device) -> Trainer:
-    """The trainer of one of ``ranks`` ranks, at step 0; on a single GPU it uses a CUDA graph.
+    """The trainer of one of ``ranks`` ranks, at step 0; on a single GPU it uses a CUDA graph if it can.
 
     With more ranks than there are, it is one rank's share, whose batch norms wait for no other rank.
     """
     manifest, dtype = dataset.manifest, compute_dtype(job.precision)
     steps = StepPlan(samples=len(dataset), global_batch_size=job.global_batch_size, world_size=ranks)
     state = _first_state(job, manifest, steps, device)
+    if job.label_correction.momentum is not None:
+        labels, classes = dataset.labels.to(device), len(manifest.class_names)
+        state.label_correction = LabelCorrection(labels, classes, job.label_correction, dtype)
     counts = manifest.splits["train"].class_counts
     weights, offsets = class_weights(job.loss, manifest.class_names, counts), logit_offsets(job.loss, counts)
     example = to_memory_format(torch.zeros(2, *manifest.image_shape, dtype=dtype, device=device), job.memory_format)
@@ -140,7 +192,15 @@ def build_trainer(job: Job, dataset: FERDataset | StreamedSplit, ranks: int, dev
         precision=job.precision,
     )
     if device.type == "cuda" and ranks == 1:
-        trainer.graph = ForwardBackwardGraph(trainer.forward_backward, state)
+        if (key := disabled_by(job)) is None:
+            trainer.graph = ForwardBackwardGraph(trainer.forward_backward, state)
+        else:
+            message = f"CUDA graph disabled: with {key} steps differ; training continues without it, more slowly"
+            print(message, file=sys.stderr, flush=True)
+    if job.optimizer.sam_radius > 0:
+        trainer.sharpness_aware = SharpnessAware(
+            trainer.graph or trainer.forward_backward, state, job.optimizer.sam_radius, job.optimizer.sam_every_steps
+        )
     return trainer
 
 
@@ -154,6 +214,8 @@ def build_loader(job: Job, dataset: FERDataset | StreamedSplit, steps: StepPlan,
         steps,
         build_sampler(job.data.order, dataset.labels, job.seed, device if resident else torch.device("cpu")),
         augment=job.augment,
+        image_size=job.image_size,
+        total_steps=steps.end_of_epoch(job.epochs),
         seed=job.seed,
         mean=mean,
         std=std,

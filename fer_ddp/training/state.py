@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 from fer_ddp import distributed
 from fer_ddp.errors import RunError
 from fer_ddp.metrics.classification import ValidationMetrics
+from fer_ddp.optim.label_correction import LabelCorrection
 from fer_ddp.optim.schedules import EarlyStopping, Schedule
 
 _NEVER = 2**62
@@ -28,6 +29,7 @@ class TrainingState:
     scaler: torch.amp.GradScaler
     schedule: Schedule
     early_stopping: EarlyStopping
+    label_correction: LabelCorrection | None = None
     image_shape: tuple[int, int, int]
     """(channels, height, width) of its input images."""
     class_names: tuple[str, ...]
@@ -37,7 +39,7 @@ class TrainingState:
     lr: float = 0.0
     """The learning rate of the last completed step."""
     epoch: int = 0
-    """Completed and evaluated epochs."""
+    """Completed epochs, evaluated where they are to be."""
     best_accuracy: float | None = None
     """The best val accuracy so far."""
 
@@ -114,7 +116,7 @@ class TrainingState:
 
     def state_dict(self) -> dict[str, Any]:
         """Call it on all ranks at the same step, since it gathers their sums. The keys are those of old checkpoints."""
-        return {
+        state = {
             "step": self.step,
             "lr": self.lr,
             "epoch": self.epoch,
@@ -129,6 +131,7 @@ class TrainingState:
             "early_stopping": self.early_stopping.state_dict(),
             "sums": {name: distributed.gather_tensors(value) for name, value in self._sums().items()},
         }
+        return state if self.label_correction is None else state | {"targets": self.label_correction.targets}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned, on any number of ranks."""
@@ -142,6 +145,8 @@ class TrainingState:
         self.scaler.load_state_dict(state["scaler"])
         self.schedule.load_state_dict(state["schedule"])
         self.early_stopping.load_state_dict(state["early_stopping"])
+        if self.label_correction is not None:
+            self.label_correction.targets.copy_(state["targets"])
         for name, value in self._sums().items():
             by_rank = state["sums"][name]
             if len(by_rank) == distributed.world_size():

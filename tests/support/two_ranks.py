@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
+from cpu_options import ON_ANY_RANKS, SMALL
 
 from fer_ddp import distributed
 from fer_ddp.config.load import load_job
@@ -39,6 +40,12 @@ def train_three_steps(*overrides: str, exchange: bool) -> tuple[list[str], float
     return [bytes(row.tolist()).hex() for row in distributed.gather_tensors(mine)], first_loss
 
 
+def losses_of_four_steps(*overrides: str) -> list[float]:
+    job = load_job(job_file, [*SMALL, *overrides])
+    trainer = build_trainer(job, FERDataset(job.data.path, "train"), distributed.world_size(), device)
+    return [distributed.all_reduce_sum(trainer.step(trainer.loader.raw_batch(step))).item() for step in range(4)]
+
+
 def fail_on_rank_one() -> str:
     def work() -> None:
         if distributed.rank() == 1:
@@ -61,6 +68,7 @@ with distributed.world() as device:
     common = ("precision=float64", "loss.class_weights=balanced", "loss.label_smoothing=0.1")
     seen["weights"], seen["first_loss"] = train_three_steps(*common, exchange=True)
     seen["weights_without_exchange"], _ = train_three_steps(*common, exchange=False)
+    seen["losses"] = {name: losses_of_four_steps(*overrides) for name, overrides in ON_ANY_RANKS.items()}
     seen["failure"] = fail_on_rank_one()
     flags = torch.tensor(consensus_steps())
     seen["consensus"] = distributed.gather_tensors(flags).tolist()

@@ -220,8 +220,8 @@ WRONG_VALUES = {
         "optimizer.momentum and nesterov belong to sgd; take them out or choose sgd instead of adam"
     ),
     "wandb=disabled": 'wandb: is "disabled"; it must hold keys (mode, project, group)',
-    "ema=null": "ema: is null; it must hold keys (decay)",
-    "optimizer.name.x=3": "optimizer.name: is {\"x\": 3}; it must be 'adam', 'adamw' or 'sgd'",
+    "ema=null": "ema: is null; it must hold keys (decay, warmup)",
+    "optimizer.name.x=3": "optimizer.name: is {\"x\": 3}; it must be 'adam', 'adamw', 'sgd' or 'muon'",
     "model.arguments=3": "model.arguments: is 3; it must be keys and values",
 }
 

@@ -27,7 +27,7 @@ TEST = "test"
 
 @pytest.fixture(scope="module")
 def run(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run, its weights averaged, its batch norms and dropout used."""
+    """A finished run, its weights averaged, its batch norms and dropout used, evaluated on ten views of an image."""
     folder = tmp_path_factory.mktemp("finished")
     job = {
         "run": str(folder / "run"),
@@ -38,6 +38,7 @@ def run(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         "optimizer": {"name": "adam", "lr": 0.003},
         "ema": {"decay": 0.9},
+        "views": {"flip": True, "shift_pixels": 2},
         "epochs": 1,
         "global_batch_size": 24,
         "precision": "float32",
@@ -144,6 +145,7 @@ def test_the_exported_file_gives_the_evaluations_probabilities_with_torch_alone(
     assert card["class_names"] == list(evaluated.class_names)
     assert card["input"] == {"dtype": "uint8", "shape": ["batch", 1, 48, 48]}
     assert card["test"]["accuracy"] == summary["test"]["accuracy"]
+    assert card["views"] == summary["views"] == 10
 
 
 def test_a_folder_that_holds_something_is_not_written_to(

@@ -80,6 +80,12 @@ def test_without_a_validation_split_the_figure_says_so() -> None:
     assert [drawn.get_label() for drawn in figure.axes[1].lines] == ["training"]
 
 
+def test_a_line_connects_the_epochs_that_were_evaluated() -> None:
+    lines = [line(1, 0.4), line(2, 0.5), line(3, 0.45)]
+    del lines[1]["val"]
+    assert curve(plot_learning_curves(lines), 0, "validation")[0] == [1, 3]
+
+
 def test_an_epoch_without_a_number_is_a_gap() -> None:
     lines = [line(1, 0.4), line(2, 0.5, train={"loss": None, "accuracy": None}), line(3, 0.45)]
     assert np.isnan(curve(plot_learning_curves(lines), 0, "training")[1]).tolist() == [False, True, False]

@@ -188,8 +188,8 @@ def test_torchvision_is_imported_only_when_it_is_asked_for() -> None:
             "face_cn",
             {},
             "model.name: there is no model 'face_cn' (did you mean face_cnn?); choose "
-            "advanced_face_cnn, face_cnn, improved_face_cnn, plain_cnn, or torchvision/NAME for any classification "
-            "model of torchvision",
+            "advanced_face_cnn, compact_cnn, face_cnn, improved_face_cnn, plain_cnn, or torchvision/NAME for any "
+            "classification model of torchvision",
         ),
         (
             "face_cnn",

@@ -37,3 +37,16 @@ def test_the_first_update_copies_and_the_next_ones_average_weights_and_statistic
 
 def test_without_a_decay_there_is_no_average() -> None:
     assert build_ema(small_model(), EmaConfig()) is None
+
+
+def test_with_warm_up_the_first_averages_hold_less_of_the_old_one() -> None:
+    model = small_model().train()
+    config = EmaConfig(decay=0.9, warmup=True)
+    ema = build_ema(model, config)
+    assert ema is not None
+    update_ema(ema, model, config)
+    before = model.get_parameter("0.weight").detach().clone()
+    move(model, 1)
+    update_ema(ema, model, config)
+    expected = before + (1 - 2 / 11) * (model.get_parameter("0.weight") - before)
+    torch.testing.assert_close(ema.module.get_parameter("0.weight"), expected, rtol=1e-14, atol=0)

@@ -10,6 +10,7 @@ import pytest
 import torch
 import wandb_file
 import yaml
+from cpu_options import ON_ANY_RANKS, SMALL
 from launching import ROOT, run_files, torchrun
 
 from fer_ddp.config.job import Job
@@ -236,6 +237,15 @@ def test_class_weights_and_smoothing_give_the_loss_of_a_float64_reference(
     log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     reference = -(weights * targets * log_probabilities).sum() / len(logits)
     assert together["first_loss"] == pytest.approx(reference, rel=1e-12)
+
+
+@pytest.mark.parametrize("option", ON_ANY_RANKS)
+def test_an_option_gives_two_ranks_the_losses_of_one(
+    together: dict[str, Any], everything_job: Path, option: str
+) -> None:
+    trainer = alone(load_job(everything_job, [*SMALL, *ON_ANY_RANKS[option]]))
+    losses = [trainer.step(trainer.loader.raw_batch(step)).item() for step in range(4)]
+    np.testing.assert_allclose(together["losses"][option], losses, rtol=1e-9, atol=0)
 
 
 def convolution_outputs(job: Job) -> list[torch.Tensor]:
