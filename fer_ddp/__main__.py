@@ -98,6 +98,11 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     _add_runs(report)
     report.add_argument("--out", type=Path, required=True, metavar="PAGE.html", help="the page to write")
+    report.add_argument(
+        "--across",
+        action="store_true",
+        help="instead, a table across data sets: rows trained on, columns tested on, of what `evaluate` wrote",
+    )
     report.add_argument("--images", action="store_true", help="show the worst errors: puts images of the data in it")
     ensemble = _add(
         commands,
@@ -220,9 +225,15 @@ def _sync(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
+    from fer_ddp.report.across import write_across
     from fer_ddp.report.write import write_report
 
-    print(write_report(options.runs, options.out, images=options.images).text())
+    if options.across:
+        if options.images:
+            raise JobError("--images: the table across data sets has none; leave it or --across out")
+        print(write_across(options.runs, options.out).text())
+    else:
+        print(write_report(options.runs, options.out, images=options.images).text())
 
 
 def _ensemble(options: argparse.Namespace) -> None:

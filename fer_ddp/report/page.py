@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -35,21 +36,12 @@ def page(
     mistakes: Sequence[Mistake],
 ) -> str:
     """The whole HTML file; it loads nothing. ``no_data``: why ``data`` is None, a sentence."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"tight": _tight, "breakable": _breakable}
-    environment.globals |= {name: getattr(text, name) for name in _TEXT_FUNCTIONS}
     recipes = (*views[0].recipes, *views[0].ensembles)
-    return environment.get_template("page.html.jinja").render(
+    return render(
+        "page.html.jinja",
         collected=collected,
         views=views,
         recipes=recipes,
-        style=Markup(charts.palette_css() + Path(__file__).with_name("page.css").read_text(encoding="utf-8")),
         deep_share=charts.DEEP_SHARE,
         accuracy_chart=_accuracy_chart,
         difference_chart=_difference_chart,
@@ -71,6 +63,21 @@ def page(
         repeat_command=repeat_command,
         mistakes=mistakes,
     )
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of this folder, with the functions of `fer_ddp.text` and the style of the page."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"tight": _tight, "breakable": _breakable}
+    environment.globals |= {name: getattr(text, name) for name in _TEXT_FUNCTIONS}
+    style = Markup(charts.palette_css() + Path(__file__).with_name("page.css").read_text(encoding="utf-8"))
+    return environment.get_template(template).render(style=style, **values)
 
 
 _TEXT_FUNCTIONS = (

@@ -1,6 +1,6 @@
 """The report of runs: a self-contained HTML page, and the same as Markdown and CSV."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,13 +67,18 @@ def write_report(
         written.markdown: markdown(collected, views, costs),
         written.table: table(collected, views, costs, leaking),
     }
+    write_files(files)
+    return written
+
+
+def write_files(files: Mapping[Path, str]) -> None:
+    """Write each text to its path, in folders that are made. Raises RunError."""
     for path, text in files.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write_bytes(path, text.encode())
         except OSError as error:
             raise RunError(f"{path}: cannot be written: {error.strerror}") from error
-    return written
 
 
 def _costs(collected: ReportRuns, data: DataFolder | None) -> dict[str, NetworkCost | None]:
