@@ -10,7 +10,9 @@ from shards.images import BadImage, decode_image, shape_in_words
 from shards.png import stored_pixels, stored_prefix, stored_size
 from shards.reading.tar_index import Member, index_tar
 
-IMAGE_EXTENSIONS = ("png", "jpg", "jpeg")
+IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp", "bmp")
+_MAX_LABEL_BYTES = 64
+_OTHER_FORMS = "`fer-ddp pack` reads other forms of tars"
 _AT_ONCE = 256
 """Images copied at once; of 48 x 48 pixels they fit the processor's cache."""
 
@@ -34,10 +36,14 @@ class Content:
 
     def labels(self) -> np.ndarray:
         """int64, (samples,). Raises :class:`DataError` for a ``.cls`` that does not hold a whole number."""
-        texts = [self._content[member.offset : member.offset + member.size] for member in self._labels]
-        for text, member in zip(texts, self._labels, strict=True):
-            if not text.isdigit() or len(text) > 9:
-                raise DataError(f"{self._name}: {member.name} holds {text[:20]!r}; it should be a label such as 3")
+        texts = []
+        for member in self._labels:
+            text = self._content[member.offset : member.offset + min(member.size, _MAX_LABEL_BYTES)].strip()
+            if not text.isdigit() or len(text) > 9 or member.size > _MAX_LABEL_BYTES:
+                raise DataError(
+                    f"{self._name}: {member.name} holds {text[:20]!r}; it should be a label such as 3 ({_OTHER_FORMS})"
+                )
+            texts.append(text)
         return np.array([int(text) for text in texts], np.int64)
 
     def shape(self) -> tuple[int, int, int]:
@@ -84,7 +90,10 @@ class Content:
 
 
 def _samples(members: list[Member], name: str) -> Iterator[tuple[str, Member, Member]]:
-    """Each sample as (key, image, label). As in WebDataset, a key ends at the first dot of a file's name."""
+    """Each sample as (key, image, label). As in WebDataset, a key ends at the first dot of a file's name.
+
+    ``image.jpg`` and ``label.cls``, names in use for the parts of a sample, count as ``jpg`` and ``cls``.
+    """
     key, parts = "", dict[str, Member]()
     for member in members:
         folder, slash, base = member.name.rpartition("/")
@@ -93,7 +102,7 @@ def _samples(members: list[Member], name: str) -> Iterator[tuple[str, Member, Me
             yield _sample(key, parts, name)
             parts = {}
         key = folder + slash + stem
-        parts[extension.lower()] = member
+        parts[extension.lower().removeprefix("image.").removeprefix("label.")] = member
     if parts:
         yield _sample(key, parts, name)
 
@@ -102,4 +111,7 @@ def _sample(key: str, parts: dict[str, Member], name: str) -> tuple[str, Member,
     for extension in IMAGE_EXTENSIONS:
         if extension in parts and "cls" in parts:
             return key, parts[extension], parts["cls"]
-    raise DataError(f"{name}: sample {key} has .{', .'.join(parts)}; it should have .cls and one of .png, .jpg, .jpeg")
+    raise DataError(
+        f"{name}: sample {key} has .{', .'.join(parts)}; it should have .cls and one of "
+        f".{', .'.join(IMAGE_EXTENSIONS)} ({_OTHER_FORMS})"
+    )

@@ -7,18 +7,45 @@ from pathlib import Path
 import numpy as np
 
 from shards.errors import DataError
-from shards.labels import SPLIT_FOLDERS, SPLITS
+from shards.labels import SPLIT_FOLDERS, SPLITS, split_in_name
 from shards.manifest import FILE_NAME, SCHEMA_VERSION, Duplicates, Manifest, Shard, Split, read_manifest
 from shards.pixel_statistics import mean_and_std, pixel_sums
 from shards.reading.content import Content
 
+_GZIP = (".tar.gz", ".tgz")
+_ENDINGS = (".tar", ".parquet", *_GZIP)
+_MAX_CLASSES = 1000
+
 
 def load_or_scan_manifest(folder: Path) -> Manifest:
-    """The manifest of ``folder``: its own, or else by a scan of its tars. Raises :class:`DataError`."""
+    """The manifest of ``folder``: its own, or else by a scan of its tars.
+
+    Raises :class:`DataError`, which names ``fer-ddp pack`` where ``folder`` is or holds what that can read.
+    """
+    if not (folder / FILE_NAME).exists():
+        _refuse_unpacked(folder)
     if folder.is_dir() and not (folder / FILE_NAME).exists() and any(folder.glob("*.tar")):
         states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())]
         return _scanned(folder.resolve(), tuple(states))
     return read_manifest(folder)
+
+
+def _refuse_unpacked(path: Path) -> None:
+    """Raise :class:`DataError` (exit status 2) for what has to be packed first."""
+    what = ""
+    if path.is_file():
+        what = "is a file"
+    elif not path.exists():
+        what = "names several files" if path.name.endswith(_ENDINGS) and set("{*?[") & set(str(path)) else ""
+    elif not any(path.glob("*.tar")):
+        inside = (one for depth in ("*", "*/*") for one in path.glob(depth) if one.name.lower().endswith(_ENDINGS))
+        found = next(inside, None)
+        what = f"holds {found.relative_to(path)}, which training does not read as it is" if found else ""
+    else:  # which would be left out while others are read
+        found = next((one for one in path.iterdir() if one.name.endswith(_GZIP) and split_in_name(one.name)), None)
+        what = f"holds {found.name}, which is compressed" if found else ""
+    if what:
+        raise DataError(f"{path}: {what}; run `fer-ddp pack {path} OUT`, and use OUT", exit_status=2)
 
 
 @lru_cache(maxsize=2)
@@ -30,7 +57,7 @@ def _scanned(folder: Path, states: tuple[tuple[str, int, int], ...]) -> Manifest
 def scan_folder(folder: Path) -> Manifest:
     """Read all of ``folder/*.tar`` and describe it; nothing is written.
 
-    A tar's split is what its name begins with (``train``, ``val`` or ``valid``, ``test``). Class names are the lines of
+    A tar's split is the one in its name (``train``, ``val`` or ``valid``, ``test``). Class names are the lines of
     ``classes.txt``, in label order, or else ``class-0``, ``class-1``, ... Duplicates are not counted. Raises
     :class:`DataError` for a folder without training tars, and for a tar that cannot be read.
     """
@@ -38,7 +65,7 @@ def scan_folder(folder: Path) -> Manifest:
     for path in sorted(folder.glob("*.tar")):
         by_split[_split_of(path)].append(path)
     if not by_split["train"]:
-        raise DataError(f"{folder}: has no tar whose name begins with train, so it cannot be used to train")
+        raise DataError(f"{folder}: has no tar with train in its name, so it cannot be used to train")
     shape: tuple[int, int, int] | None = None
     shards: dict[str, list[Shard]] = {}
     labels: dict[str, list[np.ndarray]] = {}
@@ -84,16 +111,25 @@ def scan_folder(folder: Path) -> Manifest:
 
 
 def _split_of(path: Path) -> str:
-    name = path.name.lower()
-    for prefix in sorted(SPLIT_FOLDERS, key=len, reverse=True):
-        if name.startswith(prefix):
-            return SPLIT_FOLDERS[prefix]
-    raise DataError(f"{path}: does not belong to a split; its name should begin with train, val or test")
+    split = split_in_name(path.name)
+    if split is None:  # trainset.tar
+        prefixes = sorted(SPLIT_FOLDERS, key=len, reverse=True)
+        split = next((SPLIT_FOLDERS[prefix] for prefix in prefixes if path.name.lower().startswith(prefix)), None)
+    if split is None:
+        raise DataError(
+            f"{path}: does not belong to a split; its name should have train, val or test in it "
+            f"(`fer-ddp pack {path.parent} OUT` reads tars without)"
+        )
+    return split
 
 
 def _class_names(folder: Path, needed: int) -> tuple[str, ...]:
     path = folder / "classes.txt"
     if not path.is_file():
+        if needed > _MAX_CLASSES:
+            raise DataError(
+                f"{folder}: its tars hold label {needed - 1}; labels should be from 0 to {_MAX_CLASSES - 1}"
+            )
         return tuple(f"class-{label}" for label in range(needed))
     names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     if len(names) < needed:

@@ -138,7 +138,7 @@ def test_a_folder_from_elsewhere_is_scanned_once_as_long_as_it_stays_the_same(tm
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"a.cls": b"1"}, "sample a has .cls; it should have .cls and one of .png, .jpg, .jpeg"),
+        ({"a.cls": b"1"}, "sample a has .cls; it should have .cls and one of .png, .jpg, .jpeg, .webp, .bmp"),
         ({"a.png": png(np.zeros((2, 2), np.uint8)), "a.cls": b"two"}, "a.cls holds b'two'; it should be a label"),
         ({"a.png": b"nothing", "a.cls": b"1"}, "a.png is not an image that can be decoded"),
         (
@@ -152,6 +152,65 @@ def test_a_folder_from_elsewhere_is_scanned_once_as_long_as_it_stays_the_same(tm
 def test_a_sample_that_cannot_be_used_is_named(files, message, tmp_path):
     write_tar(tmp_path / "train-0.tar", files)
     with pytest.raises(DataError, match=f"train-0.tar: {re.escape(message)}"):
+        read_split(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "text"),
+    [("png", "cls", b"1\n"), ("image.png", "label.cls", b" 1"), ("webp", "cls", b"1\r\n")],
+)
+def test_common_forms_of_a_sample_are_read(image, label, text, tmp_path):
+    pixels = np.arange(20, dtype=np.uint8).reshape(4, 5)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "WEBP" if image == "webp" else "PNG", lossless=True)
+    write_tar(tmp_path / "fer-train-0.tar", {f"a.{image}": file.getvalue(), f"a.{label}": text})
+    train = read_split(tmp_path, "train")
+    assert train.labels.tolist() == [1]
+    assert np.array_equal(train.images[0, 0], pixels)
+
+
+@pytest.mark.parametrize("text", [b"1" * 10, b"1" + b" " * 100, b"happy", b"-1"])
+def test_a_label_that_is_not_a_small_number_is_refused(text, tmp_path):
+    write_tar(tmp_path / "train-0.tar", {"a.png": png(np.zeros((2, 2), np.uint8)), "a.cls": text})
+    with pytest.raises(
+        DataError, match=r"a\.cls holds b'.*it should be a label such as 3 \(`fer-ddp pack` reads other"
+    ):
+        read_split(tmp_path, "train")
+
+
+def test_a_label_of_millions_does_not_make_as_many_classes(tmp_path):
+    write_tar(tmp_path / "train-0.tar", {"a.png": png(np.zeros((2, 2), np.uint8)), "a.cls": b"999999999"})
+    with pytest.raises(DataError, match="its tars hold label 999999999; labels should be from 0 to 999"):
+        read_split(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("files", "path", "what"),
+    [
+        (["train/0.tar", "val/0.tar"], ".", "holds train/0.tar, which training does not read as it is"),
+        (["train-0.tar.gz"], ".", "holds train-0.tar.gz, which training"),
+        (["train-0.tar", "val-0.tgz"], ".", "holds val-0.tgz, which is compressed"),
+        (["data/train-0.parquet"], ".", "holds data/train-0.parquet, which training"),
+        (["train-0.tar"], "train-0.tar", "is a file"),
+        (["train-0.tar"], "train-{0..0}.tar", "names several files"),
+    ],
+)
+def test_what_has_to_be_packed_first_is_refused_with_the_command(files, path, what, tmp_path):
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_tar(tmp_path / name, {"a.png": png(np.zeros((2, 2), np.uint8)), "a.cls": b"0"})
+    source = tmp_path / path
+    with pytest.raises(DataError, match=re.escape(f"{source}: {what}")) as caught:
+        read_split(source, "train")
+    assert str(caught.value).endswith(f"run `fer-ddp pack {source} OUT`, and use OUT")
+    assert caught.value.exit_status == 2
+
+
+def test_a_tar_without_a_split_in_its_name_is_refused(tmp_path):
+    write_tar(tmp_path / "00000.tar", {"a.png": png(np.zeros((2, 2), np.uint8)), "a.cls": b"0"})
+    with pytest.raises(
+        DataError, match=r"00000\.tar: does not belong to a split; .* \(`fer-ddp pack .* OUT` reads tars"
+    ):
         read_split(tmp_path, "train")
 
 
