@@ -1,4 +1,4 @@
-"""Expands an array file, recipes x grid x seeds, into named runs, each a whole job."""
+"""Expands an array file, recipes x variants x grid x seeds, into named runs, each a whole job."""
 
 import dataclasses
 import itertools
@@ -30,6 +30,10 @@ class ArrayFile:
     """Job files, relative to the array's file, or names of recipes."""
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]
     """Each job runs with each of them."""
+    variants: dict[Annotated[str, Field(pattern=r"^[\w.+-]+$")], dict[str, Any]] = dataclasses.field(
+        default_factory=dict
+    )
+    """``name: {key.sub: value}``; each job runs with each of these sets of keys."""
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = dataclasses.field(default_factory=dict)
     """``key.sub: [values]``; each job runs with each combination."""
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -88,17 +92,21 @@ def load_array(name: str | Path, overrides: list[str]) -> JobArray:
         return JobArray(name=run, members=(Member(name=run, job=job),))
     array = _read(path)
     fixed = {override.partition("=")[0] for override in overrides}
-    for key in sorted(fixed & {"seed", "run", "name", *array.grid}):
+    changed = {key for variant in array.variants.values() for key in variant}
+    for key in sorted(fixed & {"seed", "run", "name", *array.grid, *changed}):
         raise JobError(f"{key}: {path} gives each member its own; change it there, or take it off the command line")
-    for key in sorted(array.overrides.keys() & {"seed", "run"}):
-        raise JobError(f"{path}: overrides: {key}: each member gets its own; remove it from the overrides")
+    for where, keys in (("overrides", array.overrides.keys()), ("variants", changed)):
+        for key in sorted(keys & {"seed", "run"}):
+            raise JobError(f"{path}: {where}: {key}: each member gets its own; remove it from the {where}")
     members: dict[str, Member] = {}
-    for job_file, values, seed in itertools.product(array.jobs, _combinations(array.grid), array.seeds):
+    variants = array.variants or {"": {}}
+    combinations = itertools.product(array.jobs, variants, _combinations(array.grid), array.seeds)
+    for job_file, variant, values, seed in combinations:
         job_path = find_relative(job_file, path.parent)
-        member = "-".join([job_path.stem, *_words(values), f"seed{seed}"])
+        member = "-".join([job_path.stem, *([variant] if variant else []), *_words(values), f"seed{seed}"])
         if member in members:
             raise JobError(f"{path}: two members are called {member}; name each job, value and seed once")
-        own = {"wandb.group": path.stem} | array.overrides | values
+        own = {"wandb.group": path.stem} | array.overrides | variants[variant] | values
         own |= {"seed": seed, "run": str(RUNS / path.stem / member)}
         job = load_job(job_path, [*(f"{key}={json.dumps(value)}" for key, value in own.items()), *overrides])
         members[member] = Member(name=member, job=job)

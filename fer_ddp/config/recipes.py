@@ -7,7 +7,7 @@ from typing import Any
 from fer_ddp.config.job import MAY_CHANGE, flatten
 from fer_ddp.runs.finished import FinishedRun
 
-_NOT_OF_THE_RECIPE = (*MAY_CHANGE, "seed", "memory_format")
+NOT_OF_THE_RECIPE = (*MAY_CHANGE, "seed", "memory_format")
 """The memory format only changes rounding, and on a CPU it is whichever was faster at the start."""
 _MAX_KEYS_IN_A_NAME = 3
 
@@ -33,7 +33,7 @@ def job_of(run: FinishedRun) -> dict[str, Any]:
     return {
         key: value
         for key, value in flatten(run.job).items()
-        if not any(key == free or key.startswith(f"{free}.") for free in _NOT_OF_THE_RECIPE)
+        if not any(key == free or key.startswith(f"{free}.") for free in NOT_OF_THE_RECIPE)
     }
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fer_ddp.config.job import flatten
 from fer_ddp.errors import JobError
 from launch.array import check_members, load_array
 
@@ -48,6 +49,26 @@ def test_overrides_of_the_file_go_to_every_member_and_the_command_line_over_them
     assert [(member.job.epochs, member.job.loss.label_smoothing) for member in members] == [(3, 0.1), (3, 0.1)]
 
 
+def test_a_variant_is_a_named_set_of_keys_over_those_of_the_file(workplace: Path) -> None:
+    variants = {"plain": {}, "long": {"epochs": 9, "loss.label_smoothing": 0.2}}
+    path = write_array(workplace, overrides={"epochs": 5}, variants=variants)
+    members = [
+        (member.name, member.job.epochs, member.job.loss.label_smoothing) for member in load_array(path, []).members
+    ]
+    assert members == [("tiny-plain-seed0", 5, 0.0), ("tiny-long-seed0", 9, 0.2)]
+
+
+def test_the_search_of_the_cpu_recipe_is_it_and_single_changes_of_it() -> None:
+    members = load_array(ROOT / "jobs/arrays/cpu_search.yaml", []).members
+    jobs = {member.name: flatten(member.job.to_dict()) for member in members if member.job.seed == 0}
+    assert (len(members), len(jobs)) == (69, 23)
+    changed = {
+        name: {key for key, value in job.items() if value != jobs["cpu-size-seed0"].get(key)} - {"run", "epochs"}
+        for name, job in jobs.items()
+    }
+    assert [name for name, keys in changed.items() if not keys] == ["cpu-size-seed0"]
+
+
 def test_a_value_that_no_file_name_can_hold_is_made_safe(workplace: Path) -> None:
     path = write_array(workplace, grid={"data.path": ["a/b"], "augment.scale": [[0.9, 1.1]]})
     assert names(path) == ["tiny-path=a_b-scale=[0.9,1.1]-seed0"]
@@ -75,6 +96,12 @@ def test_a_job_file_is_an_array_of_one_named_after_its_run(workplace: Path) -> N
         ({"sedes": [0]}, [], "sedes: unknown key; did you mean seeds?"),
         ({"grid": {"optimizer.lr": 3}}, [], "grid.optimizer.lr: is 3; it must be a list, such as [0, 1]"),
         ({"overrides": {"seed": 3}}, [], "overrides: seed: each member gets its own; remove it from the overrides"),
+        ({"variants": {"a": {"seed": 3}}}, [], "variants: seed: each member gets its own; remove it from the variants"),
+        (
+            {"variants": {"a": {"epochs": 3}}},
+            ["epochs=4"],
+            "epochs: {path} gives each member its own; change it there,",
+        ),
         ({}, ["seed=3"], "seed: {path} gives each member its own; change it there, or take it off the command line"),
         ({"grid": {"epochs": [1]}}, ["epochs=3"], "epochs: {path} gives each member its own; change it there, or"),
     ],
