@@ -81,9 +81,11 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
         commands,
         "export",
         _export,
-        help="write a run's model as one file that torch alone can load",
-        description="Writes model.pt2 (torch.export: uint8 pixels in, probabilities out) and model.json (inputs, "
-        "outputs, measured accuracy).",
+        help="write a run's model as a folder for use elsewhere",
+        description="Writes model.onnx (onnxruntime: images of any size in, probabilities out; needs the extra onnx), "
+        "model.pt2 (the same for torch), model.safetensors with config.json, labels.json, model.json, a model card "
+        "README.md and example.py. Each is compared with the trained model first. An ensemble's folder is exported as "
+        "one model.",
     )
     _add_run(export)
     export.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
@@ -202,7 +204,7 @@ def _predict(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from fer_ddp.deploy.export import export
 
-    print(f"look at {', '.join(map(str, export(options.run, options.out)))}")
+    print(export(options.run, options.out).text())
 
 
 def _keys(options: argparse.Namespace) -> None:

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -120,40 +118,6 @@ def test_what_is_no_image_is_one_sentence(
         path.write_bytes(content)
     assert main(["predict", str(run), str(path)]) == 1
     assert capsys.readouterr().err == f"error: {path}: {sentence}\n"
-
-
-def test_the_exported_file_gives_the_evaluations_probabilities_with_torch_alone(
-    moved: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "exported"
-    assert main(["export", str(moved), "--out", str(folder)]) == 0
-    assert capsys.readouterr().out == f"look at {folder}/model.pt2, {folder}/model.json\n"
-    torch.save(FERDataset(faces, TEST).images, tmp_path / "images.pt")
-    code = (
-        "import sys, torch\n"
-        "model = torch.export.load('exported/model.pt2').module()\n"
-        "images = torch.load('images.pt')\n"
-        "torch.save([model(images), model(images[:1])], 'predictions.pt')\n"
-        "assert not [name for name in sys.modules if name.startswith(('fer_ddp', 'shards'))]\n"
-    )
-    subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, check=True)
-    whole, one = torch.load(tmp_path / "predictions.pt")
-    evaluated = read_predictions(moved / "predictions" / "test.csv")
-    np.testing.assert_allclose(whole.detach().numpy(), evaluated.probabilities, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(one.detach().numpy(), evaluated.probabilities[:1], rtol=0, atol=1e-5)
-    card, summary = (json.loads(path.read_text()) for path in (folder / "model.json", moved / "summary.json"))
-    assert card["class_names"] == list(evaluated.class_names)
-    assert card["input"] == {"dtype": "uint8", "shape": ["batch", 1, 48, 48]}
-    assert card["test"]["accuracy"] == summary["test"]["accuracy"]
-    assert card["views"] == summary["views"] == 10
-
-
-def test_a_folder_that_holds_something_is_not_written_to(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "notes.txt").touch()
-    assert main(["export", str(run), "--out", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == f"error: {tmp_path}: is not an empty folder; choose another --out\n"
 
 
 @pytest.mark.parametrize("words", [["predict", "RUN", "face.png"], ["export", "RUN", "--out", "exported"]], ids=str)
