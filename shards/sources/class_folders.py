@@ -3,11 +3,12 @@
 import shlex
 import statistics
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from shards.errors import DataError
 from shards.labels import SPLIT_FOLDERS, class_meaning, is_expression
+from shards.sources.listing import ListedImage, SourceOptions
 
 _FEW = 5
 _MANY = 100
@@ -28,11 +29,7 @@ def check_class_folders(root: Path, found: Sequence[tuple[str, str]], allowed: C
         meaning = class_meaning(PurePosixPath(folder).name)
         counts.setdefault(split, Counter())[meaning] += count
         folders.setdefault(meaning, {})[folder] = None
-    accepted = {class_meaning(name) for name in allowed}
-    for name in allowed:
-        if class_meaning(name) not in folders:
-            classes = ", ".join(sorted(folders))
-            raise DataError(f"--allow-class {name}: {root} has no such class; it has {classes}", exit_status=2)
+    accepted = _accepted(root, allowed, folders)
     _refuse_unlabelled(root, counts, folders, accepted)
     problems = {name: text for name, text in _problems(counts) if name not in accepted}
     if problems:
@@ -40,8 +37,37 @@ def check_class_folders(root: Path, found: Sequence[tuple[str, str]], allowed: C
             f"the class {PurePosixPath(next(iter(folders[name]))).name!r} {text} (in {', '.join(folders[name])})"
             for name, text in problems.items()
         )
-        flags = " ".join(f"--allow-class {shlex.quote(name)}" for name in problems)
-        raise DataError(f"{root}: {texts}; rename or remove the folder, or keep the class with {flags}")
+        raise DataError(f"{root}: {texts}; rename or remove the folder, or keep the class with {_flags(problems)}")
+
+
+def check_stated_classes(source: object, images: Iterable[ListedImage], options: SourceOptions) -> None:
+    """Raise :class:`DataError` for a class of ``images`` that a class folder would be refused for as well.
+
+    That is a class in one split alone, the only class if it is no expression, and a class of very few images.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for (split, label), count in Counter((image.split, image.label) for image in images).items():
+        meaning = class_meaning(label) if options.scheme is None else options.scheme.meaning_of(label)
+        if meaning is not None and (options.scheme is None or meaning in options.scheme.class_names):
+            counts.setdefault(split, Counter())[meaning] += count
+    accepted = _accepted(source, options.allowed_classes, {name for found in counts.values() for name in found})
+    problems = {name: text for name, text in _problems(counts) if name not in accepted}
+    if problems:
+        texts = "; ".join(f"the class {name!r} {text}" for name, text in problems.items())
+        raise DataError(f"{source}: {texts}; correct the labels, or keep the class with {_flags(problems)}")
+
+
+def _accepted(source: object, allowed: Collection[str], found: Collection[str]) -> set[str]:
+    """What the classes in ``allowed`` mean, of which each must be in ``found``."""
+    for name in allowed:
+        if class_meaning(name) not in found:
+            classes = ", ".join(sorted(found))
+            raise DataError(f"--allow-class {name}: {source} has no such class; it has {classes}", exit_status=2)
+    return {class_meaning(name) for name in allowed}
+
+
+def _flags(problems: Iterable[str]) -> str:
+    return " ".join(f"--allow-class {shlex.quote(name)}" for name in problems)
 
 
 def _refuse_too_deep(root: Path, paths: Sequence[str]) -> None:

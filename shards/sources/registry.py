@@ -18,6 +18,7 @@ from shards.sources.file_sets import is_pattern
 from shards.sources.image_folders import list_folders
 from shards.sources.listed_images import scan_listing
 from shards.sources.listing import Listing, SourceOptions
+from shards.sources.parquet import is_parquet, list_parquet
 from shards.sources.scan import Source, SourceScan
 from shards.sources.webdataset_tars import is_tars, list_tars
 
@@ -48,6 +49,9 @@ def _scan(
 SOURCES: dict[str, SourceFormat] = {
     "webdataset": SourceFormat(
         matches=is_tars, layout="a tar, a folder of tars, or train-{000000..000003}.tar", lists=list_tars
+    ),
+    "parquet": SourceFormat(
+        matches=is_parquet, layout="a Parquet file with images and labels, or a folder of them", lists=list_parquet
     ),
     **{
         name: SourceFormat(matches=source.matches, layout=source.LAYOUT, lists=source.list_images)

@@ -16,6 +16,7 @@ from shards.errors import DataError
 from shards.manifest import FILE_NAME, read_manifest
 from shards.progress import with_progress
 from shards.reading.tar_index import Member, read_members
+from shards.sources.class_folders import check_stated_classes
 from shards.sources.file_parts import FileParts, Part, npy_fault, read_part
 from shards.sources.file_sets import find_files, is_file_set, splits_of
 from shards.sources.listing import ListedImage, Listing, SourceOptions
@@ -87,6 +88,7 @@ def list_tars(source: Path, options: SourceOptions) -> Listing:
         raise DataError(f"{source}: none of its {len(rejects)} samples can be used; {first.place} {first.reason}")
     refuse_captions(source, images)
     refuse_numbers(source, images, options.scheme, "put a classes.txt beside the tars, with a line for each class")
+    check_stated_classes(source, images, options)
     return Listing(
         root=source,
         images=images,

@@ -300,6 +300,16 @@ def test_numbers_that_nothing_names_are_refused_with_what_would(tmp_path):
         listed(tar, tmp_path)
 
 
+def test_a_class_of_one_split_alone_is_refused_unless_it_is_allowed(tmp_path):
+    for split, name in (("train", b"happy"), ("val", b"happy"), ("val", b"merry")):
+        write(tmp_path / f"set/{split}/{name.decode()}.tar", tar_of({"a.png": image(0), "a.cls": name}))
+    message = "the class 'merry' is in val alone, with 1 image; .* keep the class with --allow-class merry"
+    with pytest.raises(DataError, match=message):
+        listed(tmp_path / "set", tmp_path)
+    options = SourceOptions(work=tmp_path, allowed_classes=("Merry",))
+    assert [each.label for each in list_tars(tmp_path / "set", options).images] == ["happy", "happy", "merry"]
+
+
 def test_captions_are_not_classes(tmp_path):
     files = {f"{i}.png": image(0) for i in range(30)} | {f"{i}.txt": f"face {i}".encode() for i in range(30)}
     with pytest.raises(DataError, match="30 samples have 30 different labels, such as 'face 0'.*--label-field"):
