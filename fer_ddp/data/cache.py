@@ -5,15 +5,20 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fer_ddp.errors import RunError
 from shards.errors import DataError
-from shards.files import FileLock, sha256_of, write_json
+from shards.files import FileLock, atomic_write_bytes, sha256_of, write_json
 from shards.manifest import Manifest
 from shards.parallel import usable_cpus
 from shards.reading.split_index import SplitIndex, write_index
+from shards.reading.votes import read_votes
 
 _CHECKED = "checked.json"
 _SHARD_BYTES_AT_ONCE = 2**31
@@ -60,6 +65,34 @@ def cached_split(folder: Path, split: str, manifest: Manifest, *, pixels: bool) 
         return SplitIndex.read(target)
     except OSError as error:
         raise no_room(target, "the decoded split", error) from None
+
+
+def cached_votes(folder: Path, split: str, manifest: Manifest, keys: Sequence[str]) -> np.ndarray:
+    """FER+'s votes on a split's samples, whose ``keys`` are in the order of its index: int64 (samples, 10), or zeros.
+
+    Read from the shards by the first process that asks, as `cached_split` does and with its errors.
+    """
+    target = cache_folder() / manifest.digest[:32] / f"{split}-votes.npy"
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with FileLock(target.with_suffix(".lock")):
+            votes = _loaded_votes(target)
+            if votes is None or len(votes) != len(keys):
+                votes = read_votes(folder, split, manifest, keys)
+                content = BytesIO()
+                np.save(content, votes)
+                atomic_write_bytes(target, content.getvalue())
+        return votes
+    except OSError as error:
+        raise no_room(target, "FER+'s votes", error) from None
+
+
+def _loaded_votes(path: Path) -> np.ndarray | None:
+    try:
+        votes: np.ndarray = np.load(path)
+    except (FileNotFoundError, ValueError, EOFError):
+        return None
+    return votes
 
 
 def no_room(target: Path, what: str, error: OSError) -> RunError:

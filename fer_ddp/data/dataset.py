@@ -18,6 +18,7 @@ from fer_ddp import distributed
 from fer_ddp.constraints import PositiveFloat
 from fer_ddp.data.cache import cached_split
 from fer_ddp.data.stream import StreamedSplit
+from fer_ddp.data.targets import Targets
 from shards.manifest import Manifest
 from shards.reading.scan import load_or_scan_manifest
 
@@ -36,6 +37,10 @@ class DataConfig:
     """Processes of each rank that read a streamed split; null uses the CPUs that the ranks leave free, at most 16."""
     order: Literal["shuffled", "class_balanced"] = "shuffled"
     """class_balanced shows every class equally often."""
+    targets: Targets = "label"
+    """What training learns of FER+'s votes (Barsoum et al. 2016): majority, the class with more than half of them;
+    cross_entropy, their shares; probability, a class drawn by their shares each time; multi_target, any class with 30 %
+    of them. label is the data set's label, and needs no votes."""
     mean: tuple[FiniteFloat, ...] | None = None
     """Subtracted from pixels in [0, 1], one a channel; null uses the training split's, which the run then records."""
     std: tuple[PositiveFloat, ...] | None = None

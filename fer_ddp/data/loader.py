@@ -15,6 +15,7 @@ from fer_ddp.augment.pipeline import augment
 from fer_ddp.data.dataset import FERDataset
 from fer_ddp.data.sampler import Sampler, StepPlan
 from fer_ddp.data.stream import StreamedImages, StreamedSplit, StreamedSteps
+from fer_ddp.data.targets import VoteTargets
 from fer_ddp.precision import to_memory_format
 from shards.errors import DataError
 
@@ -74,8 +75,13 @@ class BatchLoader:
         std: Tensor,
         memory_format: str,
         device: torch.device,
+        votes: VoteTargets | None = None,
     ) -> None:
-        """mean, std: (channels, 1, 1) on ``device``; the images get their dtype, float32 or float64."""
+        """mean, std: (channels, 1, 1) on ``device``; the images get their dtype, float32 or float64.
+
+        votes: the targets, on ``device``; None takes the labels.
+        """
+        self._votes = votes
         self.steps, self._total_steps, self._image_size = steps, total_steps, image_size
         self._augment, self._seed, self._mean, self._std = augment, seed, mean, std
         self._memory_format, self._device, self._classes = memory_format, device, len(dataset.class_names)
@@ -108,7 +114,10 @@ class BatchLoader:
     def augmented(self, raw: RawBatch) -> Batch:
         """The batch for ``raw``: a function of it alone, computed on the device."""
         config, dtype = self._augment, self._mean.dtype
-        targets = functional.one_hot(raw.labels, self._classes).to(dtype)
+        if self._votes is None:
+            targets = functional.one_hot(raw.labels, self._classes).to(dtype)
+        else:
+            targets = self._votes.of(raw.indices, raw.positions, self._seed)
         images = augment(raw.pixels, raw.positions, config, self._seed, self._mean, self._std, dtype, raw.side)
         if config.mixes and raw.mixed:
             images, targets = mix_pairs(images, targets, raw.positions, config, self._seed)
@@ -135,7 +144,10 @@ def _streamed(
         except DataError as error:
             distributed.print_from_rank(f"rank {distributed.rank()}: {error}")
             raise
-        step_labels = labels[indices].pin_memory() if device.type == "cuda" else labels[indices]
-        return pixels.to(device, non_blocking=True), step_labels.to(device, non_blocking=True), indices
+        tensors = (labels[indices], indices)
+        if device.type == "cuda":
+            tensors = (tensors[0].pin_memory(), tensors[1].pin_memory())
+        step_labels, step_indices = (tensor.to(device, non_blocking=True) for tensor in tensors)
+        return pixels.to(device, non_blocking=True), step_labels, step_indices
 
     return read

@@ -110,3 +110,8 @@ def build_sampler(order: str, labels: Tensor, seed: int, device: torch.device) -
     if order == "class_balanced":
         return class_balanced_sampler(labels, seed, device)
     return shuffled_sampler(len(labels), seed, device)
+
+
+def among(used: Tensor, sampler: Sampler) -> Sampler:
+    """``sampler`` of as many samples as ``used``, int64 (samples used,), gives indices of: only those are shown."""
+    return lambda positions: used[sampler(positions)]

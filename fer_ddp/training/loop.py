@@ -90,6 +90,8 @@ class Trainer:
     """(classes,)."""
     logit_offsets: Tensor | None
     """(classes,), see `loss.logit_adjustment`."""
+    has_sets: bool
+    """Whether the targets are sets of classes."""
     ema: EmaConfig
     gradient_clip_norm: float | None
     global_batch_size: int
@@ -142,7 +144,7 @@ class Trainer:
         targets, correction = batch.targets[rows], self.state.label_correction
         if correction is not None and self.state.epoch >= correction.start_epoch:
             targets = correction.corrected(batch.indices[rows], logits)
-        loss = summed_loss(logits, targets, self.loss, self.class_weights, self.logit_offsets)
+        loss = summed_loss(logits, targets, self.loss, self.class_weights, self.logit_offsets, self.has_sets)
         loss = loss / self.global_batch_size
         # DDP averages the ranks' gradients; the sum is needed.
         self.state.scaler.scale(loss * distributed.world_size()).backward()

@@ -122,7 +122,7 @@ def _train_and_evaluate(
     logger = NullLogger()
     if distributed.is_main():
         logger = RunLogger(run, epochs=job.epochs, global_batch_size=job.global_batch_size)
-        print(_introduction(job, run, len(dataset), device), flush=True)
+        print(_introduction(job, run, trainer.loader.steps.samples, device), flush=True)
     evaluate = _validation(job, manifest, trainer.state, device, stop)
     run_epochs(job, run, trainer, evaluate, logger, stop)
     distributed.rank_zero_call(lambda: _finish(run, job, manifest, device, stop))

@@ -2,6 +2,8 @@
 
 import dataclasses
 import sys
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -11,8 +13,9 @@ from fer_ddp.config.job import Job, differing_keys
 from fer_ddp.config.load import job_from_dict
 from fer_ddp.data.dataset import FERDataset, normalization, with_statistics
 from fer_ddp.data.loader import BatchLoader
-from fer_ddp.data.sampler import StepPlan, build_sampler
+from fer_ddp.data.sampler import StepPlan, among, build_sampler
 from fer_ddp.data.stream import StreamedSplit
+from fer_ddp.data.targets import VoteTargets, check_targets, vote_targets
 from fer_ddp.errors import JobError
 from fer_ddp.layers.dropout import SamplePositions
 from fer_ddp.models.build import build_model, prepare_model
@@ -91,12 +94,7 @@ def check_job(job: Job, manifest: Manifest, world_size: int) -> None:
             f"global_batch_size: {job.global_batch_size} gives each rank {steps.local_batch_size} images, and mixup "
             f"and cutmix pair neighbours; choose a multiple of {2 * world_size}"
         )
-    class_weights(job.loss, manifest.class_names, manifest.splits["train"].class_counts)
-    if job.loss.logit_adjustment and job.data.order == "class_balanced":
-        raise JobError(
-            "loss.logit_adjustment: is for classes of unequal frequency, and data.order=class_balanced shows all "
-            "equally often; set one of the two"
-        )
+    _check_targets_and_loss(job, manifest)
     _check_options(job, manifest, world_size)
     channels = manifest.image_shape[0]
     for key, values in (("data.mean", job.data.mean), ("data.std", job.data.std)):
@@ -136,6 +134,33 @@ def _check_options(job: Job, manifest: Manifest, world_size: int) -> None:
             raise JobError(f"evaluate.every_epochs: {key} needs the val metrics of every epoch; set it to 1")
 
 
+def _check_targets_and_loss(job: Job, manifest: Manifest) -> None:
+    """Raises JobError for targets or a loss that these data can't have, or that exclude each other."""
+    check_targets(job.data.targets, job.data.path, manifest)
+    if job.data.targets != "label" and job.label_correction.momentum is not None:
+        raise JobError(
+            "label_correction.momentum: corrects labels, and data.targets trains on votes; set one of the two"
+        )
+    if job.data.targets == "multi_target":
+        unsuited = {
+            "augment.mixup_alpha": job.augment.mixup_alpha,
+            "augment.cutmix_alpha": job.augment.cutmix_alpha,
+            "loss.label_smoothing": job.loss.label_smoothing,
+            "loss.name=focal": job.loss.name == "focal",
+        }
+        for key in (key for key, is_set in unsuited.items() if is_set):
+            raise JobError(
+                f"{key}: data.targets=multi_target has a loss of its own, for which any of an image's classes is "
+                f"right; remove {key}, or choose data.targets=cross_entropy"
+            )
+    class_weights(job.loss, manifest.class_names, manifest.splits["train"].class_counts)
+    if job.loss.logit_adjustment and job.data.order == "class_balanced":
+        raise JobError(
+            "loss.logit_adjustment: is for classes of unequal frequency, and data.order=class_balanced shows all "
+            "equally often; set one of the two"
+        )
+
+
 def resolve_auto(job: Job, manifest: Manifest, device: torch.device) -> Job:
     """``job`` with its precision, memory format, mean and std resolved. Raises JobError.
 
@@ -169,22 +194,29 @@ def build_trainer(job: Job, dataset: FERDataset | StreamedSplit, ranks: int, dev
     With more ranks than there are, it is one rank's share, whose batch norms wait for no other rank.
     """
     manifest, dtype = dataset.manifest, compute_dtype(job.precision)
-    steps = StepPlan(samples=len(dataset), global_batch_size=job.global_batch_size, world_size=ranks)
+    votes = None
+    if job.data.targets != "label":
+        votes = distributed.on_every_rank(partial(vote_targets, job.data.targets, job.data.path, dataset, dtype))
+    samples = len(dataset) if votes is None else len(votes.used)
+    steps = StepPlan(samples=samples, global_batch_size=job.global_batch_size, world_size=ranks)
     state = _first_state(job, manifest, steps, device)
     if job.label_correction.momentum is not None:
         labels, classes = dataset.labels.to(device), len(manifest.class_names)
         state.label_correction = LabelCorrection(labels, classes, job.label_correction, dtype)
-    counts = manifest.splits["train"].class_counts
+    counts: Sequence[int] = manifest.splits["train"].class_counts
+    if votes is not None:
+        counts = dataset.labels[votes.used].bincount(minlength=len(manifest.class_names)).tolist()
     weights, offsets = class_weights(job.loss, manifest.class_names, counts), logit_offsets(job.loss, counts)
     example = to_memory_format(torch.zeros(2, *manifest.image_shape, dtype=dtype, device=device), job.memory_format)
     trainer = Trainer(
         state=state,
-        loader=build_loader(job, dataset, steps, device),
+        loader=build_loader(job, dataset, steps, device, votes),
         ddp_model=distributed.data_parallel(state.model, example),
         positions=SamplePositions.of(state.model),
         loss=job.loss,
         class_weights=None if weights is None else weights.to(device, dtype),
         logit_offsets=None if offsets is None else offsets.to(device, dtype),
+        has_sets=job.data.targets == "multi_target",
         ema=job.ema,
         gradient_clip_norm=job.optimizer.gradient_clip_norm,
         global_batch_size=job.global_batch_size,
@@ -204,15 +236,26 @@ def build_trainer(job: Job, dataset: FERDataset | StreamedSplit, ranks: int, dev
     return trainer
 
 
-def build_loader(job: Job, dataset: FERDataset | StreamedSplit, steps: StepPlan, device: torch.device) -> BatchLoader:
-    """The loader of ``job``'s batches."""
-    resident = isinstance(dataset.images, torch.Tensor)
+def build_loader(
+    job: Job,
+    dataset: FERDataset | StreamedSplit,
+    steps: StepPlan,
+    device: torch.device,
+    votes: VoteTargets | None = None,
+) -> BatchLoader:
+    """The loader of ``job``'s batches; ``votes`` where they give the targets."""
     data = with_statistics(job.data, dataset.manifest)
     mean, std = normalization(data, device, compute_dtype(job.precision))
+    at = device if isinstance(dataset.images, torch.Tensor) else torch.device("cpu")
+    if votes is None:
+        sampler = build_sampler(job.data.order, dataset.labels, job.seed, at)
+    else:
+        sampler = among(votes.used.to(at), build_sampler(job.data.order, dataset.labels[votes.used], job.seed, at))
+        votes = dataclasses.replace(votes, table=votes.table.to(device))
     return BatchLoader(
         dataset,
         steps,
-        build_sampler(job.data.order, dataset.labels, job.seed, device if resident else torch.device("cpu")),
+        sampler,
         augment=job.augment,
         image_size=job.image_size,
         total_steps=steps.end_of_epoch(job.epochs),
@@ -221,6 +264,7 @@ def build_loader(job: Job, dataset: FERDataset | StreamedSplit, steps: StepPlan,
         std=std,
         memory_format=job.memory_format,
         device=device,
+        votes=votes,
     )
 
 

@@ -101,6 +101,8 @@ def pack(
                 scan = replace(scan, options={**scan.options, "labels": "votes", **texts})
             _report_rejects(scan, out, max_rejects)
             for name, part in zip(names, _prepared(scan, classes, division, without_leaks, seed, pool), strict=True):
+                if part.is_labelled_by_votes:
+                    part = without_unclear(part)  # val may have been taken out of train
                 folder = work / "set" / name
                 folder.mkdir(parents=True)
                 shards = _write_shards(part, folder, seed, shard_samples, pool)
