@@ -28,7 +28,13 @@ EVERYTHING = {
     "model": {"arguments": {"batch_norm": True, "block_dropout": 0.1}},
     "ema": {"decay": 0.9},
     "schedule": {"name": "onecycle"},
-    "loss": {"label_smoothing": 0.1, "class_weights": "balanced"},
+    "loss": {
+        "name": "focal",
+        "focal_gamma": 1.0,
+        "label_smoothing": 0.1,
+        "class_weights": "balanced",
+        "logit_adjustment": 0.5,
+    },
     "log": {"every_steps": 1},
 }
 
@@ -222,7 +228,7 @@ def alone(job: Job) -> Trainer:
     return build_trainer(job, FERDataset(job.data.path, "train"), 1, torch.device("cpu"))
 
 
-def test_class_weights_and_smoothing_give_the_loss_of_a_float64_reference(
+def test_the_focal_loss_with_weights_prior_and_smoothing_is_that_of_a_float64_reference(
     together: dict[str, Any], everything_job: Path
 ) -> None:
     job = load_job(everything_job, ["precision=float64"])
@@ -234,8 +240,9 @@ def test_class_weights_and_smoothing_give_the_loss_of_a_float64_reference(
     counts = np.array(FERDataset(job.data.path, "train").manifest.splits["train"].class_counts)
     weights = counts.sum() / (7 * counts)
     targets = 0.9 * batch.targets.numpy() + 0.1 / 7
-    log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    reference = -(weights * targets * log_probabilities).sum() / len(logits)
+    logits += 0.5 * np.log(counts / counts.sum())
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    reference = -(weights * targets * (1 - probabilities) * np.log(probabilities)).sum() / len(logits)
     assert together["first_loss"] == pytest.approx(reference, rel=1e-12)
 
 
