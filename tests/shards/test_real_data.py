@@ -4,6 +4,7 @@ import os
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pandas
 import pytest
 import webdataset
@@ -11,7 +12,9 @@ import webdataset
 from shards.leakage.find import Repeats, count_repeats, find_leakage, leaking
 from shards.packing.packer import pack
 from shards.reading.reader import read_split
+from shards.sources.ferplus_votes import CATEGORIES
 from shards.sources.registry import source_of
+from shards.votes import describe_votes, majority_targets, multi_targets, probability_targets
 
 pytestmark = pytest.mark.real_data
 
@@ -76,3 +79,15 @@ def test_every_pixel_and_label_is_that_of_the_csv_through_plain_webdataset(csv, 
 
 def test_the_reader_gives_all_of_train(packed):
     assert read_split(packed[0], "train", workers=2).images.shape == (28709, 1, 48, 48)
+
+
+def test_ferplus_votes_amount_to_what_the_documents_state():
+    rows = pandas.read_csv(Path(os.environ["FER2013_DATA"]) / "fer2013new.csv", keep_default_na=False)
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    for usage, split in (("Training", "train"), ("PublicTest", "val")):
+        chosen = rows[rows.Usage == usage]
+        votes = np.where((chosen["Image name"] != "").to_numpy()[:, None], chosen[list(CATEGORIES)].to_numpy(), 0)
+        assert f"FER+ votes of {split}: {describe_votes(votes)}; " in text
+        if split == "train":
+            for rule in (majority_targets, probability_targets, multi_targets):
+                assert f"| {rule(votes).any(axis=1).sum():,} |" in text
