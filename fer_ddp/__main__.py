@@ -10,6 +10,7 @@ from fer_ddp import __version__
 from fer_ddp.cli import end_process, exit_status_of, parse
 from fer_ddp.errors import JobError
 from fer_ddp.hardware import limit_spinning, request_huge_pages
+from shards.files import user_path
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 
@@ -75,7 +76,7 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
         "the size the model was trained on; faces are not searched for.",
     )
     _add_run(predict)
-    predict.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="a PNG or JPEG of one face")
+    predict.add_argument("images", type=user_path, nargs="+", metavar="IMAGE", help="a PNG or JPEG of one face")
     predict.add_argument("--json", action="store_true", help="print JSON")
     export = _add(
         commands,
@@ -88,7 +89,7 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
         "one model.",
     )
     _add_run(export)
-    export.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
+    export.add_argument("--out", type=user_path, required=True, metavar="DIR", help="a new or empty folder")
     report = _add(
         commands,
         "report",
@@ -99,7 +100,7 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
         "seed are one recipe.",
     )
     _add_runs(report)
-    report.add_argument("--out", type=Path, required=True, metavar="PAGE.html", help="the page to write")
+    report.add_argument("--out", type=user_path, required=True, metavar="PAGE.html", help="the page to write")
     report.add_argument(
         "--across",
         action="store_true",
@@ -116,7 +117,7 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     _add_runs(ensemble)
     ensemble.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="the ensemble's folder; report takes it"
+        "--out", type=user_path, required=True, metavar="DIR", help="the ensemble's folder; report takes it"
     )
     ensemble.add_argument("--temperature", action="store_true", help="fit a temperature for the mean")
     sync = _add(
@@ -127,7 +128,7 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
         description="Makes one W&B run of each run folder, in whatever mode it was trained and as far as it went; "
         "where the server has a part of it, the rest is added.",
     )
-    sync.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run folder, such as runs/smoke-seed0")
+    sync.add_argument("runs", type=user_path, nargs="+", metavar="RUN", help="a run folder, such as runs/smoke-seed0")
     _add(commands, "keys", _keys, help="list the keys that a job may have, with defaults and meanings")
     _add(commands, "recipes", _recipes, help="list the recipes, arrays and cluster profiles that come with it")
 
@@ -157,12 +158,16 @@ def _complete_job(prefix: str, **_: object) -> list[str]:
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder, such as runs/smoke-seed0")
+    parser.add_argument("run", type=user_path, metavar="RUN", help="a run folder, such as runs/smoke-seed0")
 
 
 def _add_runs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders that hold some, such as runs/quick"
+        "runs",
+        nargs="+",
+        type=user_path,
+        metavar="RUN",
+        help="run folders, or folders that hold some, such as runs/quick",
     )
 
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shards.errors import DataError
+from shards.files import user_path
 from shards.labels import SPLITS
 from shards.parallel import usable_cpus
 
@@ -43,9 +43,14 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     from shards.sources.registry import FORMATS
 
     before = set(commands.choices)
-    pack = commands.add_parser("pack", help="pack a CSV or folders of images into shards")
-    pack.add_argument("source", metavar="SOURCE", type=Path, help="FER2013's CSV, or a folder SPLIT/CLASS/IMAGE")
-    pack.add_argument("out", metavar="OUT", type=Path, help="the folder to make; it appears whole or not at all")
+    pack = commands.add_parser("pack", help="pack a CSV, folders or lists of images into shards")
+    pack.add_argument(
+        "source",
+        metavar="SOURCE",
+        type=user_path,
+        help="a CSV, folder or tar (docs/data.md)",
+    )
+    pack.add_argument("out", metavar="OUT", type=user_path, help="the folder to make; it appears whole or not at all")
     pack.add_argument("--format", default="auto", choices=FORMATS, help="auto (the default): by what SOURCE is")
     _writing_options(pack)
     pack.add_argument(
@@ -71,7 +76,9 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     _image_options(pack)
     _class_and_split_options(pack)
-    pack.add_argument("--votes", type=Path, metavar="CSV", help="FER+'s fer2013new.csv, joined to the CSV row by row")
+    pack.add_argument(
+        "--votes", type=user_path, metavar="CSV", help="FER+'s fer2013new.csv, joined to the CSV row by row"
+    )
     pack.add_argument(
         "--without-leaks",
         action="store_true",
@@ -80,25 +87,27 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     pack.set_defaults(function=_pack)
 
     verify = commands.add_parser("verify", help="read a data set back and compare it with its manifest")
-    verify.add_argument("out", metavar="OUT", type=Path, help="a folder that pack or fake wrote")
+    verify.add_argument("out", metavar="OUT", type=user_path, help="a folder that pack or fake wrote")
     verify.set_defaults(function=_verify)
 
     inspect = commands.add_parser("inspect", help="print what a data set holds and how much of it leaks; draw figures")
     inspect.add_argument(
-        "out", metavar="OUT", type=Path, help="a folder that pack or fake wrote, or of WebDataset tars"
+        "out", metavar="OUT", type=user_path, help="a folder that pack or fake wrote, or of WebDataset tars"
     )
     _workers_option(inspect)
-    inspect.add_argument("--figures", type=Path, metavar="DIR", help="draw distribution.png and samples.png there")
+    inspect.add_argument("--figures", type=user_path, metavar="DIR", help="draw distribution.png and samples.png there")
     inspect.set_defaults(function=_inspect)
 
     leakage = commands.add_parser("leakage", help="list the images that appear twice in a data set, exactly or nearly")
-    leakage.add_argument("out", metavar="OUT", type=Path, help="as for inspect")
-    leakage.add_argument("--out", dest="ledger", metavar="CSV", type=Path, help="where the list goes (OUT.leakage.csv)")
+    leakage.add_argument("out", metavar="OUT", type=user_path, help="as for inspect")
+    leakage.add_argument(
+        "--out", dest="ledger", metavar="CSV", type=user_path, help="where the list goes (OUT.leakage.csv)"
+    )
     _workers_option(leakage)
     leakage.set_defaults(function=_leakage)
 
     fake = commands.add_parser("fake", help="draw synthetic faces and pack them")
-    fake.add_argument("out", metavar="OUT", type=Path, help="the folder to make; it appears whole or not at all")
+    fake.add_argument("out", metavar="OUT", type=user_path, help="the folder to make; it appears whole or not at all")
     for split, count in zip(SPLITS, (4000, 800, 800), strict=True):
         fake.add_argument(f"--{split}", type=int, default=count, metavar="N", help=f"faces in {split} ({count})")
     _writing_options(fake)

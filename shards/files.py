@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import IO, Any
 
 
+def user_path(text: str) -> Path:
+    """The path that a user gives, where ``~`` is the home folder also where no shell has replaced it."""
+    return Path(os.path.expanduser(text))
+
+
 def atomic_write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that a reader, or a crash, sees the old file or the new one, never a part.
 

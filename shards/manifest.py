@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -116,10 +117,12 @@ def read_manifest(folder: Path) -> Manifest:
     folder = Path(folder)
     path = folder / FILE_NAME
     if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder; it should be one that `fer-ddp pack` wrote", exit_status=2)
+        raise DataError(f"{folder}: {_no_folder(folder)}", exit_status=2)
     if not path.is_file():
         raise DataError(
-            f"{folder}: has no {FILE_NAME}, so it is not a data set that `fer-ddp pack` wrote", exit_status=2
+            f"{folder}: has no {FILE_NAME}, so it is not a data set that `fer-ddp pack` wrote; "
+            f"pack it first with `fer-ddp pack {folder} OUT`",
+            exit_status=2,
         )
     try:
         fields = json.loads(path.read_bytes())
@@ -138,6 +141,18 @@ def read_manifest(folder: Path) -> Manifest:
     if problem is not None:
         raise DataError(f"{path}: {problem}; correct it, or pack the data set again")
     return manifest
+
+
+def _no_folder(path: Path) -> str:
+    """What ``path`` is instead of the folder of a data set, and what to do."""
+    if path.is_file():
+        if (path.parent / FILE_NAME).is_file():
+            return f"is a file of a data set; give its folder, {path.parent}"
+        kind = {".csv": "a CSV", ".tar": "one tar"}.get(path.suffix.lower(), "a file")
+        return f"is {kind}; pack it first with `fer-ddp pack {path} OUT`, and give the folder OUT"
+    if any(mark in path.name for mark in "{*"):
+        return f"is a pattern of files; pack them first with `fer-ddp pack {shlex.quote(str(path))} OUT`, and give OUT"
+    return "there is no such folder; it should be one that `fer-ddp pack` wrote"
 
 
 def _contradiction(manifest: Manifest) -> str | None:

@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from fer_ddp.augment.image_size import ImageSizeConfig
 from fer_ddp.augment.parameters import AugmentConfig
 from fer_ddp.augment.views import ViewsConfig
+from fer_ddp.constraints import UserPath
 from fer_ddp.data.dataset import DataConfig
 from fer_ddp.models.build import ModelConfig
 from fer_ddp.optim.ema import EmaConfig
@@ -51,7 +52,7 @@ class Job:
 
     name: str
     """The job file's name without .yaml."""
-    run: Annotated[str, Field(min_length=1)]
+    run: UserPath
     """The run folder."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Decides initialization, order, augmentation and dropout."""

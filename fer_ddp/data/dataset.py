@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from fer_ddp import distributed
-from fer_ddp.constraints import PositiveFloat
+from fer_ddp.constraints import PositiveFloat, UserPath
 from fer_ddp.data.cache import cached_split
 from fer_ddp.data.stream import StreamedSplit
 from fer_ddp.data.targets import Targets
@@ -27,7 +27,7 @@ from shards.reading.scan import load_or_scan_manifest
 class DataConfig:
     """The data set and the order of its samples."""
 
-    path: str
+    path: UserPath
     """A folder that ``fer-ddp pack`` wrote."""
     mode: Literal["auto", "resident", "stream"] = "auto"
     """resident: the whole split is decoded once and stays on the device; stream: it is read ahead of its use, for

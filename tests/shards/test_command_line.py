@@ -163,3 +163,9 @@ def test_an_out_inside_the_source_is_refused(tmp_path, capsys):
     assert run("pack", source, source / "out") == 2
     assert capsys.readouterr().err.endswith(f"{source}/out: is inside the source {source}; choose an OUT beside it\n")
     assert not (source / "out").exists()
+
+
+def test_a_tilde_in_source_and_out_is_the_home_folder(small_csv, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(small_csv.parent))
+    assert run("pack", f"~/{small_csv.name}", "~/tilde", "--workers", 1) == 0
+    assert run("verify", "~/tilde") == 0

@@ -97,3 +97,26 @@ def test_a_folder_without_one_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"has no manifest\.json") as caught:
         read_manifest(tmp_path)
     assert caught.value.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fer.csv", "is a CSV; pack it first with `fer-ddp pack {path} OUT`, and give the folder OUT"),
+        ("a.tar", "is one tar; pack it first with `fer-ddp pack {path} OUT`, and give the folder OUT"),
+        ("a-{{0..3}}.tar", "is a pattern of files; pack them first with `fer-ddp pack '{path}' OUT`, and give OUT"),
+    ],
+)
+def test_what_is_no_folder_is_refused_with_what_to_do(name, message, tmp_path):
+    path = tmp_path / name.format()
+    if "{" not in path.name:
+        path.write_text("x")
+    with pytest.raises(DataError) as caught:
+        read_manifest(path)
+    assert str(caught.value) == f"{path}: {message.format(path=path)}"
+    assert caught.value.exit_status == 2
+
+
+def test_a_file_inside_a_data_set_is_refused_with_its_folder(small_set):
+    with pytest.raises(DataError, match=f"is a file of a data set; give its folder, {small_set}"):
+        read_manifest(small_set / "train-000000.tar")

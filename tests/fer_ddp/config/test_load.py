@@ -369,3 +369,9 @@ def test_every_key_that_may_change_is_a_key_of_a_job(base: Path) -> None:
     values = load_job(base, []).to_dict()
     fields = {field.name for field in dataclasses.fields(Job)} | {f"data.{key}" for key in values["data"]}
     assert set(MAY_CHANGE) <= fields
+
+
+def test_a_tilde_is_the_home_folder(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    job = load_job(base, ["data.path=~/fer", "run=~/runs/a"])
+    assert (job.data.path, job.run) == ("/home/me/fer", "/home/me/runs/a")
