@@ -40,18 +40,14 @@ def _execute(options: argparse.Namespace) -> int:
 
 def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands of this package; ``options.execute(options)`` runs one and returns its exit status."""
-    from shards.sources.registry import FORMATS
-
     before = set(commands.choices)
     pack = commands.add_parser("pack", help="pack a CSV, folders or lists of images into shards")
-    pack.add_argument(
-        "source",
-        metavar="SOURCE",
-        type=user_path,
-        help="a CSV, folder or tar (docs/data.md)",
-    )
+    pack.add_argument("source", metavar="SOURCE", type=user_path, help="a CSV, a folder or a tar; see docs/data.md")
     pack.add_argument("out", metavar="OUT", type=user_path, help="the folder to make; it appears whole or not at all")
-    pack.add_argument("--format", default="auto", choices=FORMATS, help="auto (the default): by what SOURCE is")
+    # Not choices=FORMATS: the sources take as long to import as many a command takes.
+    pack.add_argument(
+        "--format", default="auto", metavar="NAME", help="auto (by what SOURCE is), or a name in docs/data.md"
+    )
     _writing_options(pack)
     pack.add_argument(
         "--max-rejects", type=int, default=0, metavar="N", help="continue if at most N samples are bad (0)"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shards.errors import DataError
 from shards.images import ImageOptions
-from shards.labels import FERPLUS
+from shards.labels import FERPLUS, did_you_mean
 from shards.sources import affectnet, expw, ferplus_folders, list_csv, raf_db
 from shards.sources.fer2013_csv import holds_pixels, scan_csv
 from shards.sources.ferplus_votes import scan_with_votes
@@ -79,6 +79,11 @@ def source_of(
 ) -> Source:
     """The source that reads ``path``; ``name`` is one of :data:`FORMATS`. Raises :class:`DataError` (exit status 2)."""
     options = options or SourceOptions()
+    if name not in FORMATS:
+        hint = did_you_mean(name, FORMATS)
+        raise DataError(
+            f"--format {name}: there is no such source{hint}; it should be {', '.join(FORMATS)}", exit_status=2
+        )
     if not path.exists() and not is_pattern(path):
         raise DataError(f"{path}: there is no such file or folder", exit_status=2)
     if name == "auto":

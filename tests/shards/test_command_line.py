@@ -121,6 +121,7 @@ def test_too_many_rejects_are_a_failure_of_the_work(write_csv, tmp_path, capsys)
         ("fake", "out", "--train", "0"),
         ("fake", "out", "--val", "-1"),
         ("pack", ".", "out", "--format", "csv"),
+        ("pack", ".", "out", "--format", "folder"),
         ("pack", "/dev/null", "out", "--format", "folders"),
     ],
     ids=" ".join,
