@@ -202,7 +202,11 @@ def _plain_pixels(text: str) -> str:
     """Pixels with one blank between two, of a list or an array that Python has printed."""
     if text[:1].isdigit() and not any(mark in text for mark in ",;.\n"):
         return text
-    return " ".join(re.sub(r"(?<=\d)\.0*(?=\D|$)|[\[\](),;]", " ", text).split())
+    if "." in text:
+        text = re.sub(r"(?<=\d)\.0*(?!\d)", "", text)
+    for mark in "[](),;":
+        text = text.replace(mark, " ")
+    return " ".join(text.split())
 
 
 def _fields(count: int) -> str:
