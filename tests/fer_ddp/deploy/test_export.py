@@ -253,6 +253,18 @@ def test_a_file_that_does_not_give_the_models_output_leaves_nothing(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("added", [0, 1, 2])
+def test_resizing_may_differ_from_pillows_by_one_level(added: int, tmp_path: Path) -> None:
+    def prepare(images: np.ndarray) -> np.ndarray:
+        image = Image.fromarray(images[0].repeat(4 - images.shape[-1], axis=-1)[..., :3]).convert("L")
+        resized = np.asarray(image.resize((48, 48), Image.Resampling.BILINEAR))
+        return np.where(resized < 250, resized + np.uint8(added), resized)[None, None]
+
+    expectation = pytest.raises(RunError, match="another way than Pillow") if added > 1 else contextlib.nullcontext()
+    with expectation:
+        onnx_module._check_preparation(tmp_path / "model.onnx", prepare, (1, 48, 48))
+
+
 def test_a_folder_that_holds_something_is_not_written_to(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
