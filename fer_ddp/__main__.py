@@ -72,8 +72,8 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
         "predict",
         _predict,
         help="classify images with a trained model",
-        description="Prints the probability of each class. An image is taken as a face that fills it, and resized to "
-        "the size the model was trained on; faces are not searched for.",
+        description="Prints the probability of each class, the mean over the views that the job names. An image is "
+        "taken as a face that fills it, and resized to the size the model was trained on; faces are not searched for.",
     )
     _add_run(predict)
     predict.add_argument("images", type=user_path, nargs="+", metavar="IMAGE", help="a PNG or JPEG of one face")

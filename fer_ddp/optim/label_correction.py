@@ -1,6 +1,6 @@
 """Targets that move from the labels to the model's own predictions, for data whose labels are partly wrong.
 
-SELC (Lu and He, IJCAI 2022, arXiv 2205.00932): a model learns what most labels have in common before it memorizes the
+SELC (Lu and He, IJCAI 2022, arXiv 2205.01156): a model learns what most labels have in common before it memorizes the
 wrong ones, so from some epoch on each sample's target is a running average of its label and of what the model predicted
 for it, once an epoch. It costs no further computation.
 """
@@ -21,7 +21,7 @@ class LabelCorrectionConfig:
 
     momentum: OpenFraction | None = None
     """Weight of a sample's old target at each epoch, such as 0.95, the rest being the model's prediction for it (SELC,
-    Lu and He 2022, arXiv 2205.00932); null is off. One rank, without mixup and cutmix."""
+    Lu and He 2022, arXiv 2205.01156); null is off. One rank, without mixup and cutmix."""
     start_epoch: NonNegativeInt = 10
     """Epochs that are trained on the labels alone."""
 

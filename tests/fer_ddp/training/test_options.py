@@ -43,14 +43,14 @@ def test_images_grow_and_mixing_ends_at_their_steps(tiny_job: Path) -> None:
 
 
 def test_corrected_targets_give_the_loss_from_the_start_epoch_on(tiny_job: Path) -> None:
-    correction = ["label_correction.momentum=0.5", "label_correction.start_epoch=1", "precision=float64"]
+    correction = ["label_correction.momentum=0.75", "label_correction.start_epoch=1", "precision=float64"]
     job = load_job(tiny_job, [*correction, "model.arguments.dropout=0"])
     trainer = build_trainer(job, FERDataset(job.data.path, "train"), 1, torch.device("cpu"))
     state, raw = trainer.state, trainer.loader.raw_batch(0)
     batch = trainer.loader.augmented(raw)
     with torch.no_grad():
         logits = state.model(batch.images)
-    targets = 0.5 * batch.targets + 0.5 * logits.softmax(dim=1)
+    targets = 0.75 * batch.targets + 0.25 * logits.softmax(dim=1)
     on_labels, on_targets = (-(each * logits.log_softmax(dim=1)).sum(dim=1).mean() for each in (batch.targets, targets))
     torch.testing.assert_close(trainer.forward_backward(raw), on_labels, rtol=1e-12, atol=0)
     state.epoch = 1
