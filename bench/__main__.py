@@ -14,6 +14,7 @@ import torch
 from bench.augment import augment_results
 from bench.data import Data, prepare
 from bench.pack import pack_results
+from bench.pack_images import pack_images_results
 from bench.read import read_results
 from bench.sizes import FULL, QUICK, Sizes
 from bench.start import start_results
@@ -22,6 +23,7 @@ from bench.table import Result, machine, markdown, put_into, to_json
 
 STAGES: dict[str, Callable[[Data, Sizes], list[Result]]] = {
     "pack": pack_results,
+    "images": pack_images_results,
     "read": read_results,
     "augment": augment_results,
     "step": partial(step_results, device=torch.device("cpu")),

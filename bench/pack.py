@@ -29,7 +29,7 @@ def pack_results(data: Data, sizes: Sizes) -> list[Result]:
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             whole = time.perf_counter() - started
             shutil.rmtree(out)
-            seconds = float(json.loads(output.splitlines()[-1]))
+            seconds = float(json.loads(output.splitlines()[-1])[0])
             start_up[side].append(whole - seconds)
             return seconds
 

@@ -1,20 +1,29 @@
-"""Packs once, in a process of its own that has no torch: ``ours|peer CSV OUT WORKERS``; prints its seconds."""
+"""Packs once, in a process of its own that has no torch: ``ours|peer CSV_OR_FOLDER OUT WORKERS``.
 
+Prints its seconds, those of processor time, and the most memory of a process in MiB.
+"""
+
+import json
+import resource
 import sys
 import time
 from pathlib import Path
 
 
-def ours(csv: Path, out: Path, workers: int) -> float:
+def ours(source: Path, out: Path, workers: int) -> float:
     from shards.packing.packer import pack
     from shards.sources.registry import source_of
 
     started = time.perf_counter()
-    pack(source_of(csv), out, workers=workers)
+    pack(source_of(source), out, workers=workers)
     return time.perf_counter() - started
 
 
-def peer(csv: Path, out: Path, workers: int) -> float:
+def peer(source: Path, out: Path, workers: int) -> float:
+    return _peer_folder(source, out) if source.is_dir() else _peer_csv(source, out)
+
+
+def _peer_csv(csv: Path, out: Path) -> float:
     import numpy as np
     import pandas
     from PIL import Image
@@ -31,6 +40,34 @@ def peer(csv: Path, out: Path, workers: int) -> float:
     return time.perf_counter() - started
 
 
+def _peer_folder(folder: Path, out: Path) -> float:
+    """Each image is decoded, since one must know that it is whole, and its bytes are written."""
+    import io
+    import random
+
+    from PIL import Image
+    from webdataset import ShardWriter
+
+    started = time.perf_counter()
+    out.mkdir()
+    for split in sorted(folder.iterdir()):
+        classes = sorted(path.name for path in split.iterdir())
+        paths = sorted(split.rglob("*.jpg"))
+        random.Random(0).shuffle(paths)
+        with ShardWriter(f"{out}/{split.name}-%06d.tar", maxcount=2048, verbose=0) as writer:
+            for index, path in enumerate(paths):
+                content = path.read_bytes()
+                Image.open(io.BytesIO(content)).load()
+                label = classes.index(path.parent.name)
+                writer.write({"__key__": f"{index:06d}", "jpg": content, "cls": label})
+    return time.perf_counter() - started
+
+
 if __name__ == "__main__":
-    side, csv, out, workers = sys.argv[1:]
-    print({"ours": ours, "peer": peer}[side](Path(csv), Path(out), int(workers)))
+    side, source, out, workers = sys.argv[1:]
+    before = time.process_time()  # imports that a side makes later count as its own
+    seconds = {"ours": ours, "peer": peer}[side](Path(source), Path(out), int(workers))
+    of_workers = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = time.process_time() - before + of_workers.ru_utime + of_workers.ru_stime
+    memory = max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, of_workers.ru_maxrss) / 1024
+    print(json.dumps([seconds, cpu, memory]))

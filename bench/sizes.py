@@ -12,6 +12,8 @@ class Sizes:
     """Training images; None is all of FER2013's."""
     val: int | None
     shard_samples: int
+    jpegs: int
+    """JPEGs that are packed."""
     augmented_batches: int
     """Batches that are augmented at once where augmentation is timed alone."""
     batch_size: int | None
@@ -30,6 +32,7 @@ FULL = Sizes(
     train=None,
     val=None,
     shard_samples=2048,
+    jpegs=60_000,
     augmented_batches=100,
     batch_size=None,
     steps=8,
@@ -42,6 +45,7 @@ QUICK = Sizes(
     train=960,
     val=160,
     shard_samples=240,
+    jpegs=480,
     augmented_batches=10,
     batch_size=8,
     steps=1,

@@ -36,15 +36,16 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def read_regular(path: Path) -> bytes:
+def read_regular(path: str | Path) -> bytes:
     """The bytes of a file. Raises OSError, also for what is no file: a pipe or a device might never end."""
     kind = irregular(path)
     if kind:
         raise OSError(0, f"is {kind}, not a file", str(path))
-    return path.read_bytes()
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
 
 
-def irregular(path: Path) -> str:
+def irregular(path: str | Path) -> str:
     """What ``path``, or what it links to, is, such as ``a named pipe``; empty for a file or a folder.
 
     Raises OSError if there is nothing.

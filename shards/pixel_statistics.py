@@ -8,18 +8,20 @@ import numpy as np
 
 def pixel_digests(images: np.ndarray) -> list[str]:
     """A 128-bit digest, in hex, of each image of ``images``: uint8, (n, channels, height, width)."""
-    return [hashlib.blake2b(image, digest_size=16).hexdigest() for image in np.ascontiguousarray(images)]
+    # Processors have instructions for SHA-256, which make it twice as fast as BLAKE2.
+    return [hashlib.sha256(image).hexdigest()[:32] for image in np.ascontiguousarray(images)]
 
 
 def pixel_sums(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Each image's sum of pixels and sum of squared pixels: int64, (n, channels) both."""
     flat = images.reshape(*images.shape[:2], -1)
     sums, square_sums = np.empty(flat.shape[:2], np.int64), np.empty(flat.shape[:2], np.int64)
-    step = max(1, 50_000 // max(1, flat[0].size)) if len(flat) else 1  # images that fit the processor's cache as int64
+    total = np.uint32 if flat.shape[2] * 255**2 < 2**32 else np.uint64  # exact; the narrower, the faster
+    step = max(1, 50_000 // max(1, flat[0].size)) if len(flat) else 1  # images that fit the processor's cache
     for start in range(0, len(flat), step):
-        values = flat[start : start + step].astype(np.int64)
-        sums[start : start + step] = values.sum(axis=2)
-        square_sums[start : start + step] = np.einsum("ncp,ncp->nc", values, values)
+        values = flat[start : start + step]
+        sums[start : start + step] = values.sum(axis=2, dtype=total)
+        square_sums[start : start + step] = np.multiply(values, values, dtype=np.uint16).sum(axis=2, dtype=total)
     return sums, square_sums
 
 

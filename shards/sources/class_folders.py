@@ -79,7 +79,7 @@ def _refuse_too_deep(root: Path, paths: Sequence[str]) -> None:
     per_split = Counter(split for split, _ in below)
     for (split, folder), members in below.items():
         is_split = folder.lower() in SPLIT_FOLDERS
-        insides = [PurePosixPath(path).parts[2:-1] for path in members]
+        insides = [path.split("/")[2:-1] for path in members]
         if is_expression(folder) or not all(insides):
             continue
         # Where the class is instead: at the first expression below, or in the one folder more that there is.

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from shards.errors import DataError
 from shards.files import irregular
@@ -22,6 +22,7 @@ _TEXT = (
     *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".rst", ".xml", ".yaml", ".yml", ".html", ".htm"),
     *(".log", ".ini", ".cfg", ".toml", ".py", ".ipynb"),
 )
+_NO_EXTENSION = "without an extension"
 _MAX_WRAPPERS = 3
 """Folders that may lie around those of the splits."""
 
@@ -54,8 +55,8 @@ def list_folders(root: Path, options: SourceOptions) -> Listing:
         found = [(f"{named.name}/{image.location}", "train") for image in walk.images]
         check_class_folders(named.parent, found, options.allowed_classes)
         notes.append(
-            f"{root}: these are classes, not splits, so all of its images are in train; --val-fraction and "
-            f"--test-fraction take val and test from them"
+            f"{root}: these are classes, not splits, so the images are read as train; --val-fraction and "
+            f"--test-fraction take val and test from it"
         )
     return Listing(
         root=root,
@@ -80,17 +81,17 @@ class _Walk:
     def read(self, root: Path, folder: Path, split: str, depth: int) -> None:
         """Sort the files below ``folder``; the class is the last of the first ``depth`` folders below ``root``."""
         before = len(self.images)
-        for path, is_file in _files(folder):
-            place = path.relative_to(root).as_posix()
-            fault = "" if is_file else _irregular(path)
-            if not fault and path.suffix.lower() not in EXTENSIONS:
-                with open(path, "rb") as file:
+        for place, is_file in _files(folder, "" if folder == root else f"{folder.name}/"):
+            extension = _extension(place)
+            fault = "" if is_file else _irregular(root / place)
+            if not fault and extension not in EXTENSIONS:
+                with open(root / place, "rb") as file:
                     head = file.read(1024)
-                if path.suffix.lower() in _TEXT or _is_text(head):
-                    self.ignored[_kind(path)] += 1
+                if extension in _TEXT or _is_text(head):
+                    self.ignored[extension or _NO_EXTENSION] += 1
                     continue
                 fault = other_file(head) or "is not named as an image; it should end in .png, .jpg or the like"
-            parts = PurePosixPath(place).parts
+            parts = place.split("/")
             if not fault and len(parts) <= depth:
                 layout = "SPLIT/CLASS" if depth == 2 else "CLASS"
                 fault = f"is not in a class folder; it should be in {layout}"
@@ -107,11 +108,11 @@ class _Walk:
 
     def ignore_files_of(self, folder: Path, below: bool = False) -> None:
         """Count the files of ``folder``, or all ``below`` it, as ignored."""
-        for path, is_file in _files(folder) if below else _entries(folder)[0]:
+        for name, is_file in _files(folder) if below else _entries(folder)[0]:
             if is_file:
-                self.ignored[_kind(path)] += 1
+                self.ignored[_extension(name) or _NO_EXTENSION] += 1
             else:
-                self.rejects.append(Reject(place=str(path), reason=_irregular(path)))
+                self.rejects.append(Reject(place=str(folder / name), reason=_irregular(folder / name)))
 
 
 def _data_root(root: Path) -> Path:
@@ -165,7 +166,7 @@ def _check_others(root: Path, splits: dict[str, Path], walk: _Walk) -> None:
     for folder in _entries(root)[1]:
         if folder in splits.values():
             continue
-        if any(path.suffix.lower() in EXTENSIONS for path, _ in _files(folder)):
+        if any(_extension(name) in EXTENSIONS for name, _ in _files(folder)):
             raise DataError(f"{folder}: is not a split; the folders in {root} should be train, val (or valid) and test")
         walk.ignore_files_of(folder, below=True)
 
@@ -174,23 +175,25 @@ def _split_of(folder: Path) -> str:
     return SPLIT_FOLDERS.get(folder.name.strip().lower(), "")
 
 
-def _files(folder: Path, above: tuple[str, ...] = ()) -> Iterator[tuple[Path, bool]]:
+def _files(folder: Path, start: str = "", above: tuple[str, ...] = ()) -> Iterator[tuple[str, bool]]:
     """The files below ``folder``, whose parent folders are ``above``, and whether each is an ordinary file.
 
-    A link back to a folder above is not followed.
+    Each is ``start`` and its path below ``folder``, with ``/``: strings, since a data set may have a million of them. A
+    link back to a folder above is not followed.
     """
     here = os.path.realpath(folder)
     if here in above:
         return
     files, folders = _entries(folder)
-    yield from files
+    for name, is_file in files:
+        yield start + name, is_file
     for path in folders:
-        yield from _files(path, (*above, here))
+        yield from _files(path, f"{start}{path.name}/", (*above, here))
 
 
-def _entries(folder: Path) -> tuple[list[tuple[Path, bool]], list[Path]]:
-    """The files of ``folder`` with whether each is an ordinary one, and its folders, both sorted."""
-    files: list[tuple[Path, bool]] = []
+def _entries(folder: Path) -> tuple[list[tuple[str, bool]], list[Path]]:
+    """The names of the files of ``folder`` with whether each is an ordinary one, and its folders, both sorted."""
+    files: list[tuple[str, bool]] = []
     folders: list[Path] = []
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
@@ -203,7 +206,7 @@ def _entries(folder: Path) -> tuple[list[tuple[Path, bool]], list[Path]]:
             if is_folder:
                 folders.append(folder / entry.name)
             else:
-                files.append((folder / entry.name, is_file))
+                files.append((entry.name, is_file))
     return files, folders
 
 
@@ -215,8 +218,8 @@ def _irregular(path: Path) -> str:
         return f"cannot be read ({error.strerror})"
 
 
-def _kind(path: Path) -> str:
-    return path.suffix.lower() or "without an extension"
+def _extension(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def _is_text(head: bytes) -> bool:

@@ -62,8 +62,8 @@ class _FileScan(NamedTuple):
     shape: tuple[int, ...]
     is_kept: bool
     digest: str
-    sums: np.ndarray
-    square_sums: np.ndarray
+    sums: list[int]
+    square_sums: list[int]
     fault: str
     """Why it cannot be used; empty if it can."""
 
@@ -131,8 +131,8 @@ def scan_listing(
     digests = "".join(f"{file.sha256}  {image.name}\n" for image, file in zip(images, files, strict=True))
     return SourceScan(
         table=table,
-        sums=np.array([files[index].sums for index in usable]),
-        square_sums=np.array([files[index].square_sums for index in usable]),
+        sums=np.array([files[index].sums for index in usable], np.int64),
+        square_sums=np.array([files[index].square_sums for index in usable], np.int64),
         images=ImageFiles(container=listing.container, options=image_options),
         image_shape=shape,
         class_names=names,
@@ -165,16 +165,16 @@ def _contents(container: Container, locations: list[Any]) -> Iterator[bytes | OS
 
 
 def _scan_file(content: bytes | OSError, options: ImageOptions, box: tuple[int, int, int, int] | None) -> _FileScan:
-    nothing = np.zeros(0, np.int64)
     if isinstance(content, OSError):
-        return _FileScan("", (), False, "", nothing, nothing, f"cannot be read ({content.strerror})")
+        return _FileScan("", (), False, "", [], [], f"cannot be read ({content.strerror})")
     sha256 = hashlib.sha256(content).hexdigest()
     try:
         pixels, is_kept = decode_image(content, options, box)
     except BadImage as error:
-        return _FileScan(sha256, (), False, "", nothing, nothing, str(error))
+        return _FileScan(sha256, (), False, "", [], [], str(error))
     sums, square_sums = pixel_sums(pixels[None])
-    return _FileScan(sha256, pixels.shape, is_kept, pixel_digests(pixels[None])[0], sums[0], square_sums[0], "")
+    (digest,) = pixel_digests(pixels[None])
+    return _FileScan(sha256, pixels.shape, is_kept, digest, sums[0].tolist(), square_sums[0].tolist(), "")
 
 
 def _common_shape(listing: Listing, shapes: Counter[tuple[int, ...]]) -> tuple[int, int, int]:

@@ -4,6 +4,7 @@ Every source but FER2013's CSV and the synthetic faces is a function from a path
 :func:`shards.sources.listed_images.scan_listing` reads the images and makes the :class:`SourceScan` of it.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,8 +47,9 @@ class Folder:
 
     def contents(self, locations: list[str]) -> Iterator[bytes]:
         """The files at ``locations``."""
+        root = str(self.root)  # joining strings takes a tenth of the time
         for location in locations:
-            yield read_regular(self.root / location)
+            yield read_regular(os.path.join(root, location))
 
 
 class Box(NamedTuple):

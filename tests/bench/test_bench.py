@@ -14,10 +14,11 @@ from bench.start import imported_megabytes
 from bench.table import BEGIN, END, Row, compare, markdown, put_into, to_json
 
 TINY = dataclasses.replace(
-    QUICK, repeats=1, train=112, val=14, shard_samples=28, augmented_batches=2, batch_size=8, epochs=3
+    QUICK, repeats=1, train=112, val=14, shard_samples=28, jpegs=14, augmented_batches=2, batch_size=8, epochs=3
 )
 STAGES = [
     "pack",
+    "pack JPEGs of 112 x 112",
     "cold read",
     "cached read",
     "stream, shuffled",

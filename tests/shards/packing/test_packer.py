@@ -239,13 +239,6 @@ def test_torch_and_webdataset_are_not_imported_by_reading_or_packing(tmp_path):
     assert result.stdout.splitlines()[-1] == "[]", result.stderr
 
 
-def test_a_worker_that_writes_shards_does_not_import_torch():
-    """It would take seconds; webdataset does without."""
-    code = "import sys; from shards.packing import writer; print(writer._tar_writer().__name__, 'torch' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], capture_output=True, text=True)
-    assert result.stdout == "TarWriter False\n", result.stderr
-
-
 def test_each_split_has_an_order_of_its_own():
     assert not np.array_equal(permutation(100, 0, "train"), permutation(100, 0, "val"))
 
