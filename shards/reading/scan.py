@@ -22,30 +22,28 @@ def load_or_scan_manifest(folder: Path) -> Manifest:
 
     Raises :class:`DataError`, which names ``fer-ddp pack`` where ``folder`` is or holds what that can read.
     """
-    if not (folder / FILE_NAME).exists():
-        _refuse_unpacked(folder)
-    if folder.is_dir() and not (folder / FILE_NAME).exists() and any(folder.glob("*.tar")):
+    if not folder.is_dir() or (folder / FILE_NAME).exists():
+        return read_manifest(folder)
+    _refuse_unpacked(folder)
+    if any(folder.glob("*.tar")):
         states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())]
         return _scanned(folder.resolve(), tuple(states))
     return read_manifest(folder)
 
 
-def _refuse_unpacked(path: Path) -> None:
-    """Raise :class:`DataError` (exit status 2) for what has to be packed first."""
-    what = ""
-    if path.is_file():
-        what = "is a file"
-    elif not path.exists():
-        what = "names several files" if path.name.endswith(_ENDINGS) and set("{*?[") & set(str(path)) else ""
-    elif not any(path.glob("*.tar")):
-        inside = (one for depth in ("*", "*/*") for one in path.glob(depth) if one.name.lower().endswith(_ENDINGS))
-        found = next(inside, None)
-        what = f"holds {found.relative_to(path)}, which training does not read as it is" if found else ""
-    else:  # which would be left out while others are read
-        found = next((one for one in path.iterdir() if one.name.endswith(_GZIP) and split_in_name(one.name)), None)
+def _refuse_unpacked(folder: Path) -> None:
+    """Raise :class:`DataError` (exit status 2) for a folder of tars or tables that have to be packed first."""
+    if any(folder.glob("*.tar")):  # the compressed ones would be left out
+        found = next((one for one in folder.iterdir() if one.name.endswith(_GZIP) and split_in_name(one.name)), None)
         what = f"holds {found.name}, which is compressed" if found else ""
+    else:
+        inside = (one for depth in ("*", "*/*") for one in folder.glob(depth) if one.name.lower().endswith(_ENDINGS))
+        found = next(inside, None)
+        what = f"holds {found.relative_to(folder)}, which is not read as it is" if found else ""
     if what:
-        raise DataError(f"{path}: {what}; run `fer-ddp pack {path} OUT`, and use OUT", exit_status=2)
+        raise DataError(
+            f"{folder}: {what}; pack it first with `fer-ddp pack {folder} OUT`, and give the folder OUT", exit_status=2
+        )
 
 
 @lru_cache(maxsize=2)

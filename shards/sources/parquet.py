@@ -125,9 +125,12 @@ def _columns(file: "ParquetFile", path: Path, field: str | None) -> tuple[str, s
         or types.is_binary(each.type)
         or types.is_large_binary(each.type)
     ]
-    if len(images) > 1:
-        images = [name for name in images if features.get(name, {}).get("_type") == "Image"] or images
-        images = [name for name in images if name.lower() in ("image", "img")] or images
+    for likelier in (
+        [name for name in images if name.lower() in ("image", "img")],
+        [name for name in images if features.get(name, {}).get("_type") == "Image"],
+    ):
+        if len(images) > 1 and likelier:
+            images = likelier
     if len(images) != 1:
         raise DataError(
             f"{path}: has {len(images) or 'no'} columns of images, {found}; it should have one, a struct of bytes and "

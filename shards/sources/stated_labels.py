@@ -50,7 +50,7 @@ class StatedLabels:
             numbers += [each for each in captions if whole_number(each.text) is not None]
             names = [each for each in captions if whole_number(each.text) is None]
         for each in names:
-            if not each.text or len(each.text) > _MAX_NAME or not each.text.isprintable():
+            if not each.text or len(each.text) > _MAX_NAME or not each.text.isprintable() or "\ufffd" in each.text:
                 what = f"{each.text[:40]!r} in {each.where}" if each.text else f"an empty {each.where}"
                 raise BadLabel(f"has {what}; it should be the name or the number of one class")
         for first, other in pairwise(names):
@@ -113,11 +113,8 @@ def refuse_numbers(source: object, images: Sequence[ListedImage], scheme: LabelS
 
 
 def label_in_text(content: bytes, where: str) -> StatedLabel:
-    """The label that a small text file holds. Raises :class:`BadLabel` if it is not text."""
-    try:
-        return StatedLabel(content.decode("utf-8-sig").strip(), where)
-    except UnicodeDecodeError as error:
-        raise BadLabel(f"has a {where} that is not UTF-8; it should be the name or the number of a class") from error
+    """The label that a small text file holds; what is not UTF-8 in it cannot be a name."""
+    return StatedLabel(content.decode("utf-8-sig", errors="replace").strip(), where)
 
 
 def label_in_json(content: bytes, field: str | None) -> tuple[list[StatedLabel], list[StatedLabel]]:

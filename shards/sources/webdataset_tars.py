@@ -62,14 +62,12 @@ def list_tars(source: Path, options: SourceOptions) -> Listing:
     for name, split in with_progress(tars, "listing", len(names), unit="tar"):
         files.append(_plain_tar(root / name, options.work / f"{len(files)}.tar"))
         with open(files[-1], "rb") as file:
-            groups, left = _groups(file, root / name)
-            ignored += left
-            for key, sample in _samples(groups, ignored):
+            for key, sample in _samples(file, root / name, ignored):
                 place = f"{name}: {key}"
                 try:
                     if isinstance(sample, str):
                         raise BadLabel(sample)
-                    image, extension = _image(file, sample), sample.image.name.rpartition(".")[2]
+                    image = _image(file, sample)
                     label = labels.resolve(place, *_stated(file, sample, options.label_field))
                 except BadLabel as error:
                     rejects.append(Reject(place=place, reason=str(error)))
@@ -77,7 +75,7 @@ def list_tars(source: Path, options: SourceOptions) -> Listing:
                 images.append(
                     ListedImage(
                         location=Part(len(files) - 1, image.offset, image.size),
-                        name=f"{name.partition('.tar')[0].removesuffix('.tgz')}/{key}.{extension}",
+                        name=f"{name[: name.lower().rindex('.t')]}/{key}.{image.name.rpartition('.')[2]}",
                         place=place,
                         label=label,
                         split=split,
@@ -135,10 +133,9 @@ class _Sample(NamedTuple):
     """By extension: cls, json, txt."""
 
 
-def _groups(file: BinaryIO, path: Path) -> tuple[dict[str, list[tuple[str, Member]]], Counter[str]]:
-    """For each key, in the order of their first files, its (extension, member); and how many files have no key."""
+def _groups(file: BinaryIO, path: Path, ignored: Counter[str]) -> dict[str, list[tuple[str, Member]]]:
+    """For each key, in the order of their first files, its (extension, member), wherever in the tar these are."""
     groups: dict[str, list[tuple[str, Member]]] = {}
-    ignored: Counter[str] = Counter()
     example = ""
     for member in read_members(file, str(path)):
         folder, slash, base = member.name.removeprefix("./").rpartition("/")
@@ -158,12 +155,12 @@ def _groups(file: BinaryIO, path: Path) -> tuple[dict[str, list[tuple[str, Membe
             f"{path}: holds no label: beside {example} there should be a .cls, a .json or a .txt of the same name; "
             f"if it is an archive of folders, {unpack}"
         )
-    return groups, ignored
+    return groups
 
 
-def _samples(groups: dict[str, list[tuple[str, Member]]], ignored: Counter[str]) -> Iterator[tuple[str, _Sample | str]]:
+def _samples(file: BinaryIO, path: Path, ignored: Counter[str]) -> Iterator[tuple[str, _Sample | str]]:
     """(key, sample), or (key, what is wrong with it). What belongs to no sample is counted in ``ignored``."""
-    for key, members in groups.items():
+    for key, members in _groups(file, path, ignored).items():
         by_extension = dict(members)
         kinds = {extension: extension.rpartition(".")[2] for extension in by_extension}
         images = [extension for extension, kind in kinds.items() if kind in _IMAGES]

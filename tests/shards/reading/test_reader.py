@@ -187,12 +187,12 @@ def test_a_label_of_millions_does_not_make_as_many_classes(tmp_path):
 @pytest.mark.parametrize(
     ("files", "path", "what"),
     [
-        (["train/0.tar", "val/0.tar"], ".", "holds train/0.tar, which training does not read as it is"),
-        (["train-0.tar.gz"], ".", "holds train-0.tar.gz, which training"),
+        (["train/0.tar", "val/0.tar"], ".", "holds train/0.tar, which is not read as it is"),
+        (["train-0.tar.gz"], ".", "holds train-0.tar.gz, which is not"),
         (["train-0.tar", "val-0.tgz"], ".", "holds val-0.tgz, which is compressed"),
-        (["data/train-0.parquet"], ".", "holds data/train-0.parquet, which training"),
-        (["train-0.tar"], "train-0.tar", "is a file"),
-        (["train-0.tar"], "train-{0..0}.tar", "names several files"),
+        (["data/train-0.parquet"], ".", "holds data/train-0.parquet, which is not"),
+        (["train-0.tar"], "train-0.tar", "is one tar"),
+        (["train-0.tar"], "train-{0..0}.tar", "is a pattern of files"),
     ],
 )
 def test_what_has_to_be_packed_first_is_refused_with_the_command(files, path, what, tmp_path):
@@ -202,7 +202,7 @@ def test_what_has_to_be_packed_first_is_refused_with_the_command(files, path, wh
     source = tmp_path / path
     with pytest.raises(DataError, match=re.escape(f"{source}: {what}")) as caught:
         read_split(source, "train")
-    assert str(caught.value).endswith(f"run `fer-ddp pack {source} OUT`, and use OUT")
+    assert "`fer-ddp pack " in str(caught.value)
     assert caught.value.exit_status == 2
 
 

@@ -91,6 +91,19 @@ def test_images_are_a_struct_or_plain_bytes(column, tmp_path):
     assert list(listing.container.contents([each.location for each in listing.images])) == [png(0), png(1)]
 
 
+@pytest.mark.parametrize("names", [("image", "mask"), ("face", "image"), ("label", "photo")])
+def test_of_several_columns_of_bytes_the_one_that_must_be_the_image_is_taken(names, tmp_path):
+    """By its name, or as the one that the file says is an image."""
+    other = pa.array([b"?"])
+    columns = {name: embedded(1) if name in ("image", "photo") else other for name in names} | {"hash": other}
+    features = {"photo": {"_type": "Image"}, "mask": {"_type": "Image"}, "class": {"_type": "ClassLabel"}}
+    table = pa.table(columns | {"class": pa.array(["sad"])})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, tmp_path / "a.parquet")
+    listing = listed(tmp_path / "a.parquet", tmp_path)
+    assert list(listing.container.contents([listing.images[0].location])) == [png(0)]
+
+
 def test_splits_are_those_of_the_files_or_of_their_folders(tmp_path):
     for name in (
         "data/train-00000-of-00002",

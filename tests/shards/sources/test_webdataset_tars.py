@@ -80,7 +80,7 @@ SAMPLES = {
     "json-both": lambda i: {"png": image(i), "json": field(label=LABELS[i], emotion=NAMES[i])},
     "json-text": lambda i: {"png": image(i), "json": field(expression=str(LABELS[i]))},
     "caption": lambda i: {"png": image(i), "txt": NAMES[i].encode(), "json": field(caption=NAMES[i], status="ok")},
-    "number-and-sentence": lambda i: {"png": image(i), "cls": number(i), "txt": f"a face\n{i}".encode() * 900},
+    "number-and-sentence": lambda i: {"png": image(i), "cls": number(i), "txt": b"a" + "ä".encode() * 900},
 }
 
 
@@ -195,7 +195,7 @@ REJECTS = {
     "no-image": ({"b.cls": b"3"}, "has no image, only .cls"),
     "no-label": ({"b.png": image(1)}, "has no label; it should have a .cls, a .json"),
     "blank-label": ({"b.png": image(1), "b.cls": b" \n"}, "has an empty .cls; it should be the name or the number"),
-    "binary-label": ({"b.png": image(1), "b.cls": b"\xff\xfe"}, "has a .cls that is not UTF-8"),
+    "binary-label": ({"b.png": image(1), "b.cls": b"\xff\xfe"}, "in .cls; it should be the name or the number of one"),
     "two-lines": ({"b.png": image(1), "b.cls": b"sad\nhappy"}, r"has 'sad\nhappy' in .cls; it should be"),
     "sentence": ({"b.png": image(1), "b.txt": b"a man\nwho smiles"}, "in .txt; it should be the name or the number"),
     "two-images": ({"b.png": image(1), "b.jpg": b"?", "b.cls": b"3"}, "has several images, .png, .jpg"),
