@@ -77,7 +77,8 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     _add_run(predict)
     predict.add_argument("images", type=user_path, nargs="+", metavar="IMAGE", help="a PNG or JPEG of one face")
-    predict.add_argument("--json", action="store_true", help="print JSON")
+    predict.add_argument("--json", action="store_true", help="print JSON, with the names of the data set")
+    predict.add_argument("--language", default="en", choices=("en", "ka"), help="of the names printed: ka is Georgian")
     export = _add(
         commands,
         "export",
@@ -203,7 +204,11 @@ def _predict(options: argparse.Namespace) -> None:
 
     with distributed.world() as device:
         predictions = predict(options.run, options.images, device)
-    print(json.dumps(predictions.to_json(), indent=1, ensure_ascii=False) if options.json else predictions.text())
+    print(
+        json.dumps(predictions.to_json(), indent=1, ensure_ascii=False)
+        if options.json
+        else predictions.text(options.language)
+    )
 
 
 def _export(options: argparse.Namespace) -> None:

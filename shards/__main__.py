@@ -268,7 +268,11 @@ def _write(options: argparse.Namespace, source: "Source", **chosen: Any) -> None
             print(f"{path}: {counts} in {shards} shards, {time.monotonic() - started:.1f} s.")
         else:
             print(f"{path}: already holds these samples ({counts}), byte for byte.")
-    print("\n".join([*packed.notes, *class_table(manifest)]))
+    notes = packed.notes
+    needs_val = "division" in chosen and "train" in manifest.splits and "val" not in manifest.splits
+    if needs_val and not any("--val-fraction" in note for note in notes):
+        notes = (*notes, "there is no val: --val-fraction 0.1 sets a tenth of train aside as one, --folds 5 makes five")
+    print("\n".join([*notes, *class_table(manifest)]))
 
 
 def _verify(options: argparse.Namespace) -> None:

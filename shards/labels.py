@@ -190,6 +190,20 @@ LABEL_SCHEMES = {
 }
 """What ``--scheme`` takes, by name."""
 
+DISPLAY_NAMES = {
+    "ka": {
+        "angry": "ბრაზი",
+        "contempt": "აბუჩად აგდება",
+        "disgust": "ზიზღი",
+        "fear": "შიში",
+        "happy": "სიხარული",
+        "neutral": "ნეიტრალური",
+        "sad": "სევდა",
+        "surprise": "გაკვირვება",
+    }
+}
+"""By language, as in ISO 639-1, the names of the expressions to show people; files keep those of the schemes."""
+
 _EXPRESSIONS = {name for scheme in LABEL_SCHEMES.values() for name in scheme.class_names}
 
 

@@ -1,5 +1,6 @@
 """A trained model as a folder for use elsewhere: onnxruntime, torch alone, or its weights; with a model card."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -260,7 +261,10 @@ def load_exported(
         if not is_zipfile(folder / MODEL):  # torch would log a traceback of its own
             raise ValueError("not a whole file of torch.export")
         program = move_to_device_pass(torch.export.load(folder / MODEL), device)
-        card["class_names"], card["input"]["shape"]
+        labels = folder / LABELS  # which earlier versions did not write
+        if labels.is_file() and json.loads(labels.read_bytes()) != card["class_names"]:
+            raise ValueError(f"{LABELS} and {CARD} have other classes, or another order of them")
+        card["input"]["shape"]
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{folder}: {MODEL} or {CARD} is damaged ({error}); export the run again") from None
     model = program.module()

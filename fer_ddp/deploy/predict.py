@@ -20,6 +20,7 @@ from fer_ddp.runs.files import check_run_folder
 from fer_ddp.runs.folder import RunFolder
 from shards.files import read_regular
 from shards.images import BadImage, decode_image, pixels_of
+from shards.labels import DISPLAY_NAMES, class_meaning
 
 ImageLike = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 """A file, a PIL image, an array (height, width) or (height, width, 1 or 3), or a tensor as a data set has it,
@@ -41,13 +42,15 @@ class Predictions:
         """The name of each image's most probable class."""
         return tuple(self.class_names[int(index)] for index in self.probabilities.argmax(axis=1))
 
-    def text(self) -> str:
-        """A line for each image: the most probable class and its probability, then the others, most probable first."""
+    def text(self, language: str = "en") -> str:
+        """A line for each image: the most probable class and its probability, then the others, most probable first.
+
+        language: of the names of the expressions, ``en`` or one of :data:`shards.labels.DISPLAY_NAMES`.
+        """
+        names = [DISPLAY_NAMES.get(language, {}).get(class_meaning(name), name) for name in self.class_names]
         lines = []
         for image, row in zip(self.images, self.probabilities, strict=True):
-            ranked = [
-                f"{self.class_names[index]} {100 * row[index]:.1f} %" for index in np.argsort(-row, kind="stable")
-            ]
+            ranked = [f"{names[index]} {100 * row[index]:.1f} %" for index in np.argsort(-row, kind="stable")]
             lines.append(f"{image}: {', '.join(ranked)}")
         return "\n".join(lines)
 

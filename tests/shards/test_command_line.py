@@ -170,3 +170,18 @@ def test_a_tilde_in_source_and_out_is_the_home_folder(small_csv, tmp_path, monke
     monkeypatch.setenv("HOME", str(small_csv.parent))
     assert run("pack", f"~/{small_csv.name}", "~/tilde", "--workers", 1) == 0
     assert run("verify", "~/tilde") == 0
+
+
+def test_classes_and_folds_are_chosen_on_the_command_line(small_csv, tmp_path, capsys):
+    flags = ("--workers", 1, "--merge", "disgust=angry", "--classes", "fear,anger", "--folds", 2)
+    assert run("pack", small_csv, tmp_path / "out", *flags) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(rf"{tmp_path}/out/fold0: 15 train, 15 val, 6 test in 3 shards, [\d.]+ s\.", printed[0])
+    assert printed[1].startswith(f"{tmp_path}/out/fold1: 15 train, 15 val, 6 test")
+    assert [line.split()[:2] for line in printed[-3:]] == [["fear", "5"], ["angry", "10"], ["all", "15"]]
+
+
+def test_a_source_without_val_is_told_how_to_get_one(write_csv, tmp_path, capsys):
+    path = write_csv(["3,1 2 3 4,Training", "3,9 8 0 7,PrivateTest"])
+    assert run("pack", path, tmp_path / "out", "--workers", 1) == 0
+    assert "there is no val: --val-fraction 0.1 sets a tenth of train aside as one" in capsys.readouterr().out

@@ -185,6 +185,9 @@ def test_an_exported_folder_predicts_and_a_replaced_model_is_refused(run: Path, 
     del card["sha256"]  # as an earlier version wrote it
     (folder / "model.json").write_text(json.dumps(card))
     assert load(folder, CPU).class_names == predicted(run, "test").class_names
+    (folder / "model.json").write_text(json.dumps(card | {"class_names": card["class_names"][::-1]}))
+    with pytest.raises(RunError, match="labels.json and model.json have other classes, or another order of them"):
+        load(folder, CPU)
 
 
 @pytest.fixture

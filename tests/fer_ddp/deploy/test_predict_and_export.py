@@ -19,6 +19,7 @@ from fer_ddp.evaluation.trained_model import load_trained_model
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.predictions import read_predictions
 from fer_ddp.training.run import train
+from shards.labels import DISPLAY_NAMES, FER2013_CLASSES
 
 TEST = "test"
 
@@ -143,3 +144,13 @@ def test_a_model_is_not_put_before_images_of_another_size(run: Path, faces: Path
 def test_a_run_keeps_the_normalization_it_was_trained_with(run: Path, faces: Path) -> None:
     job, manifest = load_job(run / "config.yaml", []), FERDataset(faces, TEST).manifest
     assert (job.data.mean, job.data.std) == (manifest.mean, manifest.std)
+
+
+def test_names_are_printed_in_georgian_on_request(
+    run: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    face = image_file(faces, 0, tmp_path / "face.png")
+    assert main(["predict", str(run), str(face), "--language", "ka"]) == 0
+    printed = capsys.readouterr().out
+    assert all(DISPLAY_NAMES["ka"][name] in printed for name in FER2013_CLASSES)
+    assert "happy" not in printed
