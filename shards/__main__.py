@@ -268,10 +268,11 @@ def _write(options: argparse.Namespace, source: "Source", **chosen: Any) -> None
             print(f"{path}: {counts} in {shards} shards, {time.monotonic() - started:.1f} s.")
         else:
             print(f"{path}: already holds these samples ({counts}), byte for byte.")
-    notes = packed.notes
-    needs_val = "division" in chosen and "train" in manifest.splits and "val" not in manifest.splits
-    if needs_val and not any("--val-fraction" in note for note in notes):
-        notes = (*notes, "there is no val: --val-fraction 0.1 sets a tenth of train aside as one, --folds 5 makes five")
+    advice = [note for note in packed.notes if "--val-fraction" in note]  # of a source without splits
+    notes = [note for note in packed.notes if note not in advice]
+    if "division" in chosen and "train" in manifest.splits and "val" not in manifest.splits:
+        general = "there is no val: --val-fraction 0.1 sets a tenth of train aside as one, --folds 5 makes five"
+        notes += advice or [general]
     print("\n".join([*notes, *class_table(manifest)]))
 
 

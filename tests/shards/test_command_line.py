@@ -185,3 +185,6 @@ def test_a_source_without_val_is_told_how_to_get_one(write_csv, tmp_path, capsys
     path = write_csv(["3,1 2 3 4,Training", "3,9 8 0 7,PrivateTest"])
     assert run("pack", path, tmp_path / "out", "--workers", 1) == 0
     assert "there is no val: --val-fraction 0.1 sets a tenth of train aside as one" in capsys.readouterr().out
+    path = write_csv([f"3,{row} 2 3 {200 - 3 * row}" for row in range(9)], header="emotion,pixels")
+    assert run("pack", path, tmp_path / "test", "--workers", 1, "--test-fraction", 1) == 0
+    assert "--val-fraction" not in capsys.readouterr().out
