@@ -52,7 +52,7 @@ class Header:
         notes = [f"{path}: not used: column{'s' * (len(unused) > 1)} {', '.join(unused)}"] if unused else []
         if self.columns[2] is None:
             notes.append(
-                f"{path}: has no column Usage, so all of it is train; --val-fraction 0.1 sets a tenth aside as val"
+                f"{path}: has no column Usage, so all of it is train, of which --val-fraction 0.1 makes a tenth val"
             )
         return notes
 

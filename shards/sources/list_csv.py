@@ -123,7 +123,7 @@ def with_splits(images: list[ListedImage], source: Path) -> tuple[list[ListedIma
 
 def all_train(source: Path) -> str:
     """The note for a source that has no splits."""
-    return f"{source}: has no splits, so all of it is train; --val-fraction 0.1 sets a tenth aside as val"
+    return f"{source}: has no splits, so all of it is train, of which --val-fraction 0.1 makes a tenth val"
 
 
 def _lists_in(root: Path) -> list[_List]:
