@@ -130,7 +130,7 @@ def test_a_jpeg_that_is_kept_is_not_decoded_again(tmp_path, write, monkeypatch):
 
 
 def test_a_file_that_cannot_be_read_does_not_cost_those_after_it(tmp_path, write):
-    names = [write("a.png"), "absent.png", write("b.png"), "pipe.png", write("c.png")]
+    names = ["absent.png", write("a.png"), "pipe.png", write("b.png"), write("c.png")]
     os.mkfifo(tmp_path / "pipe.png")
     found = scan(tmp_path, names)
     assert found.table.key.tolist() == ["a", "b", "c"]
