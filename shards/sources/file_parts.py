@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from shards.png import encode_pngs
 
 _NPY = b"\x93NUMPY"
 _MAX_NPY_HEADER = 4096
+_NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 class Part(NamedTuple):
@@ -60,9 +62,10 @@ def npy_fault(file: BinaryIO, offset: int, size: int) -> str:
     start = io.BytesIO(os.pread(file.fileno(), min(size, _MAX_NPY_HEADER), offset))
     try:
         version = np.lib.format.read_magic(start)
-        read_header = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(start)
-    except (ValueError, EOFError) as error:
+        if version not in _NPY_HEADERS:
+            raise ValueError(f"its version is {version[0]}.{version[1]}")
+        shape, _, dtype = _NPY_HEADERS[version](start)
+    except (ValueError, EOFError, SyntaxError, TokenError) as error:
         return f"is not a .npy that can be read ({error}); it should be one that numpy.save wrote"
     shown = f"is an array of {dtype} and shape {shape}"
     right = "it should be uint8, (height, width) or (height, width, 1 or 3)"

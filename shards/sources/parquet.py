@@ -104,7 +104,7 @@ def _rows(path: Path, field: str | None) -> Iterator[_Row]:
                     if text is None:
                         fault = fault or _label_fault(stated, label, class_names)
                     yield _Row(number, content, text or "", fault)
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         reason = " ".join(str(error).split())

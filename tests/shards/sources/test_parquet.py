@@ -162,6 +162,12 @@ def test_what_is_no_parquet_is_refused(tmp_path):
         listed(tmp_path / "a.parquet", tmp_path)
 
 
+def test_text_that_is_not_utf_8_is_refused(tmp_path):
+    path = write(tmp_path / "a.parquet", {"image": embedded(1), "label": pa.array([b"\xff"]).view(pa.string())})
+    with pytest.raises(DataError, match=r"a\.parquet: is not a Parquet file that can be read \('utf-8' codec"):
+        listed(path, tmp_path)
+
+
 def test_without_pyarrow_the_message_tells_how_to_install_it(tmp_path, monkeypatch):
     path = write(tmp_path / "a.parquet", {"image": embedded(1), "label": pa.array(["sad"])})
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)

@@ -222,6 +222,8 @@ REJECTS = {
     "channels-first": ({"b.npy": b"", "b.cls": b"3"}, "shape (3, 6, 6), channels first; it should be uint8, (height"),
     "cut-array": ({"b.npy": b"", "b.cls": b"3"}, "shape (6, 6), but has 160 bytes"),
     "objects": ({"b.npy": b"", "b.cls": b"3"}, "is an array of object and shape (1,); it should be uint8"),
+    "array-of-another-version": ({"b.npy": b"\x93NUMPY\x01\x30" + bytes(200), "b.cls": b"3"}, "(its version is 1.48)"),
+    "damaged-array": ({"b.npy": b"\x93NUMPY\x01\0\x10\0{'descr': (((((" + bytes(39), "b.cls": b"3"}, "is not a .npy"),
     "no-array": ({"b.npy": b"?", "b.cls": b"3"}, "is not a .npy that can be read"),
 }  # fmt: skip
 
