@@ -11,8 +11,7 @@ from shards.manifest import Manifest
 from shards.reading.reader import refuse_url
 from shards.reading.scan import load_or_scan_manifest
 from shards.reading.votes import votes_by_key
-from shards.sources.ferplus_votes import CATEGORIES
-from shards.votes import describe_votes, vote_lines
+from shards.votes import CATEGORIES, describe_votes, vote_lines
 
 
 def describe(manifest: Manifest) -> str:

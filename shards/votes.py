@@ -2,7 +2,7 @@
 
 Barsoum et al., "Training deep networks for facial expression recognition with crowd-sourced label distribution", 2016,
 and the reader that they published with it, github.com/microsoft/FERPlus. All votes here are int64 (samples, 10), in
-the order of :data:`shards.sources.ferplus_votes.CATEGORIES`; a sample without votes has zeros.
+the order of :data:`CATEGORIES`; a sample without votes has zeros.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,8 @@ import numpy as np
 
 from shards.labels import FERPLUS, class_meaning
 
+CATEGORIES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
+"""The columns of votes, in their order."""
 _EMOTIONS = len(FERPLUS.class_names)
 """The first categories; the others are unknown and NF, not a face."""
 _MOST = 3

@@ -8,8 +8,8 @@ import numpy as np
 
 from shards.errors import DataError
 from shards.labels import class_meaning, did_you_mean
-from shards.sources.ferplus_votes import CATEGORIES
 from shards.sources.scan import SourceScan
+from shards.votes import CATEGORIES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

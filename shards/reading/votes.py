@@ -10,7 +10,7 @@ from shards.errors import DataError
 from shards.manifest import Manifest
 from shards.reading.reader import read_shard
 from shards.reading.tar_index import index_tar
-from shards.sources.ferplus_votes import CATEGORIES
+from shards.votes import CATEGORIES
 
 _VOTES = ".votes.json"
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from shards.errors import DataError
 from shards.labels import FERPLUS
-from shards.sources.ferplus_votes import CATEGORIES
 from shards.sources.list_csv import parse_box
 from shards.sources.listed_files import NotFound
 from shards.sources.listing import Box, Folder, ListedImage, Listing, SourceOptions
 from shards.sources.scan import Reject
+from shards.votes import CATEGORIES
 
 LAYOUT = "FER2013Train/label.csv with FER2013Train/fer0000000.png, and FER2013Valid and FER2013Test likewise"
 _SPLITS = {"FER2013Train": "train", "FER2013Valid": "val", "FER2013Test": "test"}

@@ -14,9 +14,8 @@ import numpy as np
 from shards.errors import DataError
 from shards.labels import FER2013, FER2013_CLASSES, USAGES
 from shards.sources.scan import Source, SourceScan
+from shards.votes import CATEGORIES
 
-CATEGORIES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
-"""The columns of votes, in their order."""
 _AGREEMENT = {
     "angry": 0.47,
     "disgust": 0.30,

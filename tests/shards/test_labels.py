@@ -20,7 +20,7 @@ from shards.labels import (
     read_scheme,
     split_in_name,
 )
-from shards.sources.ferplus_votes import CATEGORIES
+from shards.votes import CATEGORIES
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 ORDER = """
 errors files parallel progress palette validation labels votes manifest images png pixel_statistics
-sources
 reading
+sources
 leakage
 packing
 figures

@@ -12,9 +12,8 @@ import webdataset
 from shards.leakage.find import Repeats, count_repeats, find_leakage, leaking
 from shards.packing.packer import pack
 from shards.reading.reader import read_split
-from shards.sources.ferplus_votes import CATEGORIES
 from shards.sources.registry import source_of
-from shards.votes import describe_votes, majority_targets, multi_targets, probability_targets
+from shards.votes import CATEGORIES, describe_votes, majority_targets, multi_targets, probability_targets
 
 pytestmark = pytest.mark.real_data
 

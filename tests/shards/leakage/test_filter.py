@@ -12,9 +12,9 @@ from PIL import Image
 from shards.leakage.find import leaking_keys
 from shards.packing.packer import pack
 from shards.reading.reader import read_split
-from shards.sources.ferplus_votes import CATEGORIES
 from shards.sources.registry import source_of
 from shards.sources.synthetic_faces import draw_faces
+from shards.votes import CATEGORIES
 
 FACES = draw_faces(np.arange(7), np.random.default_rng(0))
 NOISY = np.minimum(FACES, 240) + np.random.default_rng(1).integers(0, 9, FACES.shape, np.uint8)

@@ -14,8 +14,8 @@ from shards.packing.classes import ClassChoice, map_classes
 from shards.packing.packer import Packed, pack
 from shards.reading.reader import read_split
 from shards.reading.votes import read_votes
-from shards.sources.ferplus_votes import CATEGORIES
 from shards.sources.registry import source_of
+from shards.votes import CATEGORIES
 
 
 @pytest.mark.parametrize(

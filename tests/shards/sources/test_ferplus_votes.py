@@ -8,8 +8,8 @@ import pytest
 import webdataset
 
 from shards.errors import DataError
-from shards.sources.ferplus_votes import CATEGORIES
 from shards.sources.registry import source_of
+from shards.votes import CATEGORIES
 
 HEADER = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
 CSV = ["3,1 2 3 4,Training", "0,5 6 7 8,Training", "6,9 9 9 9,PublicTest"]

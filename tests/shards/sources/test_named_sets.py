@@ -13,9 +13,9 @@ from shards.labels import AFFECTNET7, AFFECTNET8
 from shards.manifest import Manifest
 from shards.packing.packer import pack
 from shards.reading.reader import read_split
-from shards.sources.ferplus_votes import CATEGORIES
 from shards.sources.listing import Box, Listing, SourceOptions
 from shards.sources.registry import SOURCES, source_of
+from shards.votes import CATEGORIES
 
 
 def draw(path: Path, shade: int = 0, size: tuple[int, int] = (6, 6)) -> None:
