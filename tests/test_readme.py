@@ -26,9 +26,19 @@ def write_small_csv(path: Path) -> None:
     path.write_text("\n".join(rows) + "\n")
 
 
+def write_photographs(folder: Path) -> None:
+    """Colour images of noise, 80 x 60, 20 in each of FER2013's classes and none in a split's folder."""
+    generator = np.random.default_rng(1)
+    for name in ("Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise", "Neutral"):
+        (folder / name).mkdir(parents=True)
+        for number in range(20):
+            Image.fromarray(generator.integers(0, 256, (60, 80, 3), np.uint8)).save(folder / name / f"{number}.jpg")
+
+
 def test_the_commands_run_one_after_another(tmp_path: Path) -> None:
     write_small_csv(tmp_path / "fer2013.csv")
     Image.new("L", (60, 60), 128).save(tmp_path / "face.png")
+    write_photographs(tmp_path / "photographs")
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),

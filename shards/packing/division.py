@@ -74,10 +74,12 @@ def divide(scan: SourceScan, division: Division, leakage: Leakage, seed: int) ->
     groups = _groups(scan, leakage)
     groups_of_train, sizes = np.unique(groups[splits == "train"], return_counts=True)
     several = sizes[sizes > 1]
-    notes = [
-        f"kept on one side: {several.sum():,} samples of train in {len(several):,} groups of equal or near images or "
-        f"of one subject, the largest of {sizes.max(initial=0):,}"
-    ]
+    notes = []
+    if len(several):
+        notes.append(
+            f"kept on one side: {several.sum():,} samples of train in {len(several):,} groups of equal or near images "
+            f"or of one subject, the largest of {several.max():,}"
+        )
     if division.folds and (splits == "val").any():
         notes.append(f"the source's val, {(splits == 'val').sum():,} samples, is in no fold")
         splits[splits == "val"] = ""
