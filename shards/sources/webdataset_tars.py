@@ -36,6 +36,8 @@ _IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "npy")
 _LABELS = ("cls", "json", "txt")
 _OTHER_TEXTS = ("classes", "readme", "license")
 """Names of text files that are no sample's."""
+_VOTES = "votes.json"
+"""In a data set of ours; whether they are to give the labels, the set does not say."""
 _MAX_BYTES = {"cls": 1024, "txt": 1024, "json": 2**20}
 _MAX_IMAGE_BYTES = 2**28
 
@@ -162,6 +164,9 @@ def _samples(file: BinaryIO, path: Path, ignored: Counter[str]) -> Iterator[tupl
     """(key, sample), or (key, what is wrong with it). What belongs to no sample is counted in ``ignored``."""
     for key, members in _groups(file, path, ignored).items():
         by_extension = dict(members)
+        if by_extension.pop(_VOTES, None):
+            ignored["files of FER+ votes"] += 1
+            members = [member for member in members if member[0] != _VOTES]
         kinds = {extension: extension.rpartition(".")[2] for extension in by_extension}
         images = [extension for extension, kind in kinds.items() if kind in _IMAGES]
         labels = [extension for extension, kind in kinds.items() if kind in _LABELS]

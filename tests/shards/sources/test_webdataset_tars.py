@@ -319,11 +319,18 @@ def test_captions_are_not_classes(tmp_path):
 
 
 def test_files_of_no_sample_are_counted(tmp_path):
-    extra = {"._a.png": b"?", "README": b"?", "__meta__.json": b"{}", "d/classes.txt": b"x", "b.xml": b"?"}
+    extra = {
+        "._a.png": b"?",
+        "README": b"?",
+        "__meta__.json": b"{}",
+        "d/classes.txt": b"x",
+        "b.xml": b"?",
+        "a.votes.json": b"{}",
+    }
     tar = write(tmp_path / "train.tar", tar_of({"a.png": image(0), "a.cls": b"sad", **extra}))
     listing = listed(tar, tmp_path)
     assert (len(listing.images), listing.rejects) == (1, [])
-    assert listing.ignored == {"files without a key": 3, "files of no image": 2}
+    assert listing.ignored == {"files without a key": 3, "files of no image": 2, "files of FER+ votes": 1}
 
 
 def link(name: str) -> bytes:
