@@ -21,6 +21,7 @@ _NAMES = {
 _INDEX = ("", "unnamed: 0", "index", "id")
 _LONGEST_FIELD = 1 << 22
 """More characters than the pixels of an image have: a quote was not closed."""
+_NO_CONTENT = ",,"
 _SPLITS = SPLIT_FOLDERS | {usage.lower(): split for usage, split in USAGES.items()}
 _USAGE_OF = {split: usage for usage, split in USAGES.items()}
 
@@ -111,10 +112,11 @@ def is_published_form(header: Header, first_row: bytes, scheme: LabelScheme) -> 
 
 
 def rewrite(source: Path, target: Path, header: Header, scheme: LabelScheme, shown: Path) -> list[Reject]:
-    """Write ``source`` to ``target`` in the published form, row for row; a row that cannot be used becomes blank.
+    """Write ``source`` to ``target`` in the published form, row for row; a row that cannot be used has no content.
 
-    Returns the rows that have no label or split, or another number of fields. Pixels are not looked at. Raises
-    :class:`DataError`, which calls the file ``shown``, if it is not CSV.
+    Returns the rows that have no label or split, or another number of fields. They stay rows, since votes are joined by
+    the order of the rows. Pixels are not looked at. Raises :class:`DataError`, which calls the file ``shown``, if it is
+    not CSV.
     """
     csv.field_size_limit(_LONGEST_FIELD)
     rejects: list[Reject] = []
@@ -134,6 +136,7 @@ def rewrite(source: Path, target: Path, header: Header, scheme: LabelScheme, sho
                     try:
                         text = _published_row(fields, header, scheme)
                     except BadRow as error:
+                        text = _NO_CONTENT
                         rejects.append(Reject(place=f"row {number}", reason=str(error)))
                 out.write(text + "\n")
         except csv.Error as error:

@@ -102,7 +102,7 @@ def scan_csv(path: Path, given: LabelScheme | None, work: Path, pool: Executor, 
         line_end = _line_end(content)
         lines, numbers = _rows(content, line_end, _line(content, line_end, 0)[1])
         rows = len(numbers)
-        if not rows and rejects:
+        if rejects and len(rejects) == rows:
             first = rejects[0]
             raise DataError(
                 f"{path}: none of its {len(rejects)} rows can be used; the first, {first.place}, {first.reason}"
@@ -145,7 +145,8 @@ def scan_csv(path: Path, given: LabelScheme | None, work: Path, pool: Executor, 
             "digest": digests[usable],
         }
     )
-    rejects += [reject for part in parts for reject in part.rejects]
+    known = {reject.place for reject in rejects}
+    rejects += [reject for part in parts for reject in part.rejects if reject.place not in known]
     return SourceScan(
         table=table,
         sums=np.concatenate([part.sums for part in parts])[usable],

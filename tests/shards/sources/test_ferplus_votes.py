@@ -46,6 +46,14 @@ def test_a_rejected_row_does_not_shift_the_votes(write_csv, pack_source, tmp_pat
     assert json.loads(samples(tmp_path, "val")["row-0000003"]["votes.json"])["neutral"] == 10
 
 
+def test_a_rejected_row_of_a_csv_in_another_form_does_not_shift_the_votes(write_csv, pack_source, tmp_path):
+    rows = [row.replace(",", ";") for row in (CSV[0], "happyish,5 6 7 8,Training", CSV[2])]
+    path = write_csv(rows, "emotion;pixels;Usage")
+    manifest = pack_source(path, votes=write_csv(VOTES, HEADER, "votes.csv"), max_rejects=1)
+    assert json.loads(samples(tmp_path, "val")["row-0000003"]["votes.json"])["neutral"] == 10
+    assert manifest.rejects == 1
+
+
 def test_a_blank_line_does_not_shift_the_votes(write_csv, pack_source, tmp_path):
     path = write_csv([CSV[0], "", *CSV[1:]])
     pack_source(path, votes=write_csv(VOTES, HEADER, "votes.csv"))
