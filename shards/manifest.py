@@ -108,6 +108,11 @@ class Manifest:
         return self.splits[name]
 
 
+def data_sets_in(folder: Path) -> list[Path]:
+    """The data sets of ours directly in ``folder``, such as the folds of a cross-validation."""
+    return sorted(path.parent for path in folder.glob(f"*/{FILE_NAME}"))
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read ``folder/manifest.json``.
 
@@ -118,6 +123,10 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / FILE_NAME
     if not folder.is_dir():
         raise DataError(f"{folder}: {_no_folder(folder)}", exit_status=2)
+    inside = [] if path.is_file() else data_sets_in(folder)
+    if inside:
+        names = ", ".join(one.name for one in inside[:5])
+        raise DataError(f"{folder}: holds several data sets ({names}); give one, such as {inside[0]}", exit_status=2)
     if not path.is_file():
         raise DataError(
             f"{folder}: has no {FILE_NAME}, so it is not a data set that `fer-ddp pack` wrote; "

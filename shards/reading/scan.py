@@ -8,7 +8,7 @@ import numpy as np
 
 from shards.errors import DataError
 from shards.labels import SPLIT_FOLDERS, SPLITS, split_in_name
-from shards.manifest import FILE_NAME, SCHEMA_VERSION, Duplicates, Manifest, Shard, Split, read_manifest
+from shards.manifest import FILE_NAME, SCHEMA_VERSION, Duplicates, Manifest, Shard, Split, data_sets_in, read_manifest
 from shards.pixel_statistics import mean_and_std, pixel_sums
 from shards.reading.content import Content
 
@@ -24,7 +24,8 @@ def load_or_scan_manifest(folder: Path) -> Manifest:
     """
     if not folder.is_dir() or (folder / FILE_NAME).exists():
         return read_manifest(folder)
-    _refuse_unpacked(folder)
+    if not data_sets_in(folder):
+        _refuse_unpacked(folder)
     if any(folder.glob("*.tar")):
         states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())]
         return _scanned(folder.resolve(), tuple(states))

@@ -54,6 +54,7 @@ def list_tars(source: Path, options: SourceOptions) -> Listing:
     """
     assert options.work is not None
     root, names = find_files(source, ENDINGS)
+    _refuse_twice(source, names)
     splits, notes = splits_of(source, names)
     labels = StatedLabels(class_names=_class_names(root, names), options=options)
     images: list[ListedImage] = []
@@ -103,17 +104,37 @@ def list_tars(source: Path, options: SourceOptions) -> Listing:
 
 def _class_names(root: Path, names: list[str]) -> tuple[str, ...]:
     """What the tars' numbers mean: ``classes.txt`` beside them, or the manifest of a data set of ours; else nothing."""
-    for folder in dict.fromkeys((root, (root / names[0]).parent)):
+    folders = list(dict.fromkeys((root / name).parent for name in names))
+    data_sets = [folder for folder in folders if (folder / FILE_NAME).is_file()]
+    if data_sets and len(folders) > 1:  # folds hold the same samples, others may number their classes otherwise
+        raise DataError(
+            f"{root}: holds the data set {data_sets[0]} and other tars; pack {data_sets[0]} by itself", exit_status=2
+        )
+    found: dict[Path, tuple[str, ...]] = {}
+    for folder in dict.fromkeys((root, *folders)):
         path = folder / "classes.txt"
         if path.is_file():
             try:
                 lines = path.read_text(encoding="utf-8-sig").splitlines()
             except UnicodeDecodeError as error:
                 raise DataError(f"{path}: is not UTF-8 ({error.reason}); save it as UTF-8") from error
-            return tuple(line.strip() for line in lines if line.strip())
-        if (folder / FILE_NAME).is_file():
-            return read_manifest(folder).class_names
-    return ()
+            found[path] = tuple(line.strip() for line in lines if line.strip())
+        elif (folder / FILE_NAME).is_file():
+            found[folder / FILE_NAME] = read_manifest(folder).class_names
+    first = next(iter(found), None)
+    for path, class_names in found.items():
+        if first is not None and class_names != found[first]:
+            raise DataError(f"{path}: names other classes than {first}; pack the tars of each by themselves")
+    return () if first is None else found[first]
+
+
+def _refuse_twice(source: Path, names: list[str]) -> None:
+    """Raise :class:`DataError` (exit status 2) where a tar lies beside its compressed copy."""
+    stems: dict[str, str] = {}
+    for name in names:
+        first = stems.setdefault(name[: name.lower().rindex(".t")], name)
+        if first != name:
+            raise DataError(f"{source}: holds {first} and {name}, which is the same tar; remove one", exit_status=2)
 
 
 def _plain_tar(path: Path, copy: Path) -> Path:

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from shards.errors import DataError
 from shards.manifest import read_manifest
+from shards.reading.scan import load_or_scan_manifest
 
 
 def test_what_is_read_writes_the_same_bytes(small_set):
@@ -91,6 +93,14 @@ def test_what_is_not_a_manifest_is_refused(text, message, tmp_path):
 def test_a_key_that_cannot_be_is_refused_by_its_name(key, value, message, small_set, tmp_path):
     fields = json.loads((small_set / "manifest.json").read_text())
     assert refusal(tmp_path, json.dumps(fields | {key: value})) == message
+
+
+def test_a_folder_of_data_sets_is_refused_with_one_of_them(small_set, tmp_path):
+    for name in ("fold0", "fold1"):
+        shutil.copytree(small_set, tmp_path / name)
+    for read in (read_manifest, load_or_scan_manifest):
+        with pytest.raises(DataError, match=r"holds several data sets \(fold0, fold1\); give one, such as .*/fold0"):
+            read(tmp_path)
 
 
 def test_a_folder_without_one_is_refused(tmp_path):

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import re
+import shutil
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -368,3 +369,25 @@ def test_class_folders_beside_an_archive_are_still_class_folders(tmp_path):
         (tmp_path / split / "happy/1.png").write_bytes(image(0))
     write(tmp_path / "faces.tar", tar_of(GOOD))
     assert not is_tars(tmp_path)
+
+
+def test_tars_whose_numbers_mean_different_classes_are_refused(tmp_path):
+    for split, names in (("train", "angry\nhappy"), ("val", "happy\nangry")):
+        write(tmp_path / split / "0.tar", tar_of({"a.png": image(0), "a.cls": b"0"}))
+        write(tmp_path / split / "classes.txt", names.encode())
+    with pytest.raises(DataError, match="val/classes.txt: names other classes than .*train/classes.txt"):
+        listed(tmp_path, tmp_path)
+
+
+def test_several_data_sets_of_ours_are_not_packed_as_one(small_set, tmp_path):
+    for name in ("fold0", "fold1"):
+        shutil.copytree(small_set, tmp_path / name)
+    with pytest.raises(DataError, match="holds the data set .*fold0 and other tars; pack .*fold0 by itself"):
+        listed(tmp_path, tmp_path)
+
+
+def test_a_tar_beside_its_compressed_copy_is_refused(tmp_path):
+    write(tmp_path / "train.tar", tar_of(GOOD))
+    write(tmp_path / "train.tar.gz", gzip.compress(tar_of(GOOD)))
+    with pytest.raises(DataError, match=r"holds train.tar and train.tar.gz, which is the same tar; remove one"):
+        listed(tmp_path, tmp_path)
