@@ -1,6 +1,7 @@
 """Lists of image files: CSV, TSV or text with a path and a label a row, and ``metadata.csv`` of Hugging Face."""
 
 import csv
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from shards.errors import DataError
 from shards.images import EXTENSIONS
-from shards.labels import SPLIT_FOLDERS, split_in_name
+from shards.labels import SPLIT_FOLDERS, split_in_name, whole_number
+from shards.sources.class_folders import check_stated_classes
 from shards.sources.csv_form import split_of_word
 from shards.sources.file_kind import other_than_text
 from shards.sources.listed_files import ImageFinder, NotFound
@@ -95,6 +97,8 @@ def list_images(path: Path, options: SourceOptions) -> Listing:
         first = f"the first, {rejects[0].place}, {rejects[0].reason}" if rejects else "it has no row"
         raise DataError(f"{path}: none of its {len(rejects)} rows can be used; {first}")
     images, notes = with_splits(images, path)
+    if options.scheme is not None or not any(whole_number(image.label) is not None for image in images):
+        check_stated_classes(path, images, options)
     return Listing(
         root=path,
         images=images,
@@ -219,7 +223,7 @@ def _read_list(found: _List, root: Path, images: list[ListedImage], rejects: lis
         place = f"row {number} of {shown}"
         try:
             row = _parse(fields, found)
-            location = (above / finder.find(row.image)).as_posix()
+            location = posixpath.normpath((above / finder.find(row.image)).as_posix())
             if (location, row.box) in seen:
                 raise NotFound(f"{row.image}: is listed in row {seen[location, row.box]} already; remove one")
         except NotFound as error:

@@ -28,7 +28,7 @@ class ImageFinder:
         path = listed.strip().replace("\\", "/")
         plain = path.removeprefix("./")
         if plain and (self._root / plain).is_file():
-            return plain
+            return self._one_path(plain)
         if not plain.strip("/"):
             raise NotFound("has no path of an image")
         parts = PurePosixPath(plain).parts
@@ -40,6 +40,14 @@ class ImageFinder:
         if not fitting:
             raise NotFound(f"{listed}: there is no such file in {self._root} or below it")
         return fitting[0]
+
+    def _one_path(self, plain: str) -> str:
+        """The one path of a file that a list may name as ``images/../0.png`` or by its absolute path as well."""
+        normal = Path(os.path.normpath(plain))
+        root = Path(os.path.abspath(self._root))
+        if normal.is_absolute() and normal.is_relative_to(root):
+            normal = normal.relative_to(root)
+        return normal.as_posix() if (self._root / normal).is_file() else plain  # ``..`` behind a link is another folder
 
     def _candidates(self, name: str) -> list[str]:
         if self._by_name is None:

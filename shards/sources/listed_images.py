@@ -18,7 +18,7 @@ from shards.pixel_statistics import pixel_digests, pixel_sums
 from shards.png import encode_pngs
 from shards.progress import with_progress
 from shards.sources.ferplus_votes import votes_text
-from shards.sources.listing import Container, Listing
+from shards.sources.listing import Container, ListedImage, Listing
 from shards.sources.sample_keys import path_keys
 from shards.sources.scan import Reject, SourceScan
 
@@ -87,6 +87,7 @@ def scan_listing(
     left_out = Counter(labels.left_out.get(image.label) for image in listing.images if image.label not in label_of)
     notes = [f"left out: {count:,} with the label {name}, which is not a class" for name, count in left_out.items()]
     rejects = list(listing.rejects)
+    images = _listed_once(images, rejects)
     step = max(1, min(256, math.ceil(len(images) / (4 * workers))))
     wanted = [(image.location, image.box) for image in images]
     groups = [wanted[start : start + step] for start in range(0, len(wanted), step)]
@@ -144,6 +145,19 @@ def scan_listing(
         votes=votes if has_votes else None,
         is_labelled_by_votes=has_votes,
     )
+
+
+def _listed_once(images: list[ListedImage], rejects: list[Reject]) -> list[ListedImage]:
+    """``images`` without those listed before, in another list perhaps, which are added to ``rejects``."""
+    first_places: dict[tuple[Any, Any], str] = {}
+    kept = []
+    for image in images:
+        first = first_places.setdefault((image.location, image.box), image.place)
+        if first is image.place:
+            kept.append(image)
+        else:
+            rejects.append(Reject(place=image.place, reason=f"is the image of {first} again; remove one"))
+    return kept
 
 
 def _scan_files(container: Container, options: ImageOptions, wanted: list[tuple[Any, Any]]) -> list[_FileScan]:

@@ -73,6 +73,11 @@ SOURCES: dict[str, SourceFormat] = {
 FORMATS = ("auto", "csv", *SOURCES)
 """``csv`` is FER2013's, the one source whose images are not files; ``auto`` is the first that matches."""
 
+_WITH_FIELDS = ("webdataset", "parquet")
+"""What ``--label-field`` is for."""
+_WITH_OWN_CLASSES = ("list", "folders")
+"""What ``--allow-class`` is for as well: sources whose classes nothing but their names tells."""
+
 
 def source_of(
     path: Path, name: str = "auto", votes: Path | None = None, options: SourceOptions | None = None
@@ -92,6 +97,13 @@ def source_of(
         raise DataError(f"{path}: is not what --format {name} reads: {SOURCES[name].layout}", exit_status=2)
     elif name == "csv" and path.is_dir() and not holds_pixels(path):
         raise DataError(f"{path}: is a folder without a CSV of pixels, which --format csv reads", exit_status=2)
+    if options.label_field is not None and name not in _WITH_FIELDS:
+        raise DataError(
+            f"--label-field is for {' and '.join(_WITH_FIELDS)}; {path} is read as {name}, which has no such fields",
+            exit_status=2,
+        )
+    if options.allowed_classes and name not in (*_WITH_FIELDS, *_WITH_OWN_CLASSES, "csv"):
+        raise DataError(f"--allow-class: {path} is read as {name}, which has its own classes", exit_status=2)
     if name == "csv":
         if options.allowed_classes:
             raise DataError("--allow-class is for class folders; a CSV has FER2013's classes", exit_status=2)

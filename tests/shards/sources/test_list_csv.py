@@ -94,6 +94,47 @@ def test_several_faces_of_an_image_are_samples_of_their_own(root: Path) -> None:
     assert [image.name for image in found.images] == ["images/a/1.png", "images/a/1-2.png"]
 
 
+def test_an_image_that_is_named_by_two_paths_is_a_reject(root: Path) -> None:
+    other = ("images/b/../a/1.png", str(root / "images/a/1.png"))
+    text = "".join(f"{path},sad\n" for path in ("images/a/1.png", *other))
+    found = listing(root, f"image,label\n{text}")
+    assert [image.location for image in found.images] == ["images/a/1.png"]
+    assert [reject.reason for reject in found.rejects] == [
+        f"{path}: is listed in row 1 already; remove one" for path in other
+    ]
+
+
+def test_an_image_in_the_lists_of_two_splits_is_a_reject(root: Path, tmp_path: Path) -> None:
+    (root / "train.csv").write_text("image,label\na/1.png,sad\nb/1.png,sad\n")
+    (root / "test.csv").write_text("image,label\na/1.png,sad\n")
+    packed = pack(source_of(root), tmp_path / "out", max_rejects=1)
+    assert packed.rejects[0].reason == "is the image of row 1 of test.csv (a/1.png) again; remove one"
+    assert packed.manifest.samples == 2
+
+
+def test_a_second_face_has_another_key_than_an_image_of_its_name(root: Path, tmp_path: Path) -> None:
+    Image.new("L", (4, 4), 200).save(root / "images" / "a" / "1-2.png")
+    boxes = "a/1.png,sad,0,0,2,2\na/1.png,sad,2,2,4,4\na/1-2.png,sad,0,0,2,2\n"
+    (root / "labels.csv").write_text(f"image,label,x1,y1,x2,y2\n{boxes}")
+    pack(source_of(root), tmp_path / "out")
+    assert len(set(read_split(tmp_path / "out", "train").keys)) == 3
+
+
+def test_a_class_that_one_split_alone_has_is_refused_as_in_folders(root: Path) -> None:
+    text = "image,label,split\na/1.png,happy,train\nb/1.png,happy,test\nb/2 x.png,hapy,test\n"
+    with pytest.raises(DataError, match="the class 'hapy' is in test alone, with 1 image; .* --allow-class hapy"):
+        listing(root, text)
+
+
+def test_a_flag_that_a_source_has_no_use_for_is_refused(root: Path) -> None:
+    (root / "labels.csv").write_text("image,label,emotion\na/1.png,happy,sad\n")
+    with pytest.raises(DataError, match="--label-field is for webdataset and parquet; .* is read as list"):
+        source_of(root, options=SourceOptions(label_field="emotion"))
+    (root / "label.lst").write_text("")
+    with pytest.raises(DataError, match="--allow-class: .* is read as expw, which has its own classes"):
+        source_of(root, options=SourceOptions(allowed_classes=("bored",)))
+
+
 def test_a_list_whose_images_are_elsewhere_is_refused(root: Path) -> None:
     with pytest.raises(DataError, match="none of its 1 rows can be used; the first, row 1 of labels.csv, x.png: th"):
         listing(root, "image,label\nx.png,0\n")

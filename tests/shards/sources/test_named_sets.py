@@ -110,7 +110,8 @@ def affectnet_lists(root: Path, header: str = HEADER) -> Path:
     rows = [f"1/a.jpg,2,1,5,4,{';'.join(['1.0'] * 136)},{label},0.1,0.2\n" for label in ("3", "8")]
     (root / "training.csv").write_text(header + rows[0] + rows[1].replace("1/a", "1/b"))
     draw(root / "Manually_Annotated_Images" / "1" / "b.jpg")
-    (root / "validation.csv").write_text(header + rows[0])
+    draw(root / "Manually_Annotated_Images" / "1" / "c.jpg", size=(9, 7))
+    (root / "validation.csv").write_text(header + rows[0].replace("1/a", "1/c"))
     return root
 
 
