@@ -254,6 +254,10 @@ def _scheme_from(values: object, name: str) -> LabelScheme:
     classes, left_out = (tuple(one.strip() for one in values.get(key, [])) for key in ("classes", "left_out"))
     meanings: dict[str, str] = {}
     for one in (*classes, *left_out):
+        if whole_number(one) is not None:
+            raise ValueError(
+                f"classes: {one} is a number; each class needs a name, and first_label is the first number"
+            )
         if class_meaning(one) in meanings:
             raise ValueError(f"{one!r} and {meanings[class_meaning(one)]!r} mean one class")
         meanings[class_meaning(one)] = one
@@ -313,6 +317,11 @@ def class_labels(source: object, labels: Iterable[tuple[str, str]], scheme: Labe
         numbers = {label: number for label in places if (number := whole_number(label)) is not None}
         if numbers:
             raise DataError(_number_message(source, numbers, places))
+        for label, place in places.items():
+            if _is_no_name(label):
+                raise DataError(
+                    f"{source}: {place} has the label {label!r}; it should be the name or the number of a class"
+                )
         names, label_of = class_order(places)
         return ClassLabels(names, label_of, {})
     meanings: dict[str, str] = {}
@@ -330,6 +339,15 @@ def class_labels(source: object, labels: Iterable[tuple[str, str]], scheme: Labe
         {label: scheme.class_names.index(name) for label, name in meanings.items() if name in scheme.class_names},
         {label: name for label, name in meanings.items() if name not in scheme.class_names},
     )
+
+
+def _is_no_name(label: str) -> bool:
+    """Whether a label is what pandas and the like write for none or for an average: ``nan``, ``3.5``, ``?``."""
+    try:
+        float(label)
+    except ValueError:
+        return label.isascii() and not any(character.isalpha() for character in label)
+    return True
 
 
 def _number_message(source: object, numbers: Mapping[str, int], places: Mapping[str, str]) -> str:

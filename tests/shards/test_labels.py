@@ -98,6 +98,12 @@ def test_a_label_that_is_not_in_the_scheme_is_refused_by_its_place(label: str, m
         class_labels("list.csv", [(label, "row 9")], RAFDB)
 
 
+@pytest.mark.parametrize("label", ["nan", "3.5", "1e0", "?"])
+def test_what_is_neither_a_name_nor_a_number_of_a_class_is_refused(label: str) -> None:
+    with pytest.raises(DataError, match=re.escape(f"row 2 has the label {label!r}; it should be the name or the num")):
+        class_labels("list.csv", [("happy", "row 1"), (label, "row 2")])
+
+
 def test_kdef_and_jaffe_have_letters_for_their_classes() -> None:
     assert [KDEF.class_of(code) for code in ("AF", "AN", "HA")] == ["fear", "angry", "happy"]
     assert [JAFFE.class_of(code) for code in ("FE", "NE", "SU")] == ["fear", "neutral", "surprise"]
@@ -123,6 +129,7 @@ def test_a_yaml_file_is_a_scheme_of_ones_own(tmp_path: Path) -> None:
         ("classes: [happy]\nfirst: 1", "first: is not a key of a scheme"),
         ("classes: [happy]\nfirst_label: one", "first_label: is not a whole number"),
         ("classes: [happy]\nsynonyms: {grin: joy}", "synonyms: grin is 'joy', which is not one of the classes"),
+        ("classes: [1, 2, 3]", "classes: 1 is a number; each class needs a name"),
         ("classes: [happy", "is not YAML in UTF-8"),
     ],
 )
