@@ -8,8 +8,9 @@ import numpy as np
 
 from shards.errors import DataError
 from shards.labels import class_meaning, did_you_mean
+from shards.packing.vote_labels import votes_of
 from shards.sources.scan import SourceScan
-from shards.votes import CATEGORIES
+from shards.votes import CATEGORIES, clearest_emotion
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,9 +77,12 @@ def choose_classes(scan: SourceScan, choice: ClassChoice) -> SourceScan:
         notes.append(f"left out by --classes: {texts}")
     if scan.votes is not None and choice.merge:
         scan = replace(scan, votes=_merge_votes(scan.votes, dict(zip(scan.class_names, becomes, strict=True))))
+        if scan.is_labelled_by_votes:  # merged, they may have another expression at their head
+            labels = clearest_emotion(votes_of(scan))
     index_of = np.array([-1 if new is None else names.index(new) for new in becomes])
-    chosen = scan.selected(index_of[labels] >= 0)
-    chosen.table["label"] = index_of[chosen.table.label.to_numpy()]
+    mask = index_of[labels] >= 0
+    chosen = scan.selected(mask)
+    chosen.table["label"] = index_of[labels[mask]]
     return replace(
         chosen,
         class_names=names,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from shards.inspection import inspect
 from shards.labels import FERPLUS, read_scheme
+from shards.packing.classes import ClassChoice
 from shards.packing.packer import Packed, pack
 from shards.reading.reader import read_split
 from shards.sources.listing import SourceOptions
@@ -67,3 +68,11 @@ def test_labels_of_fer2013_stay_where_the_scheme_is_not_ferplus(tmp_path, write_
     assert packed.notes[0] == f"FER+ votes of train: {counts}"
     assert set(packed.notes) <= set(inspect(tmp_path / "out").splitlines())
     assert "labels" not in packed.manifest.options
+
+
+def test_where_classes_are_merged_the_merged_votes_give_the_label(tmp_path, write_csv):
+    votes = write_csv(["Training,fer.png,0,4,0,0,3,3,0,0,0,0"], HEADER, "votes.csv")
+    source = source_of(write_csv(["0,1 2 3 4,Training"]), votes=votes, options=SourceOptions(scheme=FERPLUS))
+    packed = pack(source, tmp_path / "out", classes=ClassChoice(merge=("disgust=angry",)))
+    (label,) = read_split(tmp_path / "out", "train").labels
+    assert packed.manifest.class_names[label] == "angry"
