@@ -102,7 +102,11 @@ def _samples(members: list[Member], name: str) -> Iterator[tuple[str, Member, Me
             yield _sample(key, parts, name)
             parts = {}
         key = folder + slash + stem
-        parts[extension.lower().removeprefix("image.").removeprefix("label.")] = member
+        part = extension.lower().removeprefix("image.").removeprefix("label.")
+        if part in parts and part in (*IMAGE_EXTENSIONS, "cls"):
+            both = f"{parts[part].name} and {member.name}"
+            raise DataError(f"{name}: holds {both}; a sample should have one of them ({_OTHER_FORMS})")
+        parts[part] = member
     if parts:
         yield _sample(key, parts, name)
 

@@ -146,8 +146,9 @@ def test_a_folder_from_elsewhere_is_scanned_once_as_long_as_it_stays_the_same(tm
              for name, side in (("a", 2), ("b", 3)) for end in ("png", "cls")},
             "b.png is 3 x 2 grey; the data set's images are 2 x 2 grey",
         ),
+        ({"a.png": b"", "a.image.png": b"", "a.cls": b"1"}, "holds a.png and a.image.png; a sample should have one"),
     ],
-    ids=["no-image", "no-number", "no-png", "another-shape"],
+    ids=["no-image", "no-number", "no-png", "another-shape", "two-images"],
 )  # fmt: skip
 def test_a_sample_that_cannot_be_used_is_named(files, message, tmp_path):
     write_tar(tmp_path / "train-0.tar", files)
