@@ -200,15 +200,24 @@ def _predict(options: argparse.Namespace) -> None:
     import json
 
     from fer_ddp import distributed
-    from fer_ddp.deploy.predict import predict
+    from fer_ddp.deploy.predict import predict_files
+    from fer_ddp.errors import RunError
+    from fer_ddp.text import plural
 
     with distributed.world() as device:
-        predictions = predict(options.run, options.images, device)
-    print(
-        json.dumps(predictions.to_json(), indent=1, ensure_ascii=False)
-        if options.json
-        else predictions.text(options.language)
-    )
+        found = predict_files(options.run, options.images, device)
+    for warning in found.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if options.json:
+        print(json.dumps(found.predictions.to_json() if found.predictions else [], indent=1, ensure_ascii=False))
+    elif found.predictions:
+        print(found.predictions.text(options.language))
+    if len(options.images) == 1 and found.errors:
+        raise RunError(found.errors[0])
+    if found.errors:
+        for error in found.errors:
+            print(f"error: {error}", file=sys.stderr)
+        raise RunError(f"{len(found.errors)} of {plural(len(options.images), 'image')} could not be classified")
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -285,6 +285,7 @@ def _card(run: Path, members: Sequence[_Member], temperature: float) -> dict[str
         "input": {"dtype": "uint8", "shape": ["batch", *trained.image_shape]},
         "output": {"dtype": "float32", "shape": ["batch", len(trained.class_names)], "meaning": "probabilities"},
         "class_names": list(trained.class_names),
+        "untrained_classes": list(trained.untrained_classes),
         "views": max(member.job.views.count for member in members),
         "temperature": temperature,
         **{split: {key: summary[split][key] for key in figures} for split in SPLITS if split in summary},

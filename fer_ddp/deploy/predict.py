@@ -1,6 +1,6 @@
 """A trained model on images: the probability of each expression, from a run folder or an exported folder alone."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ from shards.labels import DISPLAY_NAMES, class_meaning
 ImageLike = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 """A file, a PIL image, an array (height, width) or (height, width, 1 or 3), or a tensor as a data set has it,
 (channels, height, width); arrays and tensors are uint8."""
+
+_MAX_ASPECT_RATIO = 1.4
+"""Of a portrait that one face may still fill; passport photographs have 1.3, video frames 1.8."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +70,7 @@ class Predictor:
     """A trained model that takes images as they are."""
 
     class_names: tuple[str, ...]
+    """Of the classes that it was trained on."""
     image_shape: tuple[int, int, int]
     """The shape it was trained on: channels, height, width. Other images are resized to it."""
     probabilities: Callable[[Tensor], NDArray[np.floating[Any]]]
@@ -86,17 +90,9 @@ class Predictor:
         names = tuple(
             str(image) if isinstance(image, str | Path) else f"image {index}" for index, image in enumerate(given)
         )
-        pixels = [self._pixels(image, name) for image, name in zip(given, names, strict=True)]
+        pixels = [_resized(_decode(image, name), self.image_shape) for image, name in zip(given, names, strict=True)]
         probabilities = self.probabilities(torch.from_numpy(np.stack(pixels)))
         return Predictions(images=names, class_names=self.class_names, probabilities=probabilities)
-
-    def _pixels(self, image: Any, name: str) -> NDArray[np.uint8]:
-        try:
-            return _resized(_decoded(image), self.image_shape)
-        except BadImage as error:
-            raise RunError(f"{name}: {error}") from None
-        except OSError as error:
-            raise RunError(f"{name}: {error.strerror or error}; give image files, PNG or JPEG") from None
 
 
 def load(folder: Path, device: torch.device) -> Predictor:
@@ -107,23 +103,79 @@ def load(folder: Path, device: torch.device) -> Predictor:
     if (folder / CARD).is_file() and (folder / MODEL).is_file():
         model, card = load_exported(folder, device)
         _, channels, height, width = card["input"]["shape"]
-        return Predictor(
-            class_names=tuple(card["class_names"]), image_shape=(channels, height, width), probabilities=model
-        )
+        return _predictor(card["class_names"], card.get("untrained_classes", ()), (channels, height, width), model)
     check_run_folder(folder)
     job = load_job(folder / "config.yaml", [])
     trained = load_trained_model(RunFolder(folder), job, device)
     evaluator = Evaluator.of(job.data, job.precision, job.memory_format, device, job.views)
-    return Predictor(
-        class_names=trained.class_names,
-        image_shape=trained.image_shape,
-        probabilities=lambda images: evaluator.probabilities(trained.model, images),
+    return _predictor(
+        trained.class_names,
+        trained.untrained_classes,
+        trained.image_shape,
+        lambda images: evaluator.probabilities(trained.model, images),
     )
 
 
-def predict(folder: Path, paths: Iterable[Path], device: torch.device) -> Predictions:
-    """`Predictor.predict` of image files by the model in ``folder``. Raises as it and `load` do."""
-    return load(folder, device).predict(paths)
+def _predictor(
+    class_names: Sequence[str],
+    untrained: Collection[str],
+    image_shape: tuple[int, int, int],
+    probabilities: Callable[[Tensor], NDArray[np.floating[Any]]],
+) -> Predictor:
+    """The model without the classes that it was trained without: it has never learned what they look like."""
+    trained = [index for index, name in enumerate(class_names) if name not in untrained]
+    names = tuple(class_names[index] for index in trained)
+    if len(names) == len(class_names):
+        return Predictor(class_names=names, image_shape=image_shape, probabilities=probabilities)
+
+    def of_trained_classes(images: Tensor) -> NDArray[np.floating[Any]]:
+        found: NDArray[np.floating[Any]] = probabilities(images)[:, trained]
+        found /= found.sum(axis=1, keepdims=True)
+        return found
+
+    return Predictor(class_names=names, image_shape=image_shape, probabilities=of_trained_classes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FilePredictions:
+    """What a model predicts for some image files."""
+
+    predictions: Predictions | None
+    """Of the files that can be read; None if there is none."""
+    warnings: tuple[str, ...]
+    """Of files that are probably not what the model was trained on."""
+    errors: tuple[str, ...]
+    """Of files that cannot be read: what each is, and what to do."""
+
+
+def predict_files(folder: Path, paths: Iterable[Path], device: torch.device) -> FilePredictions:
+    """The predictions of the model in ``folder``; a file that cannot be read costs only its own. Raises as `load`."""
+    model = load(folder, device)
+    good: list[Path] = []
+    pixels: list[NDArray[np.uint8]] = []
+    warnings, errors = list[str](), list[str]()
+    for path in paths:
+        try:
+            decoded = _decode(path, str(path))
+        except RunError as error:
+            errors.append(str(error))
+            continue
+        height, width = decoded.shape[1:]
+        if max(height, width) > _MAX_ASPECT_RATIO * min(height, width):
+            warnings.append(
+                f"{path}: is {width} x {height} and is squeezed into a square: one face should fill an image; "
+                f"crop each face first"
+            )
+        good.append(path)
+        pixels.append(_resized(decoded, model.image_shape))
+    predictions = None
+    if good:
+        predictions = Predictions(
+            images=tuple(map(str, good)),
+            class_names=model.class_names,
+            probabilities=model.probabilities(torch.from_numpy(np.stack(pixels))),
+        )
+    return FilePredictions(predictions=predictions, warnings=tuple(warnings), errors=tuple(errors))
 
 
 def _single_images(images: Any) -> list[Any]:
@@ -137,6 +189,16 @@ def _single_images(images: Any) -> list[Any]:
     if isinstance(images, Iterable):
         return list(images)
     return [images]
+
+
+def _decode(image: Any, name: str) -> NDArray[np.uint8]:
+    """Pixels of one image, called ``name``, as `_decoded` returns them. Raises RunError."""
+    try:
+        return _decoded(image)
+    except BadImage as error:
+        raise RunError(f"{name}: {error}") from None
+    except OSError as error:
+        raise RunError(f"{name}: {error.strerror or error}; give image files, PNG or JPEG") from None
 
 
 def _decoded(image: Any) -> NDArray[np.uint8]:

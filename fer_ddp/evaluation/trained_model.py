@@ -24,6 +24,8 @@ class TrainedModel:
     """(channels, height, width) of its input images."""
     class_names: tuple[str, ...]
     """The names of its outputs, in order."""
+    untrained_classes: tuple[str, ...]
+    """Those that it was trained without a sample of."""
     step: int
     epoch: int
     """Completed steps and epochs when these were its weights."""
@@ -73,6 +75,7 @@ def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> Traine
         model=model,
         image_shape=(channels, height, width),
         class_names=tuple(checkpoint["class_names"]),
+        untrained_classes=tuple(checkpoint.get("untrained_classes", ())),
         step=checkpoint["step"],
         epoch=checkpoint["epoch"],
     )

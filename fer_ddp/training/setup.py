@@ -291,6 +291,11 @@ def _first_state(job: Job, manifest: Manifest, steps: StepPlan, device: torch.de
         early_stopping=EarlyStopping(job.early_stopping),
         image_shape=manifest.image_shape,
         class_names=manifest.class_names,
+        untrained_classes=tuple(
+            name
+            for name, count in zip(manifest.class_names, manifest.splits["train"].class_counts, strict=True)
+            if not count
+        ),
     )
 
 

@@ -34,6 +34,8 @@ class TrainingState:
     """(channels, height, width) of its input images."""
     class_names: tuple[str, ...]
     """The names of its outputs, in order."""
+    untrained_classes: tuple[str, ...] = ()
+    """Those that train has no sample of."""
     step: int = 0
     """Completed steps."""
     lr: float = 0.0
@@ -116,7 +118,7 @@ class TrainingState:
 
     def state_dict(self) -> dict[str, Any]:
         """Call it on all ranks at the same step, since it gathers their sums. The keys are those of old checkpoints."""
-        state = {
+        state: dict[str, Any] = {
             "step": self.step,
             "lr": self.lr,
             "epoch": self.epoch,
@@ -131,7 +133,9 @@ class TrainingState:
             "early_stopping": self.early_stopping.state_dict(),
             "sums": {name: distributed.gather_tensors(value) for name, value in self._sums().items()},
         }
-        return state if self.label_correction is None else state | {"targets": self.label_correction.targets}
+        if self.label_correction is not None:
+            state["targets"] = self.label_correction.targets
+        return state | self._untrained()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned, on any number of ranks."""
@@ -162,7 +166,10 @@ class TrainingState:
             "image_shape": list(self.image_shape),
             "class_names": list(self.class_names),
             "network": self.evaluated_model.state_dict(),
-        }
+        } | self._untrained()
+
+    def _untrained(self) -> dict[str, Any]:
+        return {"untrained_classes": list(self.untrained_classes)} if self.untrained_classes else {}
 
     def _sums(self) -> dict[str, Tensor]:
         return {"loss": self._loss_sum, "right": self._correct, "seen": self._seen}

@@ -121,6 +121,36 @@ def test_what_is_no_image_is_one_sentence(
     assert capsys.readouterr().err == f"error: {path}: {sentence}\n"
 
 
+def test_a_bad_file_costs_only_its_own_prediction_and_a_wide_one_is_warned_of(
+    run: Path, faces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, wide = image_file(faces, 0, tmp_path / "0.png"), image_file(faces, 1, tmp_path / "1.png", size=(90, 50))
+    bad = tmp_path / "clip.mp4"
+    bad.write_bytes(b"\0\0\0\x18ftypisom")
+    assert main(["predict", str(run), str(good), str(bad), str(wide)]) == 1
+    out, err = capsys.readouterr()
+    assert [line.split(": ")[0] for line in out.splitlines()] == [str(good), str(wide)]
+    squeezed = "is 90 x 50 and is squeezed into a square: one face should fill an image; crop each face first"
+    assert err.splitlines() == [
+        f"warning: {wide}: {squeezed}",
+        f"error: {bad}: is a video; save its frames as PNG or JPEG",
+        "error: 1 of 3 images could not be classified",
+    ]
+
+
+def test_classes_that_train_has_no_sample_of_are_not_listed(faces: Path, tiny_job: Path, tmp_path: Path) -> None:
+    manifest = json.loads((shutil.copytree(faces, tmp_path / "data") / "manifest.json").read_text())
+    for split in manifest["splits"].values():
+        split["class_counts"].append(0)
+    manifest["class_names"].append("contempt")
+    (tmp_path / "data" / "manifest.json").write_text(json.dumps(manifest))
+    run = tmp_path / "seven-of-eight"
+    assert main(["train", str(tiny_job), f"data.path={tmp_path / 'data'}", f"run={run}"]) == 0
+    predictions = load(run, torch.device("cpu")).predict(FERDataset(faces, TEST).images[:2])
+    assert predictions.class_names == tuple(manifest["class_names"][:7])
+    np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1, atol=1e-6)
+
+
 @pytest.mark.parametrize("words", [["predict", "RUN", "face.png"], ["export", "RUN", "--out", "exported"]], ids=str)
 def test_a_folder_that_is_no_run_is_one_sentence(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
