@@ -17,6 +17,9 @@ from shards.parallel import usable_cpus
 if TYPE_CHECKING:
     from shards.sources.scan import Source
 
+_MAX_SIZE = 4096
+"""Of ``--size``: one image more than fills a worker's memory otherwise."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 the data cannot be used, 2 the command is wrong."""
@@ -188,13 +191,19 @@ def _pack(options: argparse.Namespace) -> None:
     from shards.labels import read_scheme
     from shards.packing.classes import ClassChoice
     from shards.packing.division import Division
+    from shards.packing.rejects import rejects_path
     from shards.sources.listing import SourceOptions
     from shards.sources.registry import source_of
 
     if options.out.resolve().is_relative_to(options.source.resolve()) and options.source.is_dir():
         raise DataError(f"{options.out}: is inside the source {options.source}; choose an OUT beside it", exit_status=2)
-    if options.size is not None and options.size < 1:
-        raise DataError(f"--size is {options.size}; it should be 1 or more", exit_status=2)
+    if rejects_path(options.out).resolve() == options.source.resolve():
+        raise DataError(
+            f"{options.source}: is where the rejects of {options.out} would be listed; choose another OUT",
+            exit_status=2,
+        )
+    if options.size is not None and not 1 <= options.size <= _MAX_SIZE:
+        raise DataError(f"--size is {options.size}; it should be 1 to {_MAX_SIZE}", exit_status=2)
     chosen = SourceOptions(
         scheme=read_scheme(options.scheme) if options.scheme else None,
         allowed_classes=tuple(options.allow_class),

@@ -110,6 +110,7 @@ def pack(
                 manifests[name] = _manifest(part, shards, options)
                 atomic_write_bytes(folder / FILE_NAME, manifests[name].to_bytes())
         created = _move_into_place(work / "set", out, manifests)
+        write_rejects(scan.rejects, out)  # only now: a data set that is not replaced keeps its own list
     except BrokenProcessPool as error:
         raise DataError(
             f"a worker process was killed, perhaps for lack of memory or disk space, so {out} was not written"
@@ -239,10 +240,10 @@ def _manifest(scan: SourceScan, shards: dict[str, list[Shard]], options: dict[st
 
 
 def _report_rejects(scan: SourceScan, out: Path, max_rejects: int) -> None:
-    """List the rejects beside ``out``; refuse too many of them, and a source without a usable sample."""
-    write_rejects(scan.rejects, out)
+    """Refuse too many rejects, which are listed beside ``out``, and a source without a usable sample."""
     count = len(scan.rejects)
     if count > max_rejects:
+        write_rejects(scan.rejects, out)
         first = scan.rejects[0]
         raise DataError(
             f"{count} of {count + len(scan.table)} samples cannot be used, more than --max-rejects {max_rejects}, "

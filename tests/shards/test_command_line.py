@@ -1,6 +1,7 @@
 """``python -m shards``: exit statuses and messages."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +165,20 @@ def test_an_out_inside_the_source_is_refused(tmp_path, capsys):
     assert run("pack", source, source / "out") == 2
     assert capsys.readouterr().err.endswith(f"{source}/out: is inside the source {source}; choose an OUT beside it\n")
     assert not (source / "out").exists()
+
+
+def test_a_source_is_not_written_over_by_the_rejects_list(small_csv, tmp_path, capsys):
+    source = tmp_path / "out.rejects.csv"
+    shutil.copy(small_csv, source)
+    assert run("pack", source, tmp_path / "out") == 2
+    assert "is where the rejects of" in capsys.readouterr().err
+    assert source.read_bytes() == small_csv.read_bytes()
+
+
+@pytest.mark.parametrize("size", [0, 100_000])
+def test_a_size_that_no_memory_holds_is_refused(size, tmp_path, capsys):
+    assert run("pack", tmp_path, tmp_path.with_name("out"), "--size", size) == 2
+    assert f"--size is {size}; it should be 1 to 4096" in capsys.readouterr().err
 
 
 def test_a_tilde_in_source_and_out_is_the_home_folder(small_csv, tmp_path, monkeypatch, capsys):

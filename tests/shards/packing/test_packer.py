@@ -109,6 +109,14 @@ def test_packing_the_same_again_leaves_the_folder_as_it_is(small_csv, tmp_path):
     assert (tmp_path / "out").stat().st_mtime_ns == changed_at
 
 
+def test_a_data_set_that_is_not_written_over_keeps_its_list_of_rejects(write_csv, pack_source, tmp_path):
+    rows = ["0,1 2 3 4,Training", "1,5 6 7 8,Training"]
+    pack_source(write_csv([*rows, "9,1 1 1 1,Training"]), max_rejects=1)
+    with pytest.raises(DataError, match="exists and is another data set"):
+        pack_source(write_csv(rows))
+    assert "row 3" in (tmp_path / "out.rejects.csv").read_text()
+
+
 def test_another_data_set_is_not_written_over(small_csv, tmp_path):
     pack(source_of(small_csv), tmp_path / "out")
     before = contents(tmp_path / "out")
