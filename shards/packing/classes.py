@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from shards.errors import DataError
-from shards.labels import class_meaning, did_you_mean
+from shards.labels import class_meaning, did_you_mean, whole_number
 from shards.packing.vote_labels import votes_of
 from shards.sources.scan import SourceScan
 from shards.votes import CATEGORIES, clearest_emotion
@@ -34,7 +34,7 @@ def map_classes(class_names: Sequence[str], choice: ClassChoice) -> tuple[tuple[
     for text in choice.merge:
         sources, separator, target = text.partition("=")
         merged = [known_class(source, names, "--merge") for source in sources.split(",")]
-        if not separator or not target.strip():
+        if not separator or not target.strip() or "=" in target or whole_number(target) is not None:
             raise DataError(
                 f"--merge {text}: should be the classes to merge and the class they become, such as contempt=neutral "
                 f"or angry,disgust=negative",

@@ -140,6 +140,7 @@ def _columns(file: "ParquetFile", path: Path, field: str | None) -> tuple[str, s
         each.name
         for each in schema
         if types.is_integer(each.type)
+        or types.is_floating(each.type)  # what pandas makes of whole numbers if one is missing
         or types.is_string(each.type)
         or types.is_large_string(each.type)
         or types.is_dictionary(each.type)
@@ -177,7 +178,7 @@ def _content(cell: Any) -> tuple[bytes, str]:
 
 def _text(stated: Any, class_names: tuple[str, ...]) -> str | None:
     """The label of a cell as text, by name where its number has one; None where it is no label."""
-    if stated is None or not str(stated).strip():
+    if stated is None or stated != stated or not str(stated).strip():  # not equal to itself: not a number
         return None
     number = whole_number(str(stated))
     if number is None or not class_names:

@@ -53,6 +53,8 @@ def test_each_class_becomes_another_or_none(merge, classes, names, becomes) -> N
         ((), ("happy", "saad"), "--classes: 'saad' is not one of the classes (did you mean sad?): angry, disgust"),
         (("contempt=sad",), (), "--merge: 'contempt' is not one of the classes: angry, disgust"),
         (("angry",), (), "--merge angry: should be the classes to merge and the class they become"),
+        (("sad=angry=fear",), (), "--merge sad=angry=fear: should be the classes to merge and the class they become"),
+        (("sad=3",), (), "--merge sad=3: should be the classes to merge and the class they become"),
         (("sad=angry",), ("sad",), "--classes: 'sad' is not one of the classes: angry"),
         ((), ("sad", "sadness"), "--classes: names sad twice"),
     ],

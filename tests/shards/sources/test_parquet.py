@@ -122,6 +122,7 @@ def test_splits_are_those_of_the_files_or_of_their_folders(tmp_path):
         (None, 0, "has no image in it, none; write"),
         ({"bytes": png(0), "path": None}, 7, "has 7 in the column label; it should be 0 to 6"),
         ({"bytes": png(0), "path": None}, -1, "has -1 in the column label; it should be 0 to 6"),
+        ({"bytes": png(0), "path": None}, float("nan"), "has nan in the column label; it should be 0 to 6"),
         ({"bytes": png(0), "path": None}, None, "has None in the column label; it should be 0 to 6"),
     ],
 )
@@ -139,7 +140,7 @@ def test_a_row_that_cannot_be_used_is_a_reject(cell, label, reason, tmp_path):
     [
         ({"label": pa.array([1])}, r"has no columns of images, its columns are label \(int64\); it should have one"),
         ({"image": embedded(1), "k": pa.array([1])}, "has no one column that must be the label's"),
-        ({"image": embedded(1), "label": pa.array([1.5])}, "has no one column that must be the label's"),
+        ({"image": embedded(1), "label": pa.array([1.5])}, "the class '1.5' is the only one"),
         (
             {"image": embedded(1), "label": pa.array([1]), "emotion": pa.array(["sad"])},
             "has no one column that must be the label's.*name the label's with --label-field",
