@@ -98,7 +98,7 @@ def decode_image(
         raise BadImage("is not an image that can be decoded; it should be a whole PNG or JPEG") from error
     except Image.DecompressionBombError as error:
         raise BadImage("has too many pixels to be decoded; make it smaller") from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError, RuntimeError) as error:  # the last of AVIF
         raise BadImage(f"is damaged ({error}); it should be a whole PNG or JPEG") from error
 
 

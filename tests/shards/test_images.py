@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, features
 
 from shards.images import BadImage, ImageOptions, decode_image, pixels_of
 
@@ -137,6 +137,13 @@ def test_values_that_no_rule_covers_are_refused(values: np.ndarray, message: str
 def test_what_is_not_an_image_is_named_with_what_to_do(content: bytes, message: str) -> None:
     with pytest.raises(BadImage, match=message):
         decode_image(content)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_a_damaged_avif_is_named_as_damaged() -> None:
+    head, mark, data = encoded(GREY, "AVIF").partition(b"mdat")
+    with pytest.raises(BadImage, match="is damaged"):
+        decode_image(head + mark + bytes(len(data)))
 
 
 def test_size_resizes_as_pillow_does_with_antialiased_bilinear_filtering() -> None:
