@@ -313,6 +313,8 @@ def class_labels(source: object, labels: Iterable[tuple[str, str]], scheme: Labe
     for label, place in places.items():
         if not label.strip():
             raise DataError(f"{source}: {place} has no label; it should have the name or the number of a class")
+        if not label.isprintable():  # a folder's name that is not UTF-8, a line break
+            raise DataError(f"{source}: {place} has the label {label!r}; it should be text that can be printed")
     if scheme is None:
         numbers = {label: number for label in places if (number := whole_number(label)) is not None}
         if numbers:

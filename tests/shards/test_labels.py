@@ -104,6 +104,11 @@ def test_what_is_neither_a_name_nor_a_number_of_a_class_is_refused(label: str) -
         class_labels("list.csv", [("happy", "row 1"), (label, "row 2")])
 
 
+def test_a_folder_whose_name_is_not_utf_8_is_no_class() -> None:
+    with pytest.raises(DataError, match="the label .* it should be text that can be printed"):
+        class_labels("faces", [("happy", "train/happy/0.png"), ("\udcff", "train/\udcff/0.png")])
+
+
 def test_kdef_and_jaffe_have_letters_for_their_classes() -> None:
     assert [KDEF.class_of(code) for code in ("AF", "AN", "HA")] == ["fear", "angry", "happy"]
     assert [JAFFE.class_of(code) for code in ("FE", "NE", "SU")] == ["fear", "neutral", "surprise"]
