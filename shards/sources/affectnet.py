@@ -128,4 +128,4 @@ def _in_arrays(root: Path, name: str, rejects: list[Reject]) -> Iterator[ListedI
 
 def _by_number(name: str) -> tuple[int, str]:
     stem = PurePosixPath(name).stem
-    return (int(stem) if stem.isdigit() else -1, name)
+    return (int(stem) if stem.isdecimal() else -1, name)

@@ -66,7 +66,7 @@ def _read_votes(path: Path, name: str, images: list[ListedImage], rejects: list[
 
 def _image(path: Path, name: str, fields: Sequence[str], place: str) -> ListedImage:
     numbers = fields[2:]
-    if len(numbers) != len(CATEGORIES) or not all(number.strip().isdigit() for number in numbers):
+    if len(numbers) != len(CATEGORIES) or not all(re.fullmatch(r"\s*\d{1,4}\s*", number) for number in numbers):
         raise NotFound(f"should have an image, a box, and the votes for {', '.join(CATEGORIES)}")
     location = f"{name}/{fields[0].strip()}"
     if not (path / location).is_file():

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import posixpath
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -152,7 +153,8 @@ def _listed_once(images: list[ListedImage], rejects: list[Reject]) -> list[Liste
     first_places: dict[tuple[Any, Any], str] = {}
     kept = []
     for image in images:
-        first = first_places.setdefault((image.location, image.box), image.place)
+        location = posixpath.normpath(image.location) if isinstance(image.location, str) else image.location
+        first = first_places.setdefault((location, image.box), image.place)
         if first is image.place:
             kept.append(image)
         else:

@@ -1,5 +1,6 @@
 """The sources by name: what ``--format`` offers, and which of them a path is."""
 
+import csv
 import dataclasses
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -43,7 +44,13 @@ def _scan(
     pool: Executor,
     workers: int,
 ) -> SourceScan:
-    return scan_listing(lists(path, dataclasses.replace(options, work=work)), pool, workers, options.images)
+    try:
+        listing = lists(path, dataclasses.replace(options, work=work))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: has a list that is not UTF-8 ({error.reason}); save it as UTF-8") from error
+    except csv.Error as error:
+        raise DataError(f"{path}: has a list that is not CSV ({error}); save it again") from error
+    return scan_listing(listing, pool, workers, options.images)
 
 
 SOURCES: dict[str, SourceFormat] = {

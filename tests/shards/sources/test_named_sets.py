@@ -214,3 +214,22 @@ def test_every_named_set_is_packed_with_its_classes_in_its_schemes_order(tmp_pat
     draw(tmp_path / "a" / "KA.NE1.40.tiff", 9)
     manifest: Manifest = pack(source_of(tmp_path / "a"), tmp_path / "out").manifest
     assert (manifest.options["scheme"], manifest.splits["train"].class_counts) == ("jaffe", (1, 0, 0, 0, 0, 0, 1))
+
+
+@pytest.mark.parametrize(
+    "name", ["FER2013Train/label.csv", "training.csv", "label.lst", "EmoLabel/list_patition_label.txt"]
+)
+def test_a_list_that_is_not_utf_8_is_named_as_such(name: str, tmp_path: Path) -> None:
+    (tmp_path / "set" / name).parent.mkdir(parents=True)
+    (tmp_path / "set" / name).write_bytes(HEADER.encode() + b"Ren\xe9.jpg,1,1,5,5,1;2,3,0,0\n")
+    with pytest.raises(DataError, match="has a list that is not UTF-8 .*; save it as UTF-8"):
+        pack(source_of(tmp_path / "set"), tmp_path / "out")
+
+
+@pytest.mark.parametrize("votes", ["²,0,0,0,0,0,0,0,0,0", f"{'9' * 30},0,0,0,0,0,0,0,0,0"])
+def test_votes_that_are_no_small_numbers_are_rejects(votes: str, tmp_path: Path) -> None:
+    draw(tmp_path / "FER2013Train" / "a.png")
+    good = 'a.png,"(0, 0, 8, 8)",8,0,0,0,0,0,0,0,0,0'
+    (tmp_path / "FER2013Train" / "label.csv").write_text(f'{good}\nb.png,"(0, 0, 8, 8)",{votes}\n')
+    (reject,) = listing(tmp_path).rejects
+    assert reject.reason.startswith("should have an image, a box, and the votes for")
