@@ -22,6 +22,8 @@ from typing import Literal
 import numpy as np
 from PIL import ExifTags, Image
 
+from shards.file_kind import other_than_data
+
 EXTENSIONS = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".avif", ".tif", ".tiff", ".gif"),
     *(".pgm", ".ppm", ".pnm", ".pbm"),
@@ -40,20 +42,6 @@ _TO_UPRIGHT = {
 """EXIF's orientation, and what shows an image of it as the camera saw it; 1 and whatever is not here needs nothing."""
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_OTHER_FILES = (
-    (b"\x93NUMPY", "a NumPy array", "save its images as PNG"),
-    (b"%PDF", "a PDF document", "save its images as PNG or JPEG"),
-    (b"PK\3\4", "a ZIP archive", "unpack it"),
-    (b"\x1f\x8b", "a gzip archive", "unpack it"),
-    (b"Rar!", "a RAR archive", "unpack it"),
-    (b"7z\xbc\xaf", "a 7-Zip archive", "unpack it"),
-    (b"\x1aE\xdf\xa3", "a Matroska or WebM video", "save its frames as PNG or JPEG"),
-    (b"version https://git-lfs", "a Git LFS pointer and not the file itself", "run `git lfs pull`"),
-    (b"<!DOCTYPE html", "a web page, perhaps of a download that failed", "download the image again"),
-    (b"<html", "a web page, perhaps of a download that failed", "download the image again"),
-    (b"<svg", "an SVG drawing", "save it as PNG"),
-)
-"""(what a file begins with, what it is, what to do)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,10 +107,11 @@ def other_file(head: bytes) -> str:
         return "is a HEIC photograph, which cannot be read; save it as JPEG or PNG"
     if (head[4:8] == b"ftyp" and not head[8:12].startswith(b"avi")) or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
         return "is a video; save its frames as PNG or JPEG"
-    for start, kind, advice in _OTHER_FILES:
-        if head.startswith(start):
-            return f"is {kind}; {advice}"
-    return ""
+    if head.startswith(b"PK\3\4"):
+        return "is a zip archive; unpack it"
+    if head.startswith(b"<svg"):
+        return "is an SVG drawing; save it as PNG"
+    return other_than_data(head) or ""
 
 
 def _array(image: Image.Image) -> np.ndarray:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shards.errors import DataError
+from shards.file_kind import other_than_text
 from shards.files import sha256_of
 from shards.labels import FER2013, SPLIT_FOLDERS, SPLITS, USAGES, LabelScheme
 from shards.pixel_statistics import pixel_digests, pixel_sums
@@ -37,7 +38,6 @@ from shards.sources.csv_form import (
     wrong_label,
     wrong_usage,
 )
-from shards.sources.file_kind import other_than_text
 from shards.sources.packed_csv import PackedCSV, extract, find_csv, first_bytes
 from shards.sources.sample_keys import row_key
 from shards.sources.scan import PixelFile, Reject, SourceScan

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from shards.errors import DataError
+from shards.file_kind import other_than_text
 from shards.images import EXTENSIONS
 from shards.labels import SPLIT_FOLDERS, split_in_name, whole_number
 from shards.sources.class_folders import check_stated_classes
 from shards.sources.csv_form import split_of_word
-from shards.sources.file_kind import other_than_text
 from shards.sources.listed_files import ImageFinder, NotFound
 from shards.sources.listing import Box, Folder, ListedImage, Listing, SourceOptions
 from shards.sources.scan import Reject

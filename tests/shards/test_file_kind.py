@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from shards.errors import DataError
+from shards.file_kind import other_than_text
 from shards.packing.packer import pack
-from shards.sources.file_kind import other_than_text
 from shards.sources.registry import source_of
 
 
@@ -41,7 +41,7 @@ def tarred() -> bytes:
 @pytest.mark.parametrize(
     ("content", "kind"),
     [
-        (saved(np.save, np.zeros(3)), "is a NumPy array (.npy); write its images to files"),
+        (saved(np.save, np.zeros(3)), "is a NumPy array (.npy); write its images to PNG files"),
         (zipped("a.npy"), "is NumPy arrays (.npz); "),
         (zipped("[Content_Types].xml", "xl/workbook.xml"), "is an Excel file (.xlsx); save it as CSV"),
         (zipped("a.png"), "is a zip archive; unpack it"),
@@ -51,8 +51,11 @@ def tarred() -> bytes:
         (b"PAR1....", "is a Parquet file; "),
         (pickle.dumps({"a": 1}), "is a Python pickle, which is not loaded since it could run code; "),
         (saved(Image.new("L", (2, 2)).save, "PNG"), "is an image (PNG); pack a folder or a list of images"),
-        (b"\n<!DOCTYPE html><html>", "is a web page, perhaps where a login was needed; "),
-        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer; fetch the file itself"),
+        (b"\n<!DOCTYPE html><html>", "is a web page, perhaps of a download that failed"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "is a Git LFS pointer and not the file itself; run `git lfs pull`",
+        ),
     ],
     ids=lambda value: value[:24] if isinstance(value, str) else "",
 )
