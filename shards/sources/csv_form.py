@@ -108,7 +108,7 @@ def is_published_form(header: Header, first_row: bytes, scheme: LabelScheme) -> 
     if len(fields) != len(PUBLISHED) or usage is None:
         return True  # a bad row, which the parser names
     label, split = fields[emotion], fields[usage]
-    return label_text(label, scheme) in (label, None) and _usage(split) in (split, None)
+    return label_text(label, scheme) in (label, None) and published_usage(split) in (split, None)
 
 
 def rewrite(source: Path, target: Path, header: Header, scheme: LabelScheme, shown: Path) -> list[Reject]:
@@ -156,7 +156,7 @@ def _published_row(fields: list[str], header: Header, scheme: LabelScheme) -> st
     label = label_text(fields[emotion], scheme)
     if label is None:
         raise BadRow(wrong_label(header.name(0), fields[emotion], scheme))
-    split = "Training" if usage is None else _usage(fields[usage])
+    split = "Training" if usage is None else published_usage(fields[usage])
     if split is None:
         assert usage is not None
         raise BadRow(wrong_usage(header.name(2), fields[usage]))
@@ -196,7 +196,7 @@ def split_of_word(text: str) -> str | None:
     return _SPLITS.get(re.sub(r"[\s_-]", "", text).lower())
 
 
-def _usage(text: str) -> str | None:
+def published_usage(text: str) -> str | None:
     """The published name of a split."""
     return _USAGE_OF.get(split_of_word(text) or "")
 

@@ -32,6 +32,8 @@ from shards.sources.csv_form import (
     BadRow,
     Header,
     is_published_form,
+    label_text,
+    published_usage,
     read_header,
     rewrite,
     wrong_fields,
@@ -384,10 +386,11 @@ def parse_row(
     emotion, pixels, usage = (fields[column].strip() for column in columns)
     if (emotion, pixels, usage) == names:
         raise BadRow(REPEATED)
-    label = _labels(scheme).get(emotion.encode())
+    # A name or a float among numbers, train among Training: the first row alone tells whether the file is rewritten.
+    label = _labels(scheme).get((label_text(emotion, scheme) or "").encode())
     if label is None:
         raise BadRow(wrong_label(names[0], emotion, scheme))
-    split = _USAGES.get(usage.encode())
+    split = _USAGES.get((published_usage(usage) or "").encode())
     if split is None:
         raise BadRow(wrong_usage(names[2], usage))
     numbers = pixels.split()

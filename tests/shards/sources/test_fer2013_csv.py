@@ -105,7 +105,7 @@ def test_a_byte_order_mark_and_quotes_are_read(tmp_path, pack_source):
         ("3,1 2 -3 4,Training", "pixel 3 is '-3'; it should be a whole number from 0 to 255"),
         ("3,1 2.5 3 4,Training", "pixel 2 is '2.5'; it should be a whole number from 0 to 255"),
         ("3,1 x 3 4,Training", "pixel 2 is 'x'; it should be a whole number from 0 to 255"),
-        ("3,1 2 3 4,Train", "Usage is 'Train'; it should be Training, PublicTest, PrivateTest"),
+        ("3,1 2 3 4,Trian", "Usage is 'Trian'; it should be Training, PublicTest, PrivateTest"),
         ("3,1 2 3 4", "has 2 fields; it should have emotion, pixels and Usage"),
         ("3,1 2,3 4,Training", "has 4 fields; it should have emotion, pixels and Usage"),
         ("3", "has 1 field; it should have emotion, pixels and Usage"),
@@ -327,3 +327,10 @@ def test_pieces_of_a_file_meet_without_a_gap(write_csv, pack_source, tmp_path):
     pack_source(write_csv(lines), workers=2, shard_samples=500)
     train = by_key(read_split(tmp_path / "out", "train"))
     assert train == {f"row-{row + 1:07d}": (row % 7, bytes([row % 256, row // 256, 7, 9])) for row in range(600)}
+
+
+def test_a_label_or_usage_in_another_form_is_read_wherever_it_stands(write_csv, pack_source):
+    rows = ["3,1 2 3 4,Training", "happy,5 6 7 8,train", "3.0,9 9 9 9,Training", "3,0 0 0 0,Private Test"]
+    manifest = pack_source(write_csv(rows))
+    counts = {split: each.class_counts[3] for split, each in manifest.splits.items()}
+    assert counts == {"train": 3, "test": 1}
