@@ -15,6 +15,7 @@ from shards.labels import SPLITS
 from shards.parallel import usable_cpus
 
 if TYPE_CHECKING:
+    from shards.manifest import Manifest
     from shards.sources.scan import Source
 
 _MAX_SIZE = 4096
@@ -262,7 +263,7 @@ def _write(options: argparse.Namespace, source: "Source", **chosen: Any) -> None
         print(f"{listed} were rejected; {rejects_path(options.out)} gives the reasons:")
         print("\n".join(summarize_rejects(packed.rejects)))
     if "train" not in manifest.splits:
-        print(f"{options.out}: has no train split; models can be evaluated on it, and none trained")
+        print(f"{options.out}: has no train split, so models can be evaluated on it but not trained")
     if manifest.untrained_classes:
         print(f"warning: train has no sample of {', '.join(manifest.untrained_classes)}, which val or test has")
     if "without_leaks" in manifest.options:
@@ -272,25 +273,29 @@ def _write(options: argparse.Namespace, source: "Source", **chosen: Any) -> None
         data_sets = {options.out / f"fold{fold}": each for fold, each in enumerate(packed.folds)}
     for path, each in data_sets.items():
         counts = ", ".join(f"{split.samples} {name}" for name, split in each.splits.items())
-        shards = sum(len(split.shards) for split in each.splits.values())
         if packed.created:
-            print(f"{path}: {counts} in {shards} shards, {time.monotonic() - started:.1f} s.")
+            print(f"{path}: {counts} in {_shards(each)}, {time.monotonic() - started:.1f} s.")
         else:
             print(f"{path}: already holds these samples ({counts}), byte for byte.")
     advice = [note for note in packed.notes if "--val-fraction" in note]  # of a source without splits
     notes = [note for note in packed.notes if note not in advice]
     if "division" in chosen and "train" in manifest.splits and "val" not in manifest.splits:
         general = "there is no val: --val-fraction 0.1 sets a tenth of train aside as one, --folds 5 makes five"
-        notes += advice or [general]
+        # Where test was taken out of train, the advice that all of the source is train is not true any more.
+        notes += [general] if "test_fraction" in manifest.options else advice or [general]
     print("\n".join([*notes, *class_table(manifest)]))
+
+
+def _shards(manifest: "Manifest") -> str:
+    count = sum(len(split.shards) for split in manifest.splits.values())
+    return f"{count} shard{'' if count == 1 else 's'}"
 
 
 def _verify(options: argparse.Namespace) -> None:
     from shards.verify import verify
 
     manifest = verify(options.out)
-    shards = sum(len(split.shards) for split in manifest.splits.values())
-    print(f"{options.out}: all {manifest.samples} samples in {shards} shards match the manifest.")
+    print(f"{options.out}: all {manifest.samples} samples in {_shards(manifest)} match the manifest.")
 
 
 def _inspect(options: argparse.Namespace) -> None:

@@ -81,7 +81,10 @@ def check_job(job: Job, manifest: Manifest, world_size: int) -> None:
             "early_stopping.patience_epochs": job.early_stopping.patience_epochs is not None,
         }
         for key in (key for key, needed in needing.items() if needed):
-            raise JobError(f"{key}: needs a val split, and {job.data.path} has none; pack one with val, or change this")
+            raise JobError(
+                f"{key}: needs a val split, and {job.data.path} has none; pack it with --val-fraction 0.1, "
+                f"or change this"
+            )
     if job.schedule.warmup_epochs > job.epochs:
         raise JobError(
             f"schedule.warmup_epochs: is {job.schedule.warmup_epochs}; it must be {job.epochs} or less, as epochs is"

@@ -77,8 +77,9 @@ def divide(scan: SourceScan, division: Division, leakage: Leakage, seed: int) ->
     notes = []
     if len(several):
         notes.append(
-            f"kept on one side: {several.sum():,} samples of train in {len(several):,} groups of equal or near images "
-            f"or of one subject, the largest of {several.max():,}"
+            f"kept on one side: {several.sum():,} samples of train in {len(several):,} "
+            f"group{'' if len(several) == 1 else 's'} of equal or near images or of one subject, "
+            f"the largest of {several.max():,}"
         )
     if division.folds and (splits == "val").any():
         notes.append(f"the source's val, {(splits == 'val').sum():,} samples, is in no fold")
@@ -101,12 +102,19 @@ def divide(scan: SourceScan, division: Division, leakage: Leakage, seed: int) ->
     for one, _ in data_sets:
         empty = made - set(one)
         if empty:
-            raise DataError(
-                f"{min(empty)} would get no sample: train has {len(groups_of_train):,} groups of samples that are kept "
-                f"together (equal or near images, one subject); take another fraction, or fewer folds",
-                exit_status=2,
-            )
+            split = min(empty)
+            why = _too_few(len(groups_of_train), bool(len(several)))
+            advice = "take fewer folds" if division.folds and split not in taken else "take another fraction"
+            raise DataError(f"{split} would get no sample: {why}; {advice}", exit_status=2)
     return [_with_splits(scan, one, options, notes) for one, options in data_sets]
+
+
+def _too_few(groups: int, are_several: bool) -> str:
+    """Why a side of train gets no sample; ``are_several``: whether any of its ``groups`` has more than one sample."""
+    if not are_several:
+        return f"train has only {groups:,} samples, of which each side gets its share of every class"
+    some = "1 group" if groups == 1 else f"{groups:,} groups"
+    return f"train has {some} of samples that are kept together (equal or near images, one subject)"
 
 
 def _refuse_existing(scan: SourceScan, taken: Iterable[str]) -> None:

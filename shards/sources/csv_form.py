@@ -53,7 +53,7 @@ class Header:
         notes = [f"{path}: not used: column{'s' * (len(unused) > 1)} {', '.join(unused)}"] if unused else []
         if self.columns[2] is None:
             notes.append(
-                f"{path}: has no column Usage, so all of it is train, of which --val-fraction 0.1 makes a tenth val"
+                f"{path}: has no column Usage, so all of it is train; --val-fraction 0.1 takes a tenth of it as val"
             )
         return notes
 

@@ -23,7 +23,7 @@ import numpy as np
 from shards.errors import DataError
 from shards.file_kind import other_than_text
 from shards.files import sha256_of
-from shards.labels import FER2013, SPLIT_FOLDERS, SPLITS, USAGES, LabelScheme
+from shards.labels import FER2013, FERPLUS, SPLIT_FOLDERS, SPLITS, USAGES, LabelScheme
 from shards.pixel_statistics import pixel_digests, pixel_sums
 from shards.progress import with_progress
 from shards.sources.csv_form import (
@@ -85,14 +85,19 @@ class Piece:
     """Takes the pixels of all rows, in their order."""
 
 
-def scan_csv(path: Path, given: LabelScheme | None, work: Path, pool: Executor, workers: int) -> SourceScan:
+def scan_csv(
+    path: Path, given: LabelScheme | None, work: Path, pool: Executor, workers: int, *, has_votes: bool = False
+) -> SourceScan:
     """Read the CSV that ``path`` is or holds, with the labels of the scheme ``given``, or else FER2013's.
 
     ``path`` may be an archive or a folder with one CSV in it (:func:`find_csv`). The pixels go to a file in the folder
-    ``work``. Raises :class:`DataError` if the file as a whole cannot be used; a row that cannot is a reject.
+    ``work``. ``has_votes``: FER+'s votes will be joined, so no note advises it. Raises :class:`DataError` if the file
+    as a whole cannot be used; a row that cannot is a reject.
     """
     scheme = given or FER2013
     source, notes = _csv_file(path, work)
+    if not has_votes:
+        notes += _votes_notes(path, scheme)
     header, is_published = _form(source, path, scheme)
     emotion, pixels, usage = header.columns
     rejects: list[Reject] = []
@@ -199,10 +204,22 @@ def _csv_file(path: Path, work: Path) -> tuple[Path, list[str]]:
         raise DataError(f"{path}: is empty; it should be a CSV with the columns emotion, pixels and Usage")
     name = found.name if isinstance(found, Path) else found.member
     notes = [f"{path}: packed its {name}"] if found != path and name else []
+    return text, notes
+
+
+def _votes_notes(path: Path, scheme: LabelScheme) -> list[str]:
+    """What to do about FER+'s votes, for a source that is packed without them."""
+    notes = []
     votes = path / "fer2013new.csv"
     if votes.is_file():
         notes.append(f"{votes}: holds FER+'s votes, which were not used; --votes {votes} adds them")
-    return text, notes
+    if scheme == FERPLUS:
+        names = ", ".join(f"{number} {name}" for number, name in enumerate(scheme.class_names))
+        notes.append(
+            f"{path}: its column emotion was read as FER+'s numbers ({names}); if it has FER2013's, add --votes "
+            f"fer2013new.csv, and the votes give the labels"
+        )
+    return notes
 
 
 def _form(source: Path, path: Path, scheme: LabelScheme) -> tuple[Header, bool]:

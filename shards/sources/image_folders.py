@@ -1,6 +1,7 @@
 """Images in folders, ``SPLIT/CLASS/IMAGE`` or ``CLASS/IMAGE``, as Kaggle's variants of FER2013, AffectNet and CK+."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,8 @@ def list_folders(root: Path, options: SourceOptions) -> Listing:
         # The root takes the place of the split's folder, so that paths in messages are right.
         named = root if root.name else root.resolve()
         found = [(f"{named.name}/{image.location}", "train") for image in walk.images]
+        if not options.allowed_classes and not any(is_expression(image.label) for image in walk.images):
+            _refuse_list(root)
         check_class_folders(named.parent, found, options.allowed_classes)
         notes.append(
             f"{root}: these are classes, not splits, so the images are read as train; --val-fraction and "
@@ -81,6 +84,7 @@ class _Walk:
     def read(self, root: Path, folder: Path, split: str, depth: int) -> None:
         """Sort the files below ``folder``; the class is the last of the first ``depth`` folders below ``root``."""
         before = len(self.images)
+        loose = 0
         for place, is_file in _files(folder, "" if folder == root else f"{folder.name}/"):
             extension = _extension(place)
             fault = "" if is_file else _irregular(root / place)
@@ -95,6 +99,7 @@ class _Walk:
             if not fault and len(parts) <= depth:
                 layout = "SPLIT/CLASS" if depth == 2 else "CLASS"
                 fault = f"is not in a class folder; it should be in {layout}"
+                loose += 1
             if fault:
                 self.rejects.append(Reject(place=place, reason=fault))
             else:
@@ -104,7 +109,9 @@ class _Walk:
         if len(self.images) == before:
             if folder == root:
                 raise DataError(f"{root}: holds no image in a folder; it should hold train/CLASS/IMAGE, or CLASS/IMAGE")
-            raise DataError(f"{folder}: holds no image; remove the folder, or put images in {split}/CLASS")
+            if loose:
+                raise DataError(_unlabelled(root, folder, split, loose))
+            raise DataError(f"{folder}: holds no image; remove the folder, or put images in {folder.name}/CLASS")
 
     def ignore_files_of(self, folder: Path, below: bool = False) -> None:
         """Count the files of ``folder``, or all ``below`` it, as ignored."""
@@ -113,6 +120,29 @@ class _Walk:
                 self.ignored[_extension(name) or _NO_EXTENSION] += 1
             else:
                 self.rejects.append(Reject(place=str(folder / name), reason=_irregular(folder / name)))
+
+
+def _unlabelled(root: Path, folder: Path, split: str, count: int) -> str:
+    """What is wrong with a split's ``folder`` whose ``count`` images are in no class folder."""
+    images, they = ("image", "it has") if count == 1 else ("images", "they have")
+    message = f"{folder}: holds {count} {images} and no class folder, so {they} no label; put images in {folder}/CLASS"
+    if split == "train":
+        return message
+    return (
+        f"{message}; without labels, move {folder.name} out of {root}, pack the rest, and give the images to "
+        f"`fer-ddp predict`"
+    )
+
+
+def _refuse_list(root: Path) -> None:
+    """Raise :class:`DataError` if ``root`` has a list, which was not recognised as one."""
+    for name in (name for name, is_file in _entries(root)[0] if is_file and _extension(name) in (".csv", ".tsv")):
+        with open(root / name, encoding="utf-8-sig", errors="replace") as file:
+            columns = ", ".join(part.strip(' "\n') for part in re.split("[,;\t]", file.readline(1000)))
+        raise DataError(
+            f"{root / name}: has the columns {columns}; a list of images should have the columns image and label; "
+            f"rename them (without a list, {root} should hold train/CLASS/IMAGE, or CLASS/IMAGE)"
+        )
 
 
 def _data_root(root: Path) -> Path:

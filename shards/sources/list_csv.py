@@ -127,7 +127,7 @@ def with_splits(images: list[ListedImage], source: Path) -> tuple[list[ListedIma
 
 def all_train(source: Path) -> str:
     """The note for a source that has no splits."""
-    return f"{source}: has no splits, so all of it is train, of which --val-fraction 0.1 makes a tenth val"
+    return f"{source}: has no splits, so all of it is train; --val-fraction 0.1 takes a tenth of it as val"
 
 
 def _lists_in(root: Path) -> list[_List]:
@@ -157,7 +157,11 @@ def _one_a_split(path: Path, lists: Sequence[_List]) -> list[_List]:
     named = [one for one in lists if one.split]
     if not named or len({one.split for one in named}) < len(named):
         names = ", ".join(str(one.path.relative_to(path)) for one in lists[:5])
-        raise DataError(f"{path}: holds {len(lists)} lists ({names}); pack one of them", exit_status=2)
+        raise DataError(
+            f"{path}: holds {len(lists)} lists ({names}); pack one of them, or name each after its split, such as "
+            f"train.csv and test.csv",
+            exit_status=2,
+        )
     return named
 
 

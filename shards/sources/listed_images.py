@@ -101,14 +101,14 @@ def scan_listing(
         raise DataError(
             f"{listing.root}: none of its {len(files)} images can be used; the first, {first}, {files[0].fault}"
         )
-    shape = _common_shape(listing, shapes)
+    shape = _common_shape(listing, shapes, image_options)
     usable: list[int] = []
     for index, (image, file) in enumerate(zip(images, files, strict=True)):
         fault = file.fault
         if not fault and file.shape != shape:
             fault = (
                 f"is {shape_in_words(file.shape)}; most of the images are {shape_in_words(shape)}, all should be: "
-                f"pack with {_flags({file.shape, shape})}"
+                f"pack with {_flags({file.shape, shape}, image_options)}"
             )
         if fault:
             rejects.append(Reject(place=image.place, reason=fault))
@@ -193,7 +193,7 @@ def _scan_file(content: bytes | OSError, options: ImageOptions, box: tuple[int, 
     return _FileScan(sha256, pixels.shape, is_kept, digest, sums[0].tolist(), square_sums[0].tolist(), "")
 
 
-def _common_shape(listing: Listing, shapes: Counter[tuple[int, ...]]) -> tuple[int, int, int]:
+def _common_shape(listing: Listing, shapes: Counter[tuple[int, ...]], options: ImageOptions) -> tuple[int, int, int]:
     """The square shape that all but a few images have. Raises :class:`DataError` if there is none."""
     square = [(shape, count) for shape, count in shapes.most_common() if shape[1] == shape[2]]
     total = shapes.total()
@@ -204,15 +204,15 @@ def _common_shape(listing: Listing, shapes: Counter[tuple[int, ...]]) -> tuple[i
     counts = ", ".join(f"{count} {'is' if count == 1 else 'are'} {shape_in_words(shape)}" for shape, count in most)
     others = f" and {total - sum(count for _, count in most)} have other shapes" if len(shapes) > len(most) else ""
     wanted = "images should be square" if len(shapes) == 1 else "images should be square and of one shape"
-    raise DataError(f"{listing.root}: {counts}{others}; {wanted}: pack with {_flags(set(shapes))}")
+    raise DataError(f"{listing.root}: {counts}{others}; {wanted}: pack with {_flags(set(shapes), options)}")
 
 
-def _flags(shapes: set[tuple[int, ...]]) -> str:
-    """The flags that give images of these shapes one square shape."""
+def _flags(shapes: set[tuple[int, ...]], options: ImageOptions) -> str:
+    """The flags beside ``options`` that give images of these shapes one square shape."""
     flags = []
     if any(height != width for _, height, width in shapes):
         flags.append("--crop (their centre) or --pad (black bars)")
-    if len({shape[1:] for shape in shapes}) > 1:
+    if options.size is None and len({shape[1:] for shape in shapes}) > 1:
         flags.append("--size N")
     if len({shape[0] for shape in shapes}) > 1:
         flags.append("--grey or --rgb")
@@ -236,4 +236,4 @@ def _ignored_note(listing: Listing) -> list[str]:
     if not count:
         return []
     kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(listing.ignored.items()))
-    return [f"ignored {count} {'file that is no image' if count == 1 else 'files that are not images'}: {kinds}"]
+    return [f"ignored {count} {'file that is not an image' if count == 1 else 'files that are not images'}: {kinds}"]

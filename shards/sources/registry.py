@@ -118,7 +118,7 @@ def source_of(
             flags = "--size, --grey, --rgb, --crop and --pad"
             raise DataError(f"{flags} are for image files; the pixels of {path} are packed as they are", exit_status=2)
         give_labels = votes is not None and options.scheme == FERPLUS  # the column of labels is FER2013's then
-        scan = partial(scan_csv, path, None if give_labels else options.scheme)
+        scan = partial(scan_csv, path, None if give_labels else options.scheme, has_votes=votes is not None)
         return scan if votes is None else partial(scan_with_votes, scan, votes, give_labels)
     if votes is not None:
         raise DataError("--votes belong to FER2013's CSV, row by row; they cannot be joined to folders", exit_status=2)

@@ -140,7 +140,7 @@ def test_what_needs_a_val_split_is_refused_where_there_is_none(
     folder = without_val(faces, tiny_job.with_name("no-val"))
     assert command("train", tiny_job, f"data.path={folder}", "select=last", override) == (
         2,
-        f"error: {key}: needs a val split, and {folder} has none; pack one with val, or change this",
+        f"error: {key}: needs a val split, and {folder} has none; pack it with --val-fraction 0.1, or change this",
     )
     assert not run_path.exists()
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -200,6 +201,16 @@ def test_a_source_without_val_is_told_how_to_get_one(write_csv, tmp_path, capsys
     path = write_csv(["3,1 2 3 4,Training", "3,9 8 0 7,PrivateTest"])
     assert run("pack", path, tmp_path / "out", "--workers", 1) == 0
     assert "there is no val: --val-fraction 0.1 sets a tenth of train aside as one" in capsys.readouterr().out
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 48 * 48)).astype(str)
+    path = write_csv([f"3,{' '.join(row)}" for row in pixels], header="emotion,pixels")
+    assert run("pack", path, tmp_path / "all", "--workers", 1) == 0
+    printed = capsys.readouterr().out
+    assert "9 train in 1 shard, " in printed
+    assert "so all of it is train; --val-fraction 0.1 takes a tenth of it as val" in printed
+    assert run("pack", path, tmp_path / "third", "--workers", 1, "--test-fraction", 0.3) == 0
+    printed = capsys.readouterr().out
+    assert "there is no val: " in printed
+    assert "all of it is train" not in printed
     path = write_csv([f"3,{row} 2 3 {200 - 3 * row}" for row in range(9)], header="emotion,pixels")
     assert run("pack", path, tmp_path / "test", "--workers", 1, "--test-fraction", 1) == 0
     assert "--val-fraction" not in capsys.readouterr().out

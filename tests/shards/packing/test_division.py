@@ -172,6 +172,22 @@ def test_a_division_that_cannot_be_made_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_where_a_split_would_be_empty_the_reason_is_the_true_one(
+    write_csv: Callable[..., Path], tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(0)
+    rows = [" ".join(map(str, generator.integers(0, 256, 2304))) for _ in range(4)]
+    source = source_of(write_csv([f"3,{row},Training" for row in rows]))
+    few = "val would get no sample: train has only 4 samples, of which each side gets its share of every class; "
+    with pytest.raises(DataError, match=few + "take another fraction$"):
+        pack(source, tmp_path / "out", division=Division(val_fraction=Fraction(1, 10)))
+    with pytest.raises(DataError, match=few + "take fewer folds$"):
+        pack(source, tmp_path / "out", division=Division(folds=5))
+    one = source_of(write_csv([f"3,{rows[0]},Training"] * 4))
+    with pytest.raises(DataError, match="train has 1 group of samples that are kept together .*; take another"):
+        pack(one, tmp_path / "out", division=fifth("val_fraction"))
+
+
 def test_a_source_with_test_alone_is_a_data_set_to_evaluate_on(write_csv: Callable[..., Path], tmp_path: Path) -> None:
     source = write_csv(["3,0 0 255 255,PrivateTest"])
     manifest = pack(source_of(source), tmp_path / "out").manifest

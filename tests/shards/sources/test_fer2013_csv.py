@@ -215,7 +215,7 @@ def test_without_usage_all_is_train_and_a_note_tells_how_to_split_it(write_csv, 
     assert by_key(read_split(tmp_path / "out", "train")).keys() == {"row-0000001", "row-0000003"}
     unused, usage = packed.notes
     assert unused == f"{path}: not used: column Source"
-    assert usage.startswith(f"{path}: has no column Usage, so all of it is train, of which --val-fraction 0.1 ")
+    assert usage.startswith(f"{path}: has no column Usage, so all of it is train; --val-fraction 0.1 ")
 
 
 def test_bad_rows_of_another_form_are_named_by_their_own_columns(write_csv, pack_source, tmp_path):

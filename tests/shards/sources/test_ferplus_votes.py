@@ -8,6 +8,9 @@ import pytest
 import webdataset
 
 from shards.errors import DataError
+from shards.labels import FERPLUS
+from shards.packing.packer import pack
+from shards.sources.listing import SourceOptions
 from shards.sources.registry import source_of
 from shards.votes import CATEGORIES
 
@@ -33,6 +36,27 @@ def test_each_row_gets_its_own_rows_votes(write_csv, pack_source, tmp_path):
     assert json.loads(train["row-0000001"]["votes.json"]) == expected
     assert json.loads(val["row-0000003"]["votes.json"])["neutral"] == 10
     assert manifest.votes == {"with": 2, "without": 1}
+
+
+def test_votes_are_advised_only_where_they_are_not_joined(tmp_path):
+    folder = tmp_path / "fer"
+    folder.mkdir()
+    (folder / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *CSV]) + "\n")
+    votes = folder / "fer2013new.csv"
+    votes.write_text("\n".join([HEADER, *VOTES]) + "\n")
+    notes = pack(source_of(folder), tmp_path / "without").notes
+    assert any(note.endswith(f"which were not used; --votes {votes} adds them") for note in notes)
+    assert not any("--votes" in note for note in pack(source_of(folder, votes=votes), tmp_path / "with").notes)
+
+
+def test_the_scheme_of_the_votes_without_votes_is_noted(write_csv, tmp_path):
+    options = SourceOptions(scheme=FERPLUS)
+    path, votes = write_csv(CSV), write_csv(VOTES, HEADER, "votes.csv")
+    (note,) = pack(source_of(path, options=options), tmp_path / "without").notes
+    assert note.startswith(f"{path}: its column emotion was read as FER+'s numbers (0 neutral, 1 happy, ")
+    assert "if it has FER2013's, add --votes" in note
+    notes = pack(source_of(path, votes=votes, options=options), tmp_path / "with").notes
+    assert not any("FER+'s numbers" in note for note in notes)
 
 
 def test_a_row_without_an_image_name_has_no_votes(write_csv, pack_source, tmp_path):

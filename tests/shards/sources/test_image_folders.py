@@ -200,6 +200,31 @@ def test_a_split_folder_without_images_is_refused(root, pack_source):
 
 
 @pytest.mark.parametrize(
+    ("split", "advice"),
+    [
+        ("Test", r"Test out of \S+, pack the rest, and give the images to `fer-ddp predict`$"),
+        ("train", "train/CLASS$"),
+    ],
+)
+def test_images_without_class_folders_are_refused_for_that(split, advice, root, pack_source):
+    write_image(root / "val" / "sad" / "a.png")
+    for name in ("a", "b"):
+        write_image(root / split / f"{name}.png")
+    with pytest.raises(DataError, match=f"{split}: holds 2 images and no class folder, so .*{advice}"):
+        pack_source(root)
+
+
+def test_a_list_whose_columns_are_not_known_is_named(root, pack_source):
+    write_image(root / "images" / "a.png")
+    (root / "labels.csv").write_text("picture_of,feeling\nimages/a.png,sad\n")
+    message = (
+        "labels.csv: has the columns picture_of, feeling; a list of images should have the columns image and label"
+    )
+    with pytest.raises(DataError, match=message):
+        pack_source(root)
+
+
+@pytest.mark.parametrize(
     ("folders", "message"),
     [
         (["a/train", "b/train"], "holds several data sets; pack one of them: "),
@@ -233,7 +258,7 @@ def test_a_folder_around_the_splits_is_passed_over(wrapper, root, tmp_path):
     (root / "README").write_text("Faces")
     packed = pack(source_of(root), tmp_path / "out")
     assert packed.notes == (
-        "ignored 1 file that is no image: 1 without an extension",
+        "ignored 1 file that is not an image: 1 without an extension",
         f"the images are those in {root / wrapper}",
     )
     assert pack(source_of(root / wrapper), tmp_path / "same").manifest == packed.manifest
@@ -277,7 +302,7 @@ def test_a_set_of_test_alone_is_packed_to_be_evaluated_on(root, pack_source, tmp
     assert verify(tmp_path / "out") == manifest
     assert "all images: mean 0." in inspect(tmp_path / "out", tmp_path / "figures")
     assert main(["pack", str(root), str(tmp_path / "out")]) == 0
-    assert "has no train split; models can be evaluated on it, and none trained" in capsys.readouterr().out
+    assert "has no train split, so models can be evaluated on it but not trained" in capsys.readouterr().out
 
 
 def test_unlabelled_images_of_a_test_set_alone_are_refused(root, pack_source):

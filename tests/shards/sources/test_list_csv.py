@@ -51,7 +51,7 @@ def test_a_list_is_read_however_it_is_written(text: str, name: str, root: Path) 
         ("images/b/1.png", "sad", "train"),
     ]
     assert not found.rejects
-    assert "has no splits, so all of it is train, of which --val-fraction 0.1" in found.notes[0]
+    assert "has no splits, so all of it is train; --val-fraction 0.1" in found.notes[0]
 
 
 def test_split_subject_and_box_are_read(root: Path) -> None:

@@ -75,6 +75,12 @@ def test_images_of_many_sizes_are_counted_and_not_listed(tmp_path, write):
         scan(tmp_path, names)
 
 
+def test_a_flag_that_was_given_is_not_asked_for(tmp_path, write):
+    names = [write(f"{width}.png", (4, width)) for width in range(4, 12)]
+    with pytest.raises(DataError, match=re.escape("pack with --crop (their centre) or --pad (black bars)") + "$"):
+        scan(tmp_path, names, ImageOptions(size=4))
+
+
 def test_images_that_are_not_square_are_refused_since_training_needs_square_ones(tmp_path, write):
     names = [write(f"{number}.jpg", (8, 6)) for number in range(3)]
     message = "3 are 6 x 8 grey; images should be square: pack with --crop (their centre) or --pad (black bars)"
