@@ -225,6 +225,8 @@ def read_scheme(name: str) -> LabelScheme:
         )
     import yaml
 
+    if path.exists() and not path.is_file():
+        raise DataError(f"--scheme {name}: is no file; it should be a YAML file of your own", exit_status=2)
     try:
         # BaseLoader: every name is text, `no` and `1` included
         values = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)

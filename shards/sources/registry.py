@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from shards.errors import DataError
+from shards.files import irregular
 from shards.images import ImageOptions
 from shards.labels import FERPLUS, did_you_mean
 from shards.sources import affectnet, expw, ferplus_folders, list_csv, raf_db
@@ -98,6 +99,8 @@ def source_of(
         )
     if not path.exists() and not is_pattern(path):
         raise DataError(f"{path}: there is no such file or folder", exit_status=2)
+    if path.exists() and not path.is_dir() and not path.is_file():  # it may never end
+        raise DataError(f"{path}: is {irregular(path)}, not a file; save what it gives as a file first", exit_status=2)
     if name == "auto":
         name = "csv" if holds_pixels(path) else _first_match(path) or "csv"
     elif name != "csv" and not SOURCES[name].matches(path):

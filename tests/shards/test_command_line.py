@@ -1,5 +1,6 @@
 """``python -m shards``: exit statuses and messages."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -180,6 +181,16 @@ def test_a_source_is_not_written_over_by_the_rejects_list(small_csv, tmp_path, c
 def test_a_size_that_no_memory_holds_is_refused(size, tmp_path, capsys):
     assert run("pack", tmp_path, tmp_path.with_name("out"), "--size", size) == 2
     assert f"--size is {size}; it should be 1 to 4096" in capsys.readouterr().err
+
+
+def test_what_never_ends_is_not_read(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    for source, kind in ((Path("/dev/zero"), "device"), (tmp_path / "pipe", "pipe")):
+        assert run("pack", source, tmp_path / "out") == 2
+        assert re.search(f"{source}: is a.* {kind}, not a file", capsys.readouterr().err)
+    os.mkfifo(tmp_path / "mine.yaml")
+    assert run("pack", tmp_path, tmp_path.with_name("out"), "--scheme", tmp_path / "mine.yaml") == 2
+    assert "mine.yaml: is no file; it should be a YAML file" in capsys.readouterr().err
 
 
 def test_a_tilde_in_source_and_out_is_the_home_folder(small_csv, tmp_path, monkeypatch, capsys):
