@@ -10,6 +10,7 @@ from shards.errors import DataError
 from shards.files import irregular
 from shards.images import EXTENSIONS, other_file
 from shards.labels import SPLIT_FOLDERS, SPLITS, is_expression
+from shards.sources import list_csv
 from shards.sources.class_folders import check_class_folders
 from shards.sources.listing import Folder, ListedImage, Listing, SourceOptions
 from shards.sources.scan import Reject
@@ -135,7 +136,11 @@ def _unlabelled(root: Path, folder: Path, split: str, count: int) -> str:
 
 
 def _refuse_list(root: Path) -> None:
-    """Raise :class:`DataError` if ``root`` has a list, which was not recognised as one."""
+    """Raise :class:`DataError` if ``root`` has a list, which was not recognised as one or not asked for."""
+    if list_csv.matches(root):
+        raise DataError(
+            f"{root}: holds a list of images and no class folders; leave out --format folders", exit_status=2
+        )
     for name in (name for name, is_file in _entries(root)[0] if is_file and _extension(name) in (".csv", ".tsv")):
         with open(root / name, encoding="utf-8-sig", errors="replace") as file:
             columns = ", ".join(part.strip(' "\n') for part in re.split("[,;\t]", file.readline(1000)))

@@ -135,6 +135,12 @@ def test_a_flag_that_a_source_has_no_use_for_is_refused(root: Path) -> None:
         source_of(root, options=SourceOptions(allowed_classes=("bored",)))
 
 
+def test_a_list_is_not_read_as_class_folders(root: Path, tmp_path: Path) -> None:
+    (root / "labels.csv").write_text("image,label\na/1.png,happy\n")
+    with pytest.raises(DataError, match="holds a list of images and no class folders; leave out --format folders"):
+        pack(source_of(root, "folders"), tmp_path / "out")
+
+
 def test_a_list_whose_images_are_elsewhere_is_refused(root: Path) -> None:
     with pytest.raises(DataError, match="none of its 1 rows can be used; the first, row 1 of labels.csv, x.png: th"):
         listing(root, "image,label\nx.png,0\n")
