@@ -5,6 +5,7 @@ a NumPy array; its label is the name or the number of a class, in ``.cls``, in a
 """
 
 import gzip
+import json
 import shutil
 import zlib
 from collections import Counter
@@ -253,6 +254,9 @@ def _stated(file: BinaryIO, sample: _Sample, field: str | None) -> tuple[list[St
         stated.insert(0, label_in_text(content["cls"], ".cls"))
     if "txt" in content:
         captions.insert(0, label_in_text(content["txt"], ".txt"))
+    fields = ", ".join(json.loads(content["json"])) if "json" in content and not (stated or captions) else ""
+    if fields:
+        raise BadLabel(f"has no label; --label-field NAME reads it from one of the fields of its .json: {fields[:200]}")
     return stated, captions
 
 

@@ -206,7 +206,7 @@ REJECTS = {
     "deep-json": ({"b.png": image(1), "b.json": b"[" * 200_000}, "has a .json that is not whole JSON"),
     "json-list": ({"b.png": image(1), "b.json": b"[3]"}, "has a .json that is not an object"),
     "json-vector": ({"b.png": image(1), "b.json": field(label=[0, 1])}, "has [0, 1] in label of .json"),
-    "json-others": ({"b.png": image(1), "b.json": field(k=1)}, "has no label"),
+    "json-others": ({"b.png": image(1), "b.json": field(mood=1)}, "has no label; --label-field NAME reads it from one"),
     "two-names": (
         {"b.png": image(1), "b.cls": b"sad", "b.json": field(emotion="happy")},
         "has 'sad' in .cls and 'happy' in emotion of .json",
