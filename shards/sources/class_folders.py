@@ -1,5 +1,6 @@
 """Refuses folders whose names cannot be the classes that their images belong to."""
 
+import difflib
 import shlex
 import statistics
 from collections import Counter
@@ -13,6 +14,8 @@ from shards.sources.listing import ListedImage, SourceOptions
 _FEW = 5
 _MANY = 100
 """A class of fewer images than ``_FEW`` is a mistake where most classes have more than ``_MANY``."""
+_SIMILAR = 0.8
+"""difflib's ratio of ``hapy`` and ``happy`` is 0.89, of ``happily_surprised`` and ``surprise`` 0.64."""
 
 
 def check_class_folders(root: Path, found: Sequence[tuple[str, str]], allowed: Collection[str] = ()) -> None:
@@ -126,7 +129,11 @@ def _problems(counts: dict[str, Counter[str]]) -> Iterator[tuple[str, str]]:
         images = f"{total} image{'' if total == 1 else 's'}"
         splits = [split for split, found in counts.items() if found[name]]
         others = [count for other, count in totals.items() if other != name]
-        if not others and not is_expression(name):
+        expressions = [] if is_expression(name) else [other for other in totals if is_expression(other)]
+        similar = difflib.get_close_matches(name, expressions, n=1, cutoff=_SIMILAR)
+        if similar:
+            yield name, f"is probably {similar[0]!r} misspelt, with {images}"
+        elif not others and not is_expression(name):
             yield name, f"is the only one, with {images}"
         elif len(splits) == 1 < len(counts):
             yield name, f"is in {splits[0]} alone, with {images}"

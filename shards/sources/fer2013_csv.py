@@ -97,7 +97,7 @@ def scan_csv(
     scheme = given or FER2013
     source, notes = _csv_file(path, work)
     if not has_votes:
-        notes += _votes_notes(path, scheme)
+        notes += _votes_notes(path)
     header, is_published = _form(source, path, scheme)
     emotion, pixels, usage = header.columns
     rejects: list[Reject] = []
@@ -152,6 +152,14 @@ def scan_csv(
             "digest": digests[usable],
         }
     )
+    if scheme == FERPLUS and not (table.label == FERPLUS.class_names.index("contempt")).any():
+        numbers_of_ferplus = ", ".join(f"{number} {name}" for number, name in enumerate(FERPLUS.class_names))
+        raise DataError(
+            f"{path}: has no label 7, so its labels are probably FER2013's (0 angry) and not FER+'s "
+            f"({numbers_of_ferplus}); add --votes fer2013new.csv, and the votes give the labels, or leave out "
+            f"--scheme ferplus",
+            exit_status=2,
+        )
     known = {reject.place for reject in rejects}
     rejects += [reject for part in parts for reject in part.rejects if reject.place not in known]
     return SourceScan(
@@ -207,18 +215,12 @@ def _csv_file(path: Path, work: Path) -> tuple[Path, list[str]]:
     return text, notes
 
 
-def _votes_notes(path: Path, scheme: LabelScheme) -> list[str]:
+def _votes_notes(path: Path) -> list[str]:
     """What to do about FER+'s votes, for a source that is packed without them."""
     notes = []
     votes = path / "fer2013new.csv"
     if votes.is_file():
         notes.append(f"{votes}: holds FER+'s votes, which were not used; --votes {votes} adds them")
-    if scheme == FERPLUS:
-        names = ", ".join(f"{number} {name}" for number, name in enumerate(scheme.class_names))
-        notes.append(
-            f"{path}: its column emotion was read as FER+'s numbers ({names}); if it has FER2013's, add --votes "
-            f"fer2013new.csv, and the votes give the labels"
-        )
     return notes
 
 

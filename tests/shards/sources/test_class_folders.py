@@ -38,6 +38,12 @@ def test_a_class_in_one_split_alone_is_refused_by_name() -> None:
     assert not refusal(*stray, allowed=("Models",))
 
 
+def test_a_misspelt_expression_is_refused_beside_the_right_one() -> None:
+    message = refusal(images("train/happy", 40), images("train/hapy"), images("train/sad", 40))
+    assert "the class 'hapy' is probably 'happy' misspelt, with 1 image (in train/hapy)" in message
+    assert not refusal(images("train/happily surprised"), images("train/happy"), images("train/surprise"))
+
+
 def test_every_mistaken_class_is_named_with_a_flag_that_a_shell_takes() -> None:
     message = refusal(
         images("train/sad"), images("train/not sure"), images("val/sad"), images("val/b"), images("test/sad")

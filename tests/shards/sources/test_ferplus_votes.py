@@ -49,14 +49,10 @@ def test_votes_are_advised_only_where_they_are_not_joined(tmp_path):
     assert not any("--votes" in note for note in pack(source_of(folder, votes=votes), tmp_path / "with").notes)
 
 
-def test_the_scheme_of_the_votes_without_votes_is_noted(write_csv, tmp_path):
-    options = SourceOptions(scheme=FERPLUS)
-    path, votes = write_csv(CSV), write_csv(VOTES, HEADER, "votes.csv")
-    (note,) = pack(source_of(path, options=options), tmp_path / "without").notes
-    assert note.startswith(f"{path}: its column emotion was read as FER+'s numbers (0 neutral, 1 happy, ")
-    assert "if it has FER2013's, add --votes" in note
-    notes = pack(source_of(path, votes=votes, options=options), tmp_path / "with").notes
-    assert not any("FER+'s numbers" in note for note in notes)
+def test_the_scheme_of_the_votes_without_votes_and_without_contempt_is_refused(write_csv, tmp_path):
+    source = source_of(write_csv(CSV), options=SourceOptions(scheme=FERPLUS))
+    with pytest.raises(DataError, match="has no label 7, so its labels are probably FER2013's .* add --votes"):
+        pack(source, tmp_path / "out")
 
 
 def test_a_row_without_an_image_name_has_no_votes(write_csv, pack_source, tmp_path):

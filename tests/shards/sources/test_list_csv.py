@@ -121,8 +121,8 @@ def test_a_second_face_has_another_key_than_an_image_of_its_name(root: Path, tmp
 
 
 def test_a_class_that_one_split_alone_has_is_refused_as_in_folders(root: Path) -> None:
-    text = "image,label,split\na/1.png,happy,train\nb/1.png,happy,test\nb/2 x.png,hapy,test\n"
-    with pytest.raises(DataError, match="the class 'hapy' is in test alone, with 1 image; .* --allow-class hapy"):
+    text = "image,label,split\na/1.png,happy,train\nb/1.png,happy,test\nb/2 x.png,models,test\n"
+    with pytest.raises(DataError, match="the class 'models' is in test alone, with 1 image; .* --allow-class models"):
         listing(root, text)
 
 
