@@ -34,10 +34,9 @@ class TrainedModel:
         """Raises JobError if the data at ``path`` have images of another height or width than the model's."""
         if manifest.image_shape[1:] != self.image_shape[1:]:
             theirs, own = (" x ".join(map(str, shape)) for shape in (manifest.image_shape, self.image_shape))
-            channels = "--grey" if self.image_shape[0] == 1 else "--rgb"
             raise JobError(
                 f"{path}: its images are {theirs} (channels, height, width); the model takes {own}; "
-                f"pack the source again with --size {self.image_shape[1]} {channels}"
+                f"pack the source again with --size {self.image_shape[1]}"
             )
 
 

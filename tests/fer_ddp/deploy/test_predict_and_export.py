@@ -167,7 +167,7 @@ def test_a_model_is_not_put_before_images_of_another_size(run: Path, faces: Path
         chosen.check_data(dataclasses.replace(manifest, image_shape=(3, 24, 24)), "small")
     assert str(caught.value) == (
         "small: its images are 3 x 24 x 24 (channels, height, width); the model takes 1 x 48 x 48; "
-        "pack the source again with --size 48 --grey"
+        "pack the source again with --size 48"
     )
 
 
