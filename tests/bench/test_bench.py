@@ -101,6 +101,7 @@ def test_an_earlier_run_is_shown_again(tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out == markdown(results) + "\n"
 
 
+@pytest.mark.long
 def test_the_memory_of_the_imported_modules_is_not_the_benchmarks_own() -> None:
     alone = imported_megabytes()
     held = bytearray(b"a") * 1_000_000_000

@@ -107,6 +107,7 @@ def test_messages_are_counted(
     assert messages.gradient_bytes == 4 * sum(parameter.numel() for parameter in model.parameters())
 
 
+@pytest.mark.long
 def test_the_plan_is_printed_and_checked_on_real_ranks(tiny_job: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tiny_job), BATCH_NORMS, "--gpus", "1,2", "--check"]) == 0
     lines = capsys.readouterr().out.splitlines()

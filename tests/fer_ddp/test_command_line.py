@@ -298,7 +298,7 @@ def test_a_folder_that_is_no_run_is_not_sent(command: Command, tmp_path: Path) -
 def test_an_interrupted_evaluation_ends_with_status_75(
     command: Command, tiny_job: Path, run_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise StoppedEarly("SIGINT")
 
     run_path.mkdir()

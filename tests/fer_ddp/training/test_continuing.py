@@ -114,6 +114,7 @@ def test_sigterm_to_launch_saves_the_state_and_leaves_no_process(
     same_files(run, undisturbed(2))
 
 
+@pytest.mark.long
 def test_sigterm_to_bare_torchrun_saves_the_state_though_its_own_status_is_1(
     job: Path, undisturbed: Callable[[int], Path], tmp_path: Path
 ) -> None:
