@@ -123,14 +123,15 @@ def evaluate(
     *,
     merge: Sequence[str] = (),
     drop_classes: Sequence[str] = (),
+    out: str | Path | None = None,
 ) -> "Results":
     """Evaluate the weights that a run selected on its val and test splits, or on those of other ``data``.
 
     The classes of other data are mapped by name. Of those that the model does not have, the samples are counted as
     another class (``merge=["contempt=neutral"]``) or left out (``drop_classes=["contempt"]``). Writes ``summary.json``,
-    ``predictions/`` and ``figures/`` into the run folder, for other data into a folder inside it; returns that folder
-    and the summary. Raises JobError if ``run`` is not a run folder or the data don't fit the model, DataError if the
-    data are damaged.
+    ``predictions/`` and ``figures/`` into the folder ``out``, by default the run's, for other data a folder inside it;
+    returns that folder and the summary. Raises JobError if ``run`` is not a run folder or the data don't fit the model,
+    DataError if the data are damaged.
     """
     import json
 
@@ -150,7 +151,14 @@ def evaluate(
         chosen = distributed.choose_device(device, default)
         classes = ClassOptions(merge=tuple(merge), drop=tuple(drop_classes))
         return distributed.rank_zero_call(
-            lambda: evaluate_run(folder, job, chosen, folder.world_size(), class_options=classes)
+            lambda: evaluate_run(
+                folder,
+                job,
+                chosen,
+                folder.world_size(),
+                class_options=classes,
+                out=None if out is None else Path(out),
+            )
         )
 
 

@@ -67,6 +67,9 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     evaluate.add_argument(
         "--drop-classes", default="", metavar="NAME,NAME", help="leave out the samples of these classes of the data"
     )
+    evaluate.add_argument(
+        "--out", type=user_path, metavar="DIR", help="write there, such as for a run that is read-only"
+    )
     predict = _add(
         commands,
         "predict",
@@ -191,7 +194,9 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise JobError(f"{other[0]}: evaluate takes data.path=FOLDER alone; all else is the run's own")
     folders = [override.removeprefix("data.path=") for override in options.overrides]
     dropped = options.drop_classes.split(",") if options.drop_classes else []
-    results = evaluate(options.run, folders[-1] if folders else None, merge=options.merge, drop_classes=dropped)
+    results = evaluate(
+        options.run, folders[-1] if folders else None, merge=options.merge, drop_classes=dropped, out=options.out
+    )
     if distributed.is_main():
         print(results.text())
 

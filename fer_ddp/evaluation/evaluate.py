@@ -1,6 +1,7 @@
 """The results of a run: its selected weights evaluated on val and test, as files and figures."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,13 +58,15 @@ def evaluate_run(
     between_batches: Callable[[], None] = lambda: None,
     manifest: Manifest | None = None,
     class_options: ClassOptions | None = None,
+    out: Path | None = None,
 ) -> Results:
     """Evaluate the run's selected weights on the val and test splits of ``job.data.path``.
 
-    Writes ``summary.json``, ``predictions/`` and ``figures/`` into the run folder, or, for other data than it was
-    trained on or with ``class_options``, into ``evaluations/NAME/`` there. Classes of other data are mapped by name,
-    and RGB and grey images of the right size are converted to what the model takes. Raises as `load_trained_model` and
-    `map_to_model` do, and JobError for images of another size than the model's, or data without val and test.
+    Writes ``summary.json``, ``predictions/`` and ``figures/`` into the folder ``out``. Without it that is the run's,
+    or, for other data than it was trained on or with ``class_options``, ``evaluations/NAME/`` there. Classes of other
+    data are mapped by name, and RGB and grey images of the right size are converted to what the model takes. Raises as
+    `load_trained_model` and `map_to_model` do, and JobError for images of another size than the model's, data without
+    val and test, or a folder that cannot be written to.
     """
     manifest = manifest or load_or_scan_manifest(Path(job.data.path))
     class_options = class_options or ClassOptions()
@@ -73,7 +76,7 @@ def evaluate_run(
     splits = [split for split in ("val", "test") if split in manifest.splits]
     mapping = map_to_model(manifest, job.data.path, trained.class_names, class_options, splits)
     is_its_own = run.data_digest() == manifest.digest and class_options == ClassOptions()
-    folder = run.path if is_its_own else run.path / "evaluations" / _name(manifest, class_options)
+    folder = out or (run.path if is_its_own else run.path / "evaluations" / _name(manifest, class_options))
     summary: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "job": job.name,
@@ -103,7 +106,12 @@ def evaluate_run(
             "classes": dict(zip(mapping.data_classes, mapping.becomes, strict=True)),
             "notes": notes,
         }
-    (folder / "predictions").mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "predictions").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JobError(f"{folder}: cannot be made ({error.strerror}); choose another place with --out") from None
+    if not os.access(folder / "predictions", os.W_OK):
+        raise JobError(f"{folder}: cannot be written to; choose another place with --out")
     subject = f"{job.name}, seed {job.seed}"
     for split in splits:
         dataset = open_split(job.data, split, device, manifest)

@@ -229,7 +229,9 @@ def write_ledger(leakage: Leakage, path: Path) -> int:
     try:
         atomic_write_bytes(path, text.getvalue().encode())
     except OSError as error:
-        raise DataError(f"{path}: the ledger cannot be written ({error.strerror})", exit_status=2) from error
+        raise DataError(
+            f"{path}: the ledger cannot be written ({error.strerror}); choose another place with --out", exit_status=2
+        ) from error
     return len(rows)
 
 

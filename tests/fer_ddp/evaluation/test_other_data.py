@@ -143,6 +143,16 @@ def test_a_class_that_is_to_be_left_out_must_be_one(run: Path, other: Path) -> N
         evaluate(run, other, drop_classes=["contemt"])
 
 
+def test_results_go_where_out_names_and_a_place_that_cannot_be_made_names_it(run: Path, tmp_path: Path) -> None:
+    before = (run / "summary.json").stat().st_mtime_ns
+    assert main(["evaluate", str(run), "--out", str(tmp_path / "results")]) == 0
+    assert json.loads((tmp_path / "results" / "summary.json").read_text())["test"]["n"] == 70
+    assert (run / "summary.json").stat().st_mtime_ns == before
+    (tmp_path / "file").touch()
+    with pytest.raises(JobError, match="file/results: cannot be made .* choose another place with --out"):
+        evaluate(run, out=tmp_path / "file" / "results")
+
+
 def test_data_with_train_alone_are_refused_with_what_makes_them_a_test(run: Path, faces: Path, tmp_path: Path) -> None:
     path = tmp_path / "images" / "train" / "happy" / "0.png"
     path.parent.mkdir(parents=True)
