@@ -137,6 +137,7 @@ def test_without_wandb_a_run_trains_and_says_so(
     ]
 
 
+@pytest.mark.long
 def test_after_a_server_that_died_mid_run_a_later_sync_makes_one_run_with_one_curve(
     use: Callable[[str], None], job: Path, run: Path
 ) -> None:
