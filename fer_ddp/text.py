@@ -3,10 +3,7 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
-
-def plural(count: int, thing: str) -> str:
-    """``1 run``, ``1,200 runs``."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+from shards.text import plural as plural
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -16,7 +16,7 @@ from fer_ddp.config.recipe_files import find_job, find_relative
 from fer_ddp.errors import JobError
 from fer_ddp.runs.files import RUNS
 from fer_ddp.runs.folder import RunFolder
-from fer_ddp.training.setup import check_run
+from fer_ddp.training.checks import check_run
 from fer_ddp.yaml_io import read_yaml, to_yaml
 from launch.folder import ArrayFolder, folder_of
 from shards.reading.scan import load_or_scan_manifest

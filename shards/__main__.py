@@ -13,6 +13,7 @@ from shards.errors import DataError
 from shards.files import user_path
 from shards.labels import SPLITS
 from shards.parallel import usable_cpus
+from shards.text import plural
 
 if TYPE_CHECKING:
     from shards.manifest import Manifest
@@ -245,6 +246,7 @@ def _write(options: argparse.Namespace, source: "Source", **chosen: Any) -> None
     from shards.inspection import class_table
     from shards.packing.packer import pack
     from shards.packing.rejects import rejects_path, summarize_rejects
+    from shards.sources.scan import is_all_train
 
     started = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -277,7 +279,7 @@ def _write(options: argparse.Namespace, source: "Source", **chosen: Any) -> None
             print(f"{path}: {counts} in {_shards(each)}, {time.monotonic() - started:.1f} s.")
         else:
             print(f"{path}: already holds these samples ({counts}), byte for byte.")
-    advice = [note for note in packed.notes if "--val-fraction" in note]  # of a source without splits
+    advice = [note for note in packed.notes if is_all_train(note)]
     notes = [note for note in packed.notes if note not in advice]
     if "division" in chosen and "train" in manifest.splits and "val" not in manifest.splits:
         general = "there is no val: --val-fraction 0.1 sets a tenth of train aside as one, --folds 5 makes five"
@@ -287,8 +289,7 @@ def _write(options: argparse.Namespace, source: "Source", **chosen: Any) -> None
 
 
 def _shards(manifest: "Manifest") -> str:
-    count = sum(len(split.shards) for split in manifest.splits.values())
-    return f"{count} shard{'' if count == 1 else 's'}"
+    return plural(sum(len(split.shards) for split in manifest.splits.values()), "shard")
 
 
 def _verify(options: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ The rules, wherever an image is read:
 """
 
 import io
+import os
 import struct
 from dataclasses import dataclass
 from typing import Literal
@@ -29,6 +30,12 @@ EXTENSIONS = (
     *(".pgm", ".ppm", ".pnm", ".pbm"),
 )
 """Of image files, in lower case; each may have any case."""
+
+
+def is_image_name(path: str) -> bool:
+    """Whether a path ends as that of an image file does."""
+    return os.path.splitext(path.strip())[1].lower() in EXTENSIONS
+
 
 _TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

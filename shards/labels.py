@@ -28,7 +28,12 @@ SPLIT_FOLDERS = {
     "eval": "test",
     "privatetest": "test",
 }
-"""Folder names (in lower case) that hold a split."""
+"""What folders, rows and file names call the splits, in lower case and without separators."""
+
+
+def split_of_word(text: str) -> str | None:
+    """The split that a word such as ``Training``, ``Public Test`` or ``val`` means; None if it is no split."""
+    return SPLIT_FOLDERS.get(re.sub(r"[\s_-]", "", text).lower())
 
 
 def split_in_name(path: str) -> str | None:

@@ -5,6 +5,7 @@ and the reader that they published with it, github.com/microsoft/FERPlus. All vo
 the order of :data:`CATEGORIES`; a sample without votes has zeros.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,6 +18,19 @@ _EMOTIONS = len(FERPLUS.class_names)
 """The first categories; the others are unknown and NF, not a face."""
 _MOST = 3
 """More emotions than these are no clear expression."""
+
+
+def votes_text(votes: Mapping[str, int]) -> bytes:
+    """Counts by category as a sample's ``votes.json``."""
+    return json.dumps(votes, separators=(",", ":")).encode()
+
+
+def parse_votes(text: bytes | None) -> list[int]:
+    """The counts in one ``votes.json``, zeros for None. Raises ValueError, KeyError or TypeError for anything else."""
+    if text is None:
+        return [0] * len(CATEGORIES)
+    votes = json.loads(text)
+    return [int(votes[category]) for category in CATEGORIES]
 
 
 def majority_targets(votes: np.ndarray) -> np.ndarray:

@@ -23,8 +23,9 @@ from fer_ddp.data.dataset import FERDataset
 from fer_ddp.errors import JobError
 from fer_ddp.layers.sync_batch_norm import SyncBatchNorm
 from fer_ddp.text import plural
+from fer_ddp.training.checks import check_job
 from fer_ddp.training.loop import Trainer
-from fer_ddp.training.setup import build_trainer, check_job, resolve_auto
+from fer_ddp.training.setup import build_trainer, resolve_auto
 from fer_ddp.yaml_io import to_yaml
 from shards.files import atomic_write_bytes
 from shards.parallel import usable_cpus

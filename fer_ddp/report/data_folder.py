@@ -1,19 +1,16 @@
 """The runs' data set, if it is accessible: its manifest, FER+ votes and images."""
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fer_ddp.metrics.averaging import mean_probabilities
 from fer_ddp.report.collect import Recipe, ReportRuns
 from shards.errors import DataError
 from shards.manifest import Manifest
 from shards.png import encode_pngs
-from shards.reading import votes
 from shards.reading.reader import read_split
 from shards.reading.scan import load_or_scan_manifest
 
@@ -40,11 +37,6 @@ def find_data(collected: ReportRuns) -> tuple[DataFolder | None, str]:
             return DataFolder(path=Path(path), manifest=manifest), ""
         reasons.append(f"{path}: holds other data now (digest {manifest.digest[:12]})")
     return None, f"The data are not accessible ({'; '.join(reasons) or 'the runs name no folder'})."
-
-
-def read_votes(data: DataFolder, split: str, keys: Sequence[str]) -> NDArray[np.int64]:
-    """`shards.reading.votes.read_votes` of a data folder."""
-    return votes.read_votes(data.path, split, data.manifest, keys)
 
 
 _MAX_MISTAKES = 24

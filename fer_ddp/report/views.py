@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from fer_ddp.report.collect import Recipe, ReportRuns
 from fer_ddp.report.compare import Pair, Verdict, compare, judge, rank
-from fer_ddp.report.data_folder import DataFolder, read_votes
+from fer_ddp.report.data_folder import DataFolder
 from fer_ddp.report.label_noise import LabelNoise, label_noise
 from fer_ddp.report.measures import SplitFigures, Tempered, measure, temper
 from shards.labels import FER2013_CLASSES
+from shards.reading.votes import read_votes
 
 Leaking = Mapping[str, Collection[str]]
 """By split (``val``, ``test``): the keys of the samples whose image is also in train."""
@@ -52,7 +53,7 @@ def make_views(collected: ReportRuns, leaking: Leaking | None, data: DataFolder 
     everything = {split: np.ones(len(keys), bool) for split, keys in collected.keys.items()}
     votes = {}
     if data is not None and data.manifest.votes is not None and set(collected.class_names) <= set(FER2013_CLASSES):
-        votes = {split: read_votes(data, split, keys) for split, keys in collected.keys.items()}
+        votes = {split: read_votes(data.path, split, data.manifest, keys) for split, keys in collected.keys.items()}
     views = [_view("all", collected, everything, votes)]
     if leaking is not None:
         clean = {split: ~leaks for split, leaks in leaking_samples(collected, leaking).items()}

@@ -20,8 +20,9 @@ from fer_ddp.runs.logger import NullLogger, RunLogger
 from fer_ddp.runs.tracking import Tracker
 from fer_ddp.signals import StopFlag
 from fer_ddp.text import plural
+from fer_ddp.training.checks import check_run
 from fer_ddp.training.loop import run_epochs
-from fer_ddp.training.setup import build_trainer, check_run, resolve_auto
+from fer_ddp.training.setup import build_trainer, resolve_auto
 from fer_ddp.training.state import TrainingState
 from shards.errors import UserError
 from shards.manifest import Manifest

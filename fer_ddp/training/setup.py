@@ -1,4 +1,4 @@
-"""Before the first step: checks the job, resolves its ``auto``, builds the trainer."""
+"""Before the first step: resolves the job's ``auto``, builds the trainer."""
 
 import dataclasses
 import sys
@@ -9,13 +9,12 @@ import torch
 from torch import nn
 
 from fer_ddp import distributed
-from fer_ddp.config.job import Job, differing_keys
-from fer_ddp.config.load import job_from_dict
+from fer_ddp.config.job import Job
 from fer_ddp.data.dataset import FERDataset, normalization, with_statistics
 from fer_ddp.data.loader import BatchLoader
 from fer_ddp.data.sampler import StepPlan, among, build_sampler
 from fer_ddp.data.stream import StreamedSplit
-from fer_ddp.data.targets import VoteTargets, check_targets, vote_targets
+from fer_ddp.data.targets import VoteTargets, vote_targets
 from fer_ddp.errors import JobError
 from fer_ddp.layers.dropout import SamplePositions
 from fer_ddp.models.build import build_model, prepare_model
@@ -25,143 +24,12 @@ from fer_ddp.optim.loss import class_weights, logit_offsets
 from fer_ddp.optim.optimizers import build_optimizer
 from fer_ddp.optim.schedules import EarlyStopping, Schedule
 from fer_ddp.precision import compute_dtype, grad_scaler, to_memory_format
-from fer_ddp.runs.folder import RunFolder
-from fer_ddp.text import plural
 from fer_ddp.training.autotune import choose_precision
 from fer_ddp.training.cuda_graph import ForwardBackwardGraph, disabled_by
 from fer_ddp.training.loop import Trainer
 from fer_ddp.training.sam import SharpnessAware
 from fer_ddp.training.state import TrainingState
 from shards.manifest import Manifest
-
-
-def check_run(run: RunFolder, job: Job, manifest: Manifest, world_size: int) -> Job | None:
-    """Check that ``job`` can run on these data and ranks, and start or resume in this folder. Raises JobError.
-
-    Returns the job that the run was started with, or None if it is new.
-    """
-    check_job(job, manifest, world_size)
-    config = run.saved_config()
-    if config is None:
-        run.check_own()
-        return None
-    saved = job_from_dict(config, str(run.path / "config.yaml"))
-    check_same(run, saved, job, manifest.digest)
-    return saved
-
-
-def check_same(run: RunFolder, saved: Job, job: Job, data_digest: str) -> None:
-    """Raises JobError if ``job`` on these data differs in its result from ``saved``, which started ``run``."""
-    old, new = saved.to_dict(), job.to_dict()
-    for key in ("precision", "memory_format"):
-        if new[key] == "auto":
-            new[key] = old[key]
-    for key in ("mean", "std"):
-        if new["data"][key] is None:
-            new["data"][key] = old["data"][key]
-    differences = differing_keys(old, new)
-    old_digest = run.data_digest()
-    if old_digest not in (None, data_digest):
-        differences.append(f"the data's digest: {old_digest[:12]} -> {data_digest[:12]}")
-    if differences:
-        raise JobError(
-            f"{run.path}: was started with another job ({'; '.join(differences)}); "
-            f"choose another run= or put these keys back"
-        )
-
-
-def check_job(job: Job, manifest: Manifest, world_size: int) -> None:
-    """Check that ``job`` can run on these data and ranks. Raises JobError."""
-    if "train" not in manifest.splits:
-        raise JobError(f"{job.data.path}: has no train split, only {', '.join(manifest.splits)}; pack one with train")
-    if "val" not in manifest.splits:
-        needing = {
-            "select=best_val": job.select == "best_val",
-            "schedule.name=plateau": job.schedule.needs_val,
-            "early_stopping.patience_epochs": job.early_stopping.patience_epochs is not None,
-        }
-        for key in (key for key, needed in needing.items() if needed):
-            raise JobError(
-                f"{key}: needs a val split, and {job.data.path} has none; pack it with --val-fraction 0.1, "
-                f"or change this"
-            )
-    if job.schedule.warmup_epochs > job.epochs:
-        raise JobError(
-            f"schedule.warmup_epochs: is {job.schedule.warmup_epochs}; it must be {job.epochs} or less, as epochs is"
-        )
-    steps = StepPlan(
-        samples=manifest.splits["train"].samples, global_batch_size=job.global_batch_size, world_size=world_size
-    )
-    if job.augment.mixes and steps.local_batch_size % 2:
-        raise JobError(
-            f"global_batch_size: {job.global_batch_size} gives each rank {steps.local_batch_size} images, and mixup "
-            f"and cutmix pair neighbours; choose a multiple of {2 * world_size}"
-        )
-    _check_targets_and_loss(job, manifest)
-    _check_options(job, manifest, world_size)
-    channels = manifest.image_shape[0]
-    for key, values in (("data.mean", job.data.mean), ("data.std", job.data.std)):
-        if values is not None and len(values) not in (1, channels):
-            right = "1" if channels == 1 else f"1 or {channels}"
-            raise JobError(
-                f"{key}: has {len(values)} numbers; the images have {plural(channels, 'channel')}, so give {right}"
-            )
-
-
-def _check_options(job: Job, manifest: Manifest, world_size: int) -> None:
-    """Raises JobError for options that exclude each other, or these data."""
-    if job.label_correction.momentum is not None:
-        key = "label_correction.momentum"
-        if world_size > 1:
-            raise JobError(f"{key}: one rank keeps all targets, and there are {world_size}; train on one rank")
-        if job.augment.mixes:
-            raise JobError(
-                f"{key}: needs predictions of single images; set augment.mixup_alpha and augment.cutmix_alpha to 0"
-            )
-        if job.optimizer.sam_radius:
-            raise JobError(
-                f"{key}: the second pass of a sharpness-aware step would move targets again; set one of "
-                f"{key} and optimizer.sam_radius"
-            )
-    side = manifest.image_shape[1]
-    if any(each > side for each in job.image_size.sides):
-        raise JobError(
-            f"image_size.sides: is {list(job.image_size.sides)}; the images are {side} x {side}, so give {side} or less"
-        )
-    if job.evaluate.every_epochs > 1:
-        each_epoch = {
-            "schedule.name=plateau": job.schedule.needs_val,
-            "early_stopping.patience_epochs": job.early_stopping.patience_epochs is not None,
-        }
-        for key in (key for key, needed in each_epoch.items() if needed):
-            raise JobError(f"evaluate.every_epochs: {key} needs the val metrics of every epoch; set it to 1")
-
-
-def _check_targets_and_loss(job: Job, manifest: Manifest) -> None:
-    """Raises JobError for targets or a loss that these data can't have, or that exclude each other."""
-    check_targets(job.data.targets, job.data.path, manifest)
-    if job.data.targets != "label" and job.label_correction.momentum is not None:
-        raise JobError(
-            "label_correction.momentum: corrects labels, and data.targets trains on votes; set one of the two"
-        )
-    if job.data.targets == "multi_target":
-        unsuited = {
-            "augment.mixup_alpha": job.augment.mixup_alpha,
-            "augment.cutmix_alpha": job.augment.cutmix_alpha,
-            "loss.label_smoothing": job.loss.label_smoothing,
-            "loss.name=focal": job.loss.name == "focal",
-        }
-        for key in (key for key, is_set in unsuited.items() if is_set):
-            raise JobError(
-                f"{key}: data.targets=multi_target has a loss of its own, for which any of an image's classes is "
-                f"right; remove {key}, or choose data.targets=cross_entropy"
-            )
-    class_weights(job.loss, manifest.class_names, manifest.splits["train"].class_counts)
-    if job.loss.logit_adjustment and job.data.order == "class_balanced":
-        raise JobError(
-            "loss.logit_adjustment: is for classes of unequal frequency, and data.order=class_balanced shows all "
-            "equally often; set one of the two"
-        )
 
 
 def resolve_auto(job: Job, manifest: Manifest, device: torch.device) -> Job:

@@ -1,6 +1,5 @@
 """Drops and merges the classes of a source: ``--classes`` and ``--merge``."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,7 @@ from shards.errors import DataError
 from shards.labels import class_meaning, did_you_mean, whole_number
 from shards.packing.vote_labels import votes_of
 from shards.sources.scan import SourceScan
-from shards.votes import CATEGORIES, clearest_emotion
+from shards.votes import CATEGORIES, clearest_emotion, parse_votes, votes_text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,11 +105,11 @@ def _merge_votes(votes: Sequence[bytes | None], becomes: dict[str, str | None]) 
             moved[category_of[class_meaning(name)]] = category_of[class_meaning(new)]
 
     def merged(text: bytes) -> bytes:
-        counts = json.loads(text)
+        counts = dict(zip(CATEGORIES, parse_votes(text), strict=True))
         for category, new in moved.items():
             counts[new] += counts[category]
             counts[category] = 0
-        return json.dumps(counts, separators=(",", ":")).encode()
+        return votes_text(counts)
 
     return [None if text is None else merged(text) for text in votes]
 

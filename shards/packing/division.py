@@ -17,6 +17,7 @@ from shards.errors import DataError
 from shards.labels import SPLITS
 from shards.leakage.find import Leakage
 from shards.sources.scan import SourceScan
+from shards.text import plural
 
 MAX_FOLDS = 100
 """More would only fill the disk."""
@@ -77,9 +78,8 @@ def divide(scan: SourceScan, division: Division, leakage: Leakage, seed: int) ->
     notes = []
     if len(several):
         notes.append(
-            f"kept on one side: {several.sum():,} samples of train in {len(several):,} "
-            f"group{'' if len(several) == 1 else 's'} of equal or near images or of one subject, "
-            f"the largest of {several.max():,}"
+            f"kept on one side: {several.sum():,} samples of train in {plural(len(several), 'group')} of equal or near "
+            f"images or of one subject, the largest of {several.max():,}"
         )
     if division.folds and (splits == "val").any():
         notes.append(f"the source's val, {(splits == 'val').sum():,} samples, is in no fold")

@@ -11,9 +11,8 @@ import numpy as np
 
 from shards.errors import DataError
 from shards.labels import FERPLUS, SPLITS
-from shards.reading.votes import parse_votes
 from shards.sources.scan import SourceScan
-from shards.votes import CATEGORIES, clearest_emotion, describe_votes, is_usable, majority_targets
+from shards.votes import CATEGORIES, clearest_emotion, describe_votes, is_usable, majority_targets, parse_votes
 
 
 def label_by_votes(scan: SourceScan) -> SourceScan:

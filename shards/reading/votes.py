@@ -1,6 +1,5 @@
 """FER+ votes in the shards of a data set: ``KEY.votes.json`` beside a sample's image."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from shards.errors import DataError
 from shards.manifest import Manifest
 from shards.reading.reader import read_shard
 from shards.reading.tar_index import index_tar
-from shards.votes import CATEGORIES
+from shards.votes import CATEGORIES, parse_votes
 
 _VOTES = ".votes.json"
 
@@ -43,11 +42,3 @@ def votes_by_key(folder: Path, split: str, manifest: Manifest) -> dict[str, list
                     ) from None
                 by_key[member.name.removesuffix(_VOTES)] = votes
     return by_key
-
-
-def parse_votes(text: bytes | None) -> list[int]:
-    """The counts in one ``votes.json``, zeros for None. Raises ValueError, KeyError or TypeError for anything else."""
-    if text is None:
-        return [0] * len(CATEGORIES)
-    votes = json.loads(text)
-    return [int(votes[category]) for category in CATEGORIES]

@@ -8,14 +8,21 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from shards.errors import DataError
-from shards.labels import SPLIT_FOLDERS, class_meaning, is_expression
+from shards.labels import SPLIT_FOLDERS, class_meaning, is_expression, split_of_word
 from shards.sources.listing import ListedImage, SourceOptions
+from shards.text import plural
 
 _FEW = 5
 _MANY = 100
 """A class of fewer images than ``_FEW`` is a mistake where most classes have more than ``_MANY``."""
 _SIMILAR = 0.8
 """difflib's ratio of ``hapy`` and ``happy`` is 0.89, of ``happily_surprised`` and ``surprise`` 0.64."""
+
+
+def has_class_folders(root: Path) -> bool:
+    """Whether there are folders in a split's folder: ``train/CLASS``."""
+    splits = [one for one in root.iterdir() if split_of_word(one.name) and one.is_dir()]
+    return any(one.is_dir() and not one.name.startswith(".") for split in splits for one in split.iterdir())
 
 
 def check_class_folders(root: Path, found: Sequence[tuple[str, str]], allowed: Collection[str] = ()) -> None:
@@ -126,7 +133,7 @@ def _problems(counts: dict[str, Counter[str]]) -> Iterator[tuple[str, str]]:
     for found in counts.values():
         totals.update(found)
     for name, total in totals.items():
-        images = f"{total} image{'' if total == 1 else 's'}"
+        images = plural(total, "image")
         splits = [split for split, found in counts.items() if found[name]]
         others = [count for other, count in totals.items() if other != name]
         expressions = [] if is_expression(name) else [other for other in totals if is_expression(other)]

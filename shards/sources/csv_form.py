@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.errors import DataError
-from shards.labels import SPLIT_FOLDERS, USAGES, LabelScheme
-from shards.sources.scan import Reject
+from shards.labels import USAGES, LabelScheme, split_of_word
+from shards.sources.scan import Reject, all_train
+from shards.text import plural
 
 PUBLISHED = ("emotion", "pixels", "Usage")
 """The columns as FER2013's CSV has them."""
@@ -22,7 +23,6 @@ _INDEX = ("", "unnamed: 0", "index", "id")
 _LONGEST_FIELD = 1 << 22
 """More characters than the pixels of an image have: a quote was not closed."""
 _NO_CONTENT = ",,"
-_SPLITS = SPLIT_FOLDERS | {usage.lower(): split for usage, split in USAGES.items()}
 _USAGE_OF = {split: usage for usage, split in USAGES.items()}
 
 
@@ -52,9 +52,7 @@ class Header:
         ]
         notes = [f"{path}: not used: column{'s' * (len(unused) > 1)} {', '.join(unused)}"] if unused else []
         if self.columns[2] is None:
-            notes.append(
-                f"{path}: has no column Usage, so all of it is train; --val-fraction 0.1 takes a tenth of it as val"
-            )
+            notes.append(all_train(path, "has no column Usage, so all of it is train"))
         return notes
 
     def is_repeated_by(self, fields: Sequence[str]) -> bool:
@@ -151,7 +149,7 @@ def _published_row(fields: list[str], header: Header, scheme: LabelScheme) -> st
     if header.is_repeated_by(fields):
         raise BadRow(REPEATED)
     if len(fields) != len(header.names):
-        raise BadRow(f"has {_fields(len(fields))}; it should have {len(header.names)}, as the header has")
+        raise BadRow(f"has {plural(len(fields), 'field')}; it should have {len(header.names)}, as the header has")
     emotion, pixels, usage = header.columns
     label = label_text(fields[emotion], scheme)
     if label is None:
@@ -182,18 +180,13 @@ def wrong_usage(column: str, text: str) -> str:
 
 def wrong_fields(count: int) -> str:
     """What is wrong with a row of ``count`` fields in the published form."""
-    return f"has {_fields(count)}; it should have emotion, pixels and Usage"
+    return f"has {plural(count, 'field')}; it should have emotion, pixels and Usage"
 
 
 def label_text(text: str, scheme: LabelScheme) -> str | None:
     """The number of the label ``text``, which may be a float (``3.0``) or a class name; None if it is neither."""
     meaning = scheme.meaning_of(text)
     return None if meaning not in scheme.class_names else str(scheme.first_label + scheme.class_names.index(meaning))
-
-
-def split_of_word(text: str) -> str | None:
-    """The split that a word such as ``Training``, ``Public Test`` or ``val`` means; None if it is no split."""
-    return _SPLITS.get(re.sub(r"[\s_-]", "", text).lower())
 
 
 def published_usage(text: str) -> str | None:
@@ -210,10 +203,6 @@ def _plain_pixels(text: str) -> str:
     for mark in "[](),;":
         text = text.replace(mark, " ")
     return " ".join(text.split())
-
-
-def _fields(count: int) -> str:
-    return f"{count} field{'' if count == 1 else 's'}"
 
 
 def _index(names: Sequence[str], wanted: str) -> int | None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from shards.errors import DataError
 from shards.labels import EXPW
-from shards.sources.list_csv import all_train, parse_box
+from shards.sources.list_csv import parse_box
 from shards.sources.listed_files import ImageFinder, NotFound
 from shards.sources.listing import Folder, ListedImage, Listing, SourceOptions
-from shards.sources.scan import Reject
+from shards.sources.scan import Reject, all_train
 
 LAYOUT = "label/label.lst with image/origin/NAME.jpg, or label.lst with image/NAME.jpg"
 _LIST_PLACES = ("label.lst", "label/label.lst")

@@ -3,8 +3,6 @@
 Barsoum et al., "Training deep networks for facial expression recognition with crowd-sourced label distribution", 2016.
 """
 
-import json
-from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +12,7 @@ import numpy as np
 from shards.errors import DataError
 from shards.labels import FER2013, FER2013_CLASSES, USAGES
 from shards.sources.scan import Source, SourceScan
-from shards.votes import CATEGORIES
+from shards.votes import CATEGORIES, votes_text
 
 _AGREEMENT = {
     "angry": 0.47,
@@ -86,11 +84,6 @@ def join_votes(scan: SourceScan, path: Path) -> SourceScan:
         for row, has_votes in zip(counts, named, strict=True)
     ]
     return replace(scan, votes=texts)
-
-
-def votes_text(votes: Mapping[str, int]) -> bytes:
-    """Votes by category as a sample's ``votes.json``."""
-    return json.dumps(votes, separators=(",", ":")).encode()
 
 
 def _check_agreement(path: Path, counts: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> None:

@@ -11,11 +11,11 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from shards.errors import DataError
-from shards.images import EXTENSIONS
+from shards.images import is_image_name
 from shards.labels import CKPLUS, JAFFE, KDEF, SPLIT_FOLDERS, LabelScheme, is_expression
-from shards.sources.list_csv import all_train
 from shards.sources.listed_files import files_below
 from shards.sources.listing import Folder, ListedImage, Listing, SourceOptions
+from shards.sources.scan import all_train
 
 _LOOKED_AT = 50
 """Images whose names tell what a folder is."""
@@ -39,7 +39,7 @@ class NamedFiles:
         """Whether most images of the folder ``path`` are named so, and none is in a folder of a split."""
         if not path.is_dir():
             return False
-        found = list(islice((one for one in files_below(path) if _is_image(one)), _LOOKED_AT))
+        found = list(islice((one for one in files_below(path) if is_image_name(one)), _LOOKED_AT))
         named = [one for one in found if self.pattern.search(one)]
         return len(named) > len(found) / 2 and not any(
             part.lower() in SPLIT_FOLDERS for one in named for part in PurePosixPath(one).parts[:-1]
@@ -50,7 +50,7 @@ class NamedFiles:
         images: list[ListedImage] = []
         unwanted, unknown = 0, list[str]()
         for location in files_below(path):
-            if not _is_image(location):
+            if not is_image_name(location):
                 continue
             match = self.pattern.search(location)
             if match is None:
@@ -83,10 +83,6 @@ class NamedFiles:
             scheme=options.scheme or self.scheme,
             notes=notes,
         )
-
-
-def _is_image(path: str) -> bool:
-    return PurePosixPath(path).suffix.lower() in EXTENSIONS
 
 
 KDEF_FILES = NamedFiles(

@@ -6,7 +6,9 @@ from itertools import islice
 from pathlib import Path
 
 from shards.errors import DataError
-from shards.labels import SPLIT_FOLDERS, split_in_name
+from shards.labels import split_in_name
+from shards.sources.class_folders import has_class_folders
+from shards.sources.scan import all_train
 
 _PATTERN = "{*?["
 _MAX_NAMES = 100_000
@@ -22,7 +24,7 @@ def is_file_set(source: Path, endings: tuple[str, ...]) -> bool:
     """Whether ``source`` names files with these endings, or is a folder of them and not of SPLIT/CLASS/IMAGE."""
     if not source.is_dir():
         return source.name.lower().endswith(endings)
-    return not _holds_class_folders(source) and bool(_files_below(source, endings))
+    return not has_class_folders(source) and bool(_files_below(source, endings))
 
 
 def find_files(source: Path, endings: tuple[str, ...]) -> tuple[Path, list[str]]:
@@ -48,10 +50,8 @@ def splits_of(source: Path, names: list[str]) -> tuple[list[str], list[str]]:
     """
     found = [split_in_name(name) for name in names]
     if not any(found):
-        note = (
-            f"{source}: no file's name says train, val or test, so all of it is train; --val-fraction 0.1 makes a val"
-        )
-        return ["train"] * len(names), [note]
+        reason = "no file's name has train, val or test in it, so all of it is train"
+        return ["train"] * len(names), [all_train(source, reason)]
     if None in found:
         lost = names[found.index(None)]
         raise DataError(
@@ -68,11 +68,6 @@ def _files_below(root: Path, endings: tuple[str, ...]) -> list[str]:
         if path.name.lower().endswith(endings) and path.is_file()
     ]
     return sorted(path.as_posix() for path in found if not any(part.startswith((".", "__")) for part in path.parts))
-
-
-def _holds_class_folders(root: Path) -> bool:
-    splits = [folder for folder in root.iterdir() if folder.name.lower() in SPLIT_FOLDERS and folder.is_dir()]
-    return any(child.is_dir() and not child.name.startswith(".") for split in splits for child in split.iterdir())
 
 
 def _expanded(pattern: str) -> list[Path]:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from shards.errors import DataError
 from shards.files import irregular
-from shards.images import EXTENSIONS, other_file
-from shards.labels import SPLIT_FOLDERS, SPLITS, is_expression
+from shards.images import EXTENSIONS, is_image_name, other_file
+from shards.labels import SPLITS, is_expression, split_of_word
 from shards.sources import list_csv
 from shards.sources.class_folders import check_class_folders
 from shards.sources.listing import Folder, ListedImage, Listing, SourceOptions
-from shards.sources.scan import Reject
+from shards.sources.scan import Reject, all_train
 
 _NOT_DATA = {
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r"),
@@ -58,10 +58,7 @@ def list_folders(root: Path, options: SourceOptions) -> Listing:
         if not options.allowed_classes and not any(is_expression(image.label) for image in walk.images):
             _refuse_list(root)
         check_class_folders(named.parent, found, options.allowed_classes)
-        notes.append(
-            f"{root}: these are classes, not splits, so the images are read as train; --val-fraction and "
-            f"--test-fraction take val and test from it"
-        )
+        notes.append(all_train(root, "these are classes, not splits, so the images are read as train"))
     return Listing(
         root=root,
         images=walk.images,
@@ -201,13 +198,13 @@ def _check_others(root: Path, splits: dict[str, Path], walk: _Walk) -> None:
     for folder in _entries(root)[1]:
         if folder in splits.values():
             continue
-        if any(_extension(name) in EXTENSIONS for name, _ in _files(folder)):
+        if any(is_image_name(name) for name, _ in _files(folder)):
             raise DataError(f"{folder}: is not a split; the folders in {root} should be train, val (or valid) and test")
         walk.ignore_files_of(folder, below=True)
 
 
 def _split_of(folder: Path) -> str:
-    return SPLIT_FOLDERS.get(folder.name.strip().lower(), "")
+    return split_of_word(folder.name) or ""
 
 
 def _files(folder: Path, start: str = "", above: tuple[str, ...] = ()) -> Iterator[tuple[str, bool]]:

@@ -10,13 +10,13 @@ from pathlib import Path, PurePosixPath
 
 from shards.errors import DataError
 from shards.file_kind import other_than_text
-from shards.images import EXTENSIONS
-from shards.labels import SPLIT_FOLDERS, split_in_name, whole_number
-from shards.sources.class_folders import check_stated_classes
-from shards.sources.csv_form import split_of_word
+from shards.images import is_image_name
+from shards.labels import SPLIT_FOLDERS, split_in_name, split_of_word, whole_number
+from shards.sources.class_folders import check_stated_classes, has_class_folders
 from shards.sources.listed_files import ImageFinder, NotFound
 from shards.sources.listing import Box, Folder, ListedImage, Listing, SourceOptions
-from shards.sources.scan import Reject
+from shards.sources.scan import Reject, all_train
+from shards.text import plural
 
 LAYOUT = (
     "a CSV, TSV or text file with the columns image and label, or a folder that holds such a file, such as labels.csv "
@@ -74,7 +74,7 @@ class _List:
 def matches(path: Path) -> bool:
     """Whether ``path`` is a list of image files, or a folder with lists and without class folders."""
     if path.is_dir():
-        return not _has_class_folders(path) and bool(_lists_in(path))
+        return not has_class_folders(path) and bool(_lists_in(path))
     return _header_of(path, path.parent) is not None
 
 
@@ -125,11 +125,6 @@ def with_splits(images: list[ListedImage], source: Path) -> tuple[list[ListedIma
     return [replace(image, split="train") for image in images], [all_train(source)]
 
 
-def all_train(source: Path) -> str:
-    """The note for a source that has no splits."""
-    return f"{source}: has no splits, so all of it is train; --val-fraction 0.1 takes a tenth of it as val"
-
-
 def _lists_in(root: Path) -> list[_List]:
     """The lists in the folder ``root``; else ``metadata.csv`` in split folders, or lists one folder below."""
     below = sorted(one for one in root.iterdir() if one.is_dir() and not one.name.startswith("."))
@@ -144,12 +139,6 @@ def _lists_in(root: Path) -> list[_List]:
         if lists:
             return lists
     return []
-
-
-def _has_class_folders(root: Path) -> bool:
-    """Whether there are folders in a split folder: ``train/CLASS``."""
-    splits = [one for one in root.iterdir() if one.name.lower() in SPLIT_FOLDERS and one.is_dir()]
-    return any(one.is_dir() and not one.name.startswith(".") for split in splits for one in split.iterdir())
 
 
 def _one_a_split(path: Path, lists: Sequence[_List]) -> list[_List]:
@@ -207,7 +196,7 @@ def _by_content(rows: Sequence[Sequence[str]]) -> dict[str, int | None]:
     if any(len(row) != len(rows[0]) for row in rows[:-1]):  # the last may be cut
         return {}
     values = list(zip(*(rows[:-1] or rows), strict=True))
-    images = [i for i, column in enumerate(values) if all(_is_image(value) for value in column)]
+    images = [i for i, column in enumerate(values) if all(is_image_name(value) for value in column)]
     splits = [i for i, column in enumerate(values) if all(split_of_word(value) for value in column)]
     others = [i for i in range(len(values)) if i not in (*images, *splits)]
     if len(images) != 1 or len(splits) > 1 or len(others) != 1:
@@ -269,7 +258,7 @@ def _parse(fields: Sequence[str], found: _List) -> _Row:
     while len(fields) > found.width and not fields[-1]:
         fields = fields[:-1]
     if len(fields) != found.width:
-        raise NotFound(f"has {len(fields)} field{'s' * (len(fields) != 1)}; it should have {found.width}")
+        raise NotFound(f"has {plural(len(fields), 'field')}; it should have {found.width}")
     values = {key: fields[index] for key, index in found.columns.items()}
     if not values["label"]:
         raise NotFound("has no label; it should have the name or the number of a class")
@@ -328,13 +317,9 @@ def _fields(line: str, separator: str | None, width: int | None = None) -> list[
         except csv.Error:
             return []
     fields = line.split()
-    if width is not None and len(fields) > width and _is_image(line.rsplit(None, width - 1)[0]):
+    if width is not None and len(fields) > width and is_image_name(line.rsplit(None, width - 1)[0]):
         return line.rsplit(None, width - 1)  # a path with blanks
     return fields
-
-
-def _is_image(text: str) -> bool:
-    return PurePosixPath(text.strip().replace("\\", "/")).suffix.lower() in EXTENSIONS
 
 
 def _index(names: Sequence[str], known: Sequence[str]) -> int | None:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from shards.images import EXTENSIONS
+from shards.images import is_image_name
 
 
 class NotFound(Exception):
@@ -54,7 +54,7 @@ class ImageFinder:
             self._by_name = {}
             for path in files_below(self._root):
                 file = PurePosixPath(path)
-                if file.suffix.lower() in EXTENSIONS:
+                if is_image_name(path):
                     for key in (file.name, file.stem):
                         self._by_name.setdefault(key, []).append(path)
         return self._by_name.get(name, [])

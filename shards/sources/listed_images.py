@@ -18,10 +18,10 @@ from shards.labels import class_labels
 from shards.pixel_statistics import pixel_digests, pixel_sums
 from shards.png import encode_pngs
 from shards.progress import with_progress
-from shards.sources.ferplus_votes import votes_text
 from shards.sources.listing import Container, ListedImage, Listing
 from shards.sources.sample_keys import path_keys
 from shards.sources.scan import Reject, SourceScan
+from shards.votes import votes_text
 
 _FEW = 0.03
 """The share of images, or a count of :data:`_FEW_IMAGES`, that may differ in shape from the others as rejects."""

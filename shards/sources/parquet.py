@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from shards.errors import DataError
 from shards.labels import whole_number
 from shards.progress import with_progress
-from shards.sources.class_folders import check_stated_classes
 from shards.sources.file_parts import FileParts, Part
 from shards.sources.file_sets import find_files, is_file_set, splits_of
 from shards.sources.listing import ListedImage, Listing, SourceOptions
 from shards.sources.scan import Reject
-from shards.sources.stated_labels import FIELDS, refuse_captions, refuse_numbers
+from shards.sources.stated_labels import FIELDS, check_stated
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -58,9 +57,7 @@ def list_parquet(source: Path, options: SourceOptions) -> Listing:
     if not images:
         first = rejects[0] if rejects else Reject(place=names[0], reason="has no row")
         raise DataError(f"{source}: none of its {len(rejects)} rows can be used; {first.place} {first.reason}")
-    refuse_captions(source, images)
-    refuse_numbers(source, images, options.scheme, "name a column of names with --label-field")
-    check_stated_classes(source, images, options)
+    check_stated(source, images, options, "name a column of names with --label-field")
     return Listing(
         root=source,
         images=images,

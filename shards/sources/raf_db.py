@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from shards.errors import DataError
-from shards.images import EXTENSIONS
-from shards.labels import RAFDB
-from shards.sources.csv_form import split_of_word
+from shards.images import is_image_name
+from shards.labels import RAFDB, split_of_word
 from shards.sources.listed_files import files_below
 from shards.sources.listing import Folder, ListedImage, Listing, SourceOptions
 from shards.sources.scan import Reject
@@ -83,5 +82,5 @@ def _in_folders(root: Path) -> Iterator[ListedImage]:
     for location in files_below(root):
         path = PurePosixPath(location)
         split = split_of_word(path.parts[0])
-        if split is not None and len(path.parts) == 3 and path.suffix.lower() in EXTENSIONS:
+        if split is not None and len(path.parts) == 3 and is_image_name(location):
             yield ListedImage(location=location, name=location, place=location, label=path.parts[1], split=split)

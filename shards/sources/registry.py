@@ -35,6 +35,10 @@ class SourceFormat:
     """What it looks like, for messages."""
     lists: Callable[[Path, SourceOptions], Listing]
     """Reads everything but the images."""
+    has_fields: bool = False
+    """Whether a sample has named fields, one of which ``--label-field`` may name."""
+    has_classes_by_name: bool = False
+    """Whether names alone tell its classes, so that ``--allow-class`` may keep one."""
 
 
 def _scan(
@@ -56,10 +60,18 @@ def _scan(
 
 SOURCES: dict[str, SourceFormat] = {
     "webdataset": SourceFormat(
-        matches=is_tars, layout="a tar, a folder of tars, or train-{000000..000003}.tar", lists=list_tars
+        matches=is_tars,
+        layout="a tar, a folder of tars, or train-{000000..000003}.tar",
+        lists=list_tars,
+        has_fields=True,
+        has_classes_by_name=True,
     ),
     "parquet": SourceFormat(
-        matches=is_parquet, layout="a Parquet file with images and labels, or a folder of them", lists=list_parquet
+        matches=is_parquet,
+        layout="a Parquet file with images and labels, or a folder of them",
+        lists=list_parquet,
+        has_fields=True,
+        has_classes_by_name=True,
     ),
     **{
         name: SourceFormat(matches=source.matches, layout=source.LAYOUT, lists=source.list_images)
@@ -74,17 +86,16 @@ SOURCES: dict[str, SourceFormat] = {
         files.source_format: SourceFormat(matches=files.matches, layout=files.layout, lists=files.list)
         for files in (KDEF_FILES, JAFFE_FILES, CK_PLUS_FILES)
     },
-    "list": SourceFormat(matches=list_csv.matches, layout=list_csv.LAYOUT, lists=list_csv.list_images),
+    "list": SourceFormat(
+        matches=list_csv.matches, layout=list_csv.LAYOUT, lists=list_csv.list_images, has_classes_by_name=True
+    ),
     # Any folder is taken for class folders, so these come last.
-    "folders": SourceFormat(matches=Path.is_dir, layout="SPLIT/CLASS/IMAGE", lists=list_folders),
+    "folders": SourceFormat(
+        matches=Path.is_dir, layout="SPLIT/CLASS/IMAGE", lists=list_folders, has_classes_by_name=True
+    ),
 }
 FORMATS = ("auto", "csv", *SOURCES)
 """``csv`` is FER2013's, the one source whose images are not files; ``auto`` is the first that matches."""
-
-_WITH_FIELDS = ("webdataset", "parquet")
-"""What ``--label-field`` is for."""
-_WITH_OWN_CLASSES = ("list", "folders")
-"""What ``--allow-class`` is for as well: sources whose classes nothing but their names tells."""
 
 
 def source_of(
@@ -107,25 +118,37 @@ def source_of(
         raise DataError(f"{path}: is not what --format {name} reads: {SOURCES[name].layout}", exit_status=2)
     elif name == "csv" and path.is_dir() and not holds_pixels(path):
         raise DataError(f"{path}: is a folder without a CSV of pixels, which --format csv reads", exit_status=2)
-    if options.label_field is not None and name not in _WITH_FIELDS:
-        raise DataError(
-            f"--label-field is for {' and '.join(_WITH_FIELDS)}; {path} is read as {name}, which has no such fields",
-            exit_status=2,
-        )
-    if options.allowed_classes and name not in (*_WITH_FIELDS, *_WITH_OWN_CLASSES, "csv"):
-        raise DataError(f"--allow-class: {path} is read as {name}, which has its own classes", exit_status=2)
     if name == "csv":
-        if options.allowed_classes:
-            raise DataError("--allow-class is for class folders; a CSV has FER2013's classes", exit_status=2)
-        if options.images != ImageOptions():
-            flags = "--size, --grey, --rgb, --crop and --pad"
-            raise DataError(f"{flags} are for image files; the pixels of {path} are packed as they are", exit_status=2)
-        give_labels = votes is not None and options.scheme == FERPLUS  # the column of labels is FER2013's then
-        scan = partial(scan_csv, path, None if give_labels else options.scheme, has_votes=votes is not None)
-        return scan if votes is None else partial(scan_with_votes, scan, votes, give_labels)
+        return _csv_source(path, votes, options)
     if votes is not None:
         raise DataError("--votes belong to FER2013's CSV, row by row; they cannot be joined to folders", exit_status=2)
-    return partial(_scan, SOURCES[name].lists, path, options)
+    source = SOURCES[name]
+    if options.label_field is not None and not source.has_fields:
+        raise _no_fields(path, name)
+    if options.allowed_classes and not source.has_classes_by_name:
+        raise DataError(f"--allow-class: {path} is read as {name}, which has its own classes", exit_status=2)
+    return partial(_scan, source.lists, path, options)
+
+
+def _csv_source(path: Path, votes: Path | None, options: SourceOptions) -> Source:
+    """FER2013's CSV, with ``votes``. Raises :class:`DataError` (exit status 2) for options that are not for it."""
+    if options.label_field is not None:
+        raise _no_fields(path, "csv")
+    if options.allowed_classes:
+        raise DataError("--allow-class is for class folders; a CSV has FER2013's classes", exit_status=2)
+    if options.images != ImageOptions():
+        flags = "--size, --grey, --rgb, --crop and --pad"
+        raise DataError(f"{flags} are for image files; the pixels of {path} are packed as they are", exit_status=2)
+    give_labels = votes is not None and options.scheme == FERPLUS  # the column of labels is FER2013's then
+    scan = partial(scan_csv, path, None if give_labels else options.scheme, has_votes=votes is not None)
+    return scan if votes is None else partial(scan_with_votes, scan, votes, give_labels)
+
+
+def _no_fields(path: Path, name: str) -> DataError:
+    with_fields = " and ".join(known for known, source in SOURCES.items() if source.has_fields)
+    return DataError(
+        f"--label-field is for {with_fields}; {path} is read as {name}, which has no such fields", exit_status=2
+    )
 
 
 def _first_match(path: Path) -> str | None:

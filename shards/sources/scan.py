@@ -27,6 +27,19 @@ class Reject:
     """What is wrong with it and what would be right."""
 
 
+_ADVICE = "; --val-fraction 0.1 takes a tenth of it as val"
+
+
+def all_train(source: object, reason: str = "has no splits, so all of it is train") -> str:
+    """The note for a source that names no splits."""
+    return f"{source}: {reason}{_ADVICE}"
+
+
+def is_all_train(note: str) -> bool:
+    """Whether a note is one of :func:`all_train`."""
+    return note.endswith(_ADVICE)
+
+
 class Images(Protocol):
     """The images of a source, as files to put into a tar. Sent to worker processes, so small when pickled."""
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from shards.errors import DataError
 from shards.labels import LabelScheme, class_labels, class_meaning, whole_number
+from shards.sources.class_folders import check_stated_classes
 from shards.sources.listing import ListedImage, SourceOptions
 
 FIELDS = ("label", "emotion", "expression", "class")
@@ -92,8 +93,17 @@ class StatedLabels:
         return (self._scheme and self._scheme.meaning_of(name)) or class_meaning(name)
 
 
-def refuse_captions(source: object, images: Sequence[ListedImage]) -> None:
-    """Raise :class:`DataError` if the labels are as various as captions are."""
+def check_stated(source: object, images: Sequence[ListedImage], options: SourceOptions, advice: str) -> None:
+    """Raise :class:`DataError` for captions, for numbers that nothing names, and for classes that are mistakes.
+
+    ``advice``: what helps where numbers have no names, beside a scheme.
+    """
+    _refuse_captions(source, images)
+    _refuse_numbers(source, images, options.scheme, advice)
+    check_stated_classes(source, images, options)
+
+
+def _refuse_captions(source: object, images: Sequence[ListedImage]) -> None:
     found = list(dict.fromkeys(image.label for image in images))
     if len(found) > max(20, len(images) // 4):
         raise DataError(
@@ -102,8 +112,7 @@ def refuse_captions(source: object, images: Sequence[ListedImage]) -> None:
         )
 
 
-def refuse_numbers(source: object, images: Sequence[ListedImage], scheme: LabelScheme | None, advice: str) -> None:
-    """Raise :class:`DataError` if labels are numbers that nothing names; ``advice`` is what helps beside a scheme."""
+def _refuse_numbers(source: object, images: Sequence[ListedImage], scheme: LabelScheme | None, advice: str) -> None:
     numbers = [(image.label, image.place) for image in images if whole_number(image.label) is not None]
     if numbers and scheme is None:
         try:

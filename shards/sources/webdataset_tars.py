@@ -17,7 +17,6 @@ from shards.errors import DataError
 from shards.manifest import FILE_NAME, read_manifest
 from shards.progress import with_progress
 from shards.reading.tar_index import Member, read_members
-from shards.sources.class_folders import check_stated_classes
 from shards.sources.file_parts import FileParts, Part, npy_fault, read_part
 from shards.sources.file_sets import find_files, is_file_set, splits_of
 from shards.sources.listing import ListedImage, Listing, SourceOptions
@@ -26,10 +25,9 @@ from shards.sources.stated_labels import (
     BadLabel,
     StatedLabel,
     StatedLabels,
+    check_stated,
     label_in_json,
     label_in_text,
-    refuse_captions,
-    refuse_numbers,
 )
 
 ENDINGS = (".tar", ".tar.gz", ".tgz")
@@ -88,9 +86,7 @@ def list_tars(source: Path, options: SourceOptions) -> Listing:
     if not images:
         first = rejects[0]
         raise DataError(f"{source}: none of its {len(rejects)} samples can be used; {first.place} {first.reason}")
-    refuse_captions(source, images)
-    refuse_numbers(source, images, options.scheme, "put a classes.txt beside the tars, with a line for each class")
-    check_stated_classes(source, images, options)
+    check_stated(source, images, options, "put a classes.txt beside the tars, with a line for each class")
     return Listing(
         root=source,
         images=images,

@@ -16,7 +16,8 @@ from fer_ddp.data.cache import cache_folder
 from fer_ddp.data.dataset import FERDataset, open_split
 from fer_ddp.data.targets import draw_class, vote_targets
 from fer_ddp.errors import JobError
-from fer_ddp.training.setup import build_trainer, check_job
+from fer_ddp.training.checks import check_job
+from fer_ddp.training.setup import build_trainer
 from shards.labels import FERPLUS, LABEL_SCHEMES
 from shards.manifest import read_manifest
 from shards.packing.classes import ClassChoice

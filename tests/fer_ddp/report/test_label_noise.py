@@ -7,11 +7,12 @@ import pytest
 from made_up_runs import write_run
 
 from fer_ddp.report.collect import Recipe, collect_runs
-from fer_ddp.report.data_folder import find_data, read_votes
+from fer_ddp.report.data_folder import find_data
 from fer_ddp.report.label_noise import LabelNoise, NoiseGroup, label_noise
 from shards.labels import FER2013_CLASSES
 from shards.manifest import read_manifest
 from shards.packing.packer import pack
+from shards.reading.votes import read_votes
 from shards.sources.registry import source_of
 
 #            neutral happy surprise sad anger disgust fear contempt unknown NF
@@ -81,7 +82,7 @@ def test_votes_are_read_from_the_shards_by_key(tmp_path: Path) -> None:
     write_run(tmp_path / "run", {"val": (labels, np.eye(7)[labels])}, **options)  # type: ignore[arg-type]
     data, why_not = find_data(collect_runs([tmp_path / "run"]))
     assert data is not None, why_not
-    assert read_votes(data, "val", keys).tolist() == [[0] * 10, [8, 0, 0, 2, 0, 0, 0, 0, 0, 0]]
+    assert read_votes(data.path, "val", data.manifest, keys).tolist() == [[0] * 10, [8, 0, 0, 2, 0, 0, 0, 0, 0, 0]]
 
 
 def test_a_folder_that_holds_other_data_now_is_not_used(faces: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from fer_ddp.config.load import load_job
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.runs.files import read_json
 from fer_ddp.runs.folder import RunFolder
-from fer_ddp.training.setup import check_same
+from fer_ddp.training.checks import check_same
 
 FullDisk = Callable[[], AbstractContextManager[None]]
 

@@ -11,9 +11,10 @@ from fer_ddp.config.load import load_job
 from fer_ddp.data.dataset import FERDataset
 from fer_ddp.errors import JobError
 from fer_ddp.runs.checkpoint import load_checkpoint, save_checkpoint
+from fer_ddp.training.checks import check_job
 from fer_ddp.training.cuda_graph import disabled_by
 from fer_ddp.training.run import train
-from fer_ddp.training.setup import build_trainer, check_job, resolve_auto
+from fer_ddp.training.setup import build_trainer, resolve_auto
 
 OPTIONS = ON_ANY_RANKS | ON_ONE_RANK
 

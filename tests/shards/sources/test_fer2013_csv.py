@@ -14,7 +14,8 @@ from shards.errors import DataError
 from shards.labels import CKPLUS
 from shards.packing.packer import pack
 from shards.reading.reader import read_split
-from shards.sources.fer2013_csv import BadRow, parse_clean_rows, parse_row
+from shards.sources.csv_form import BadRow
+from shards.sources.csv_rows import parse_clean_rows, parse_row
 from shards.sources.listing import SourceOptions
 from shards.sources.registry import source_of
 
