@@ -84,7 +84,7 @@ def model_card(
     colour = "grey" if channels == 1 else "RGB"
     lines = [
         "---",
-        to_yaml(_front_matter(name, summary, jobs, data)).rstrip(),
+        to_yaml(_front_matter(name, summary, jobs, data, files)).rstrip(),
         "---",
         f"# {name}",
         "",
@@ -130,7 +130,11 @@ _FILES = {
 
 
 def _front_matter(
-    name: str, summary: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], data: Data | None
+    name: str,
+    summary: Mapping[str, Any],
+    jobs: Sequence[Mapping[str, Any]],
+    data: Data | None,
+    files: Sequence[str],
 ) -> dict[str, Any]:
     dataset = Path(jobs[0]["data"]["path"]).name
     kind = data.manifest.source_format if data else dataset
@@ -146,10 +150,11 @@ def _front_matter(
         for split in SPLITS
         if split in summary
     ]
+    formats = [kind for kind in ("onnx", "safetensors") if any(file.endswith(f".{kind}") for file in files)]
     front = {
         "library_name": "fer-ddp",
         "pipeline_tag": "image-classification",
-        "tags": ["facial-expression-recognition", "emotion-recognition", "pytorch", "onnx", "safetensors"],
+        "tags": ["facial-expression-recognition", "emotion-recognition", "pytorch", *formats],
         "metrics": ["accuracy", "f1"],
     }
     return front | ({"model-index": [{"name": name, "results": results}]} if results else {})
