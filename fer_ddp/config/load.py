@@ -4,6 +4,7 @@ It becomes one frozen, typed object. Whatever is wrong with it is refused here, 
 that names the file, the key and what would be right.
 """
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ def load_job(name: str | Path, overrides: list[str]) -> Job:
     """Read a job file, given by path or name, its parents and ``key.sub=value`` overrides. Raises JobError."""
     path = find_job(name)
     layers = _read_with_parents(path, ())
+    if path.name == "config.yaml" and (path.parent / "environment.json").exists():  # a run's own
+        layers[-1] = dataclasses.replace(layers[-1], values=_as_it_was(layers[-1].values))
     if "jobs" in layers[-1].values:
         raise JobError(f"{path}: is an array of jobs; `fer-ddp launch local {name}` trains them")
     values: dict[str, Any] = {}
@@ -41,8 +44,13 @@ def load_job(name: str | Path, overrides: list[str]) -> Job:
 
 
 def job_from_dict(values: dict[str, Any], origin: str) -> Job:
-    """Build a Job from nested dictionaries; ``origin`` names them in errors. Raises JobError."""
-    return _build(values, [], origin)
+    """The Job that a run's ``config.yaml`` holds; ``origin`` names it in errors. Raises JobError."""
+    return _build(_as_it_was(values), [], origin)
+
+
+def _as_it_was(values: dict[str, Any]) -> dict[str, Any]:
+    """A run's ``config.yaml``; keys that it lacks, since an older version wrote it, have the meaning they had then."""
+    return _merge({"ema": {"warmup": False}}, values)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,5 +1,6 @@
 """An exponential moving average of the weights and buffers, kept in torch's AveragedModel."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +16,14 @@ class EmaConfig:
 
     decay: OpenFraction | None = None
     """Weight of the old average at each step, such as 0.999; null is off."""
-    warmup: bool = False
+    warmup: bool | None = None
     """After n updates the old average's weight is at most (1 + n) / (10 + n), as in TensorFlow's
-    ExponentialMovingAverage with num_updates, so that the first epochs' averages hold no initial weights."""
+    ExponentialMovingAverage with num_updates, so that the first epochs' averages hold no initial weights; null is on,
+    but off in a run that was begun before this was the default."""
+
+    def resolved(self) -> "EmaConfig":
+        """What a new run does: with warm-up unless that is off, or there is no average."""
+        return dataclasses.replace(self, warmup=self.decay is not None and self.warmup is not False)
 
 
 def build_ema(model: nn.Module, config: EmaConfig) -> AveragedModel | None:
@@ -33,7 +39,7 @@ def update_ema(ema: AveragedModel, model: nn.Module, config: EmaConfig) -> None:
     """
     assert config.decay is not None
     updates = int(ema.n_averaged)  # it stays on the CPU
-    decay = min(config.decay, (1 + updates) / (10 + updates)) if config.warmup else config.decay
+    decay = config.decay if config.warmup is False else min(config.decay, (1 + updates) / (10 + updates))
     averaged = [*ema.module.parameters(), *ema.module.buffers()]
     current = [*model.parameters(), *model.buffers()]
     moving, towards = [], []

@@ -32,9 +32,9 @@ def check_same(run: RunFolder, saved: Job, job: Job, data_digest: str) -> None:
     for key in ("precision", "memory_format"):
         if new[key] == "auto":
             new[key] = old[key]
-    for key in ("mean", "std"):
-        if new["data"][key] is None:
-            new["data"][key] = old["data"][key]
+    for section, key in (("data", "mean"), ("data", "std"), ("ema", "warmup")):
+        if new[section][key] is None:
+            new[section][key] = old[section][key]
     differences = differing_keys(old, new)
     old_digest = run.data_digest()
     if old_digest not in (None, data_digest):

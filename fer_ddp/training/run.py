@@ -102,7 +102,9 @@ def _open_run(run: RunFolder, job: Job, manifest: Manifest, device: torch.device
         job = resolve_auto(job, manifest, device)
     else:
         data = with_statistics(job.data, manifest)
-        job = dataclasses.replace(job, precision=saved.precision, memory_format=saved.memory_format, data=data)
+        job = dataclasses.replace(
+            job, precision=saved.precision, memory_format=saved.memory_format, data=data, ema=saved.ema
+        )
     if run.status().get("state") == "finished":
         print(f"{run.path}: this run is finished; choose another run= to train again", flush=True)
         return job, True

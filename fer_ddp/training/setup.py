@@ -33,7 +33,7 @@ from shards.manifest import Manifest
 
 
 def resolve_auto(job: Job, manifest: Manifest, device: torch.device) -> Job:
-    """``job`` with its precision, memory format, mean and std resolved. Raises JobError.
+    """``job`` with its precision, memory format, mean, std and the average's warm-up resolved. Raises JobError.
 
     On a CPU this times a few steps, once for each kind of machine and model, and caches the result on disk.
     """
@@ -41,7 +41,7 @@ def resolve_auto(job: Job, manifest: Manifest, device: torch.device) -> Job:
     _check_sides(model, job, manifest.image_shape[0])
     precision, memory_format = choose_precision(model, device, manifest.image_shape, job.precision, job.memory_format)
     data = with_statistics(job.data, manifest)
-    return dataclasses.replace(job, precision=precision, memory_format=memory_format, data=data)
+    return dataclasses.replace(job, precision=precision, memory_format=memory_format, data=data, ema=job.ema.resolved())
 
 
 def _check_sides(model: nn.Module, job: Job, channels: int) -> None:

@@ -11,6 +11,7 @@ from fer_ddp.config.job import Job, differing_keys
 from fer_ddp.config.load import job_from_dict, load_job
 from fer_ddp.errors import JobError
 from fer_ddp.runs.folder import RunFolder
+from fer_ddp.training.checks import check_same
 
 BASE = """\
 data: {path: data/fake}
@@ -157,6 +158,20 @@ def test_the_resolved_file_loads_back_to_an_equal_job(base: Path, tmp_path: Path
     run.create()
     run.save_config(job.to_dict())
     assert (job_from_dict(run.saved_config() or {}, ""), load_job(run.path / "config.yaml", [])) == (job, job)
+
+
+def test_a_run_begun_before_the_average_warmed_up_by_default_goes_without(tiny_job: Path, tmp_path: Path) -> None:
+    saved = load_job(tiny_job, ["ema.decay=0.9"]).to_dict()
+    del saved["ema"]["warmup"]
+    run = RunFolder(tmp_path / "run")
+    run.create()
+    run.save_config(saved)
+    (run.path / "environment.json").write_text("{}")
+    resumed = load_job(run.path / "config.yaml", [])
+    assert (job_from_dict(saved, "").ema.warmup, resumed.ema.warmup) == (False, False)
+    check_same(run, job_from_dict(saved, ""), load_job(tiny_job, ["ema.decay=0.9"]), "digest")
+    new = load_job(tiny_job, ["ema.decay=0.9"]).ema.resolved(), load_job(tiny_job, []).ema.resolved()
+    assert (new[0].warmup, new[1].warmup) == (True, False)
 
 
 def test_the_resolved_file_means_the_same_to_any_yaml_reader(base: Path, tmp_path: Path) -> None:
