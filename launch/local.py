@@ -82,7 +82,7 @@ def _run_array(array: JobArray, ranks: int, gpus: int) -> None:
     folder = array.write(cluster=None)
     slots = deque(_slots(ranks, gpus))
     at_once = len(slots)
-    waiting = deque(member for member in array.members if RunFolder(member.job.run).status().get("state") != "finished")
+    waiting = deque(member for member in array.members if not _is_finished(member))
     if len(waiting) < len(array.members):
         print(f"{array.name}: {len(array.members) - len(waiting)} of {len(array.members)} were finished before")
     running: dict[subprocess.Popen[bytes], tuple[Member, str | None]] = {}
@@ -119,6 +119,12 @@ def _run_array(array: JobArray, ranks: int, gpus: int) -> None:
         raise RunError(f"{array.name}: {len(failed)} of {len(array.members)} failed ({', '.join(failed)})")
     if stopped:
         raise Interrupted(f"{array.name}: {', '.join(stopped)} stopped early")
+
+
+def _is_finished(member: Member) -> bool:
+    run = RunFolder(member.job.run)
+    saved = run.saved_config() or {}  # with more epochs than those, it is trained further
+    return run.status().get("state") == "finished" and saved.get("epochs", member.job.epochs) == member.job.epochs
 
 
 def _slots(ranks: int, gpus: int) -> list[str | None]:

@@ -46,6 +46,11 @@ class ScheduleConfig:
         """Whether the schedule needs metrics of the val split."""
         return self.name == "plateau"
 
+    @property
+    def depends_on_epochs(self) -> bool:
+        """Whether its curve spans all steps of the run."""
+        return self.name in ("onecycle", "cosine")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EarlyStoppingConfig:

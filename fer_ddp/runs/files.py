@@ -81,20 +81,25 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def saved_step(run: Path) -> int:
     """The step of the newest state in a run folder, from its header alone; 0 if there is none that can be read."""
-    for name in (LAST, PREVIOUS):
-        step = _step(run / "checkpoints" / f"{name}.safetensors")
-        if step is not None:
-            return step
-    return 0
+    return next((step for step in (_saved(run, name, "step") for name in (LAST, PREVIOUS)) if step is not None), 0)
 
 
-def _step(checkpoint: Path) -> int | None:
+def saved_epoch(run: Path, *names: str) -> int | None:
+    """The completed epochs of the first of these checkpoints that can be read, by default of the newest state.
+
+    None if there is none.
+    """
+    epochs = (_saved(run, name, "epoch") for name in names or (LAST, PREVIOUS))
+    return next((epoch for epoch in epochs if epoch is not None), None)
+
+
+def _saved(run: Path, name: str, number: str) -> int | None:
     """A safetensors file begins with the header's length, 8 bytes little-endian, and the header, which is JSON."""
     try:
-        with open(checkpoint, "rb") as file:
+        with open(run / "checkpoints" / f"{name}.safetensors", "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             state = json.loads(file.read(length))["__metadata__"]["state"]
-            return int(json.loads(json.loads(state)["state"])["step"])
+            return int(json.loads(json.loads(state)["state"])[number])
     except (OSError, ValueError, KeyError, TypeError, struct.error):
         return None
 

@@ -8,6 +8,7 @@ from fer_ddp.errors import JobError
 from fer_ddp.optim.loss import class_weights
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.text import plural
+from fer_ddp.training.prolonging import check_epochs
 from shards.manifest import Manifest
 
 
@@ -39,11 +40,13 @@ def check_same(run: RunFolder, saved: Job, job: Job, data_digest: str) -> None:
     old_digest = run.data_digest()
     if old_digest not in (None, data_digest):
         differences.append(f"the data's digest: {old_digest[:12]} -> {data_digest[:12]}")
-    if differences:
+    if [line for line in differences if not line.startswith("epochs: ")]:
         raise JobError(
             f"{run.path}: was started with another job ({'; '.join(differences)}); "
             f"choose another run= or put these keys back"
         )
+    if saved.epochs != job.epochs:
+        check_epochs(run, saved, job)
 
 
 def check_job(job: Job, manifest: Manifest, world_size: int) -> None:

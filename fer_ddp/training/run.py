@@ -22,6 +22,7 @@ from fer_ddp.signals import StopFlag
 from fer_ddp.text import plural
 from fer_ddp.training.checks import check_run
 from fer_ddp.training.loop import run_epochs
+from fer_ddp.training.prolonging import reopen
 from fer_ddp.training.setup import build_trainer, resolve_auto
 from fer_ddp.training.state import TrainingState
 from shards.errors import UserError
@@ -105,11 +106,14 @@ def _open_run(run: RunFolder, job: Job, manifest: Manifest, device: torch.device
         job = dataclasses.replace(
             job, precision=saved.precision, memory_format=saved.memory_format, data=data, ema=saved.ema
         )
-    if run.status().get("state") == "finished":
+    is_finished = run.status().get("state") == "finished"
+    if is_finished and (saved is None or saved.epochs == job.epochs):
         print(f"{run.path}: this run is finished; choose another run= to train again", flush=True)
         return job, True
     run.create()
     run.lock()
+    if is_finished and saved is not None:
+        reopen(run, saved, job)
     run.save_config(job.to_dict())
     run.write_environment(manifest.digest, distributed.world_size(), device)
     return job, False
