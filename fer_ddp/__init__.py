@@ -162,16 +162,17 @@ def evaluate(
         )
 
 
-def load(folder: str | Path, device: "str | torch.device | None" = None) -> "Predictor":
-    """A trained model from a run folder or an exported folder: ``load("runs/smoke-seed0").predict("face.png")``.
+def load(folder: str | Path | Sequence[str | Path], device: "str | torch.device | None" = None) -> "Predictor":
+    """A trained model from a run's, an ensemble's or an exported folder: ``load("runs/smoke-seed0").predict("a.png")``.
 
-    device: such as ``cpu`` or ``cuda:1``; None is a GPU if there is one. Raises JobError if ``folder`` is neither,
-    RunError if it is damaged.
+    folder: or several, whose probabilities are averaged. device: such as ``cpu`` or ``cuda:1``; None is a GPU if there
+    is one. Raises JobError if ``folder`` is none of these or several don't fit each other, RunError if it is damaged.
     """
     from fer_ddp import distributed
-    from fer_ddp.deploy.predict import load
+    from fer_ddp.deploy.load import average
 
-    return load(Path(folder), distributed.choose_device(device, distributed.default_device()))
+    folders = [folder] if isinstance(folder, str | Path) else folder
+    return average(list(map(Path, folders)), distributed.choose_device(device, distributed.default_device()))
 
 
 def write_report(

@@ -8,6 +8,7 @@ from typing import Any
 import shards.__main__
 from fer_ddp import __version__
 from fer_ddp.cli import end_process, exit_status_of, parse
+from fer_ddp.deploy import command as predict_command
 from fer_ddp.errors import JobError
 from fer_ddp.hardware import limit_spinning, request_huge_pages
 from shards.files import user_path
@@ -73,15 +74,11 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     predict = _add(
         commands,
         "predict",
-        _predict,
+        predict_command.predict,
         help="classify images with a trained model",
-        description="Prints the probability of each class, the mean over the views that the job names. An image is "
-        "taken as a face that fills it, and resized to the size the model was trained on; faces are not searched for.",
+        description=predict_command.DESCRIPTION,
     )
-    _add_run(predict)
-    predict.add_argument("images", type=user_path, nargs="+", metavar="IMAGE", help="a PNG or JPEG of one face")
-    predict.add_argument("--json", action="store_true", help="print JSON, with the names of the data set")
-    predict.add_argument("--language", default="en", choices=("en", "ka"), help="of the names printed: ka is Georgian")
+    predict_command.add_arguments(predict)
     export = _add(
         commands,
         "export",
@@ -199,30 +196,6 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     if distributed.is_main():
         print(results.text())
-
-
-def _predict(options: argparse.Namespace) -> None:
-    import json
-
-    from fer_ddp import distributed
-    from fer_ddp.deploy.predict import predict_files
-    from fer_ddp.errors import RunError
-    from fer_ddp.text import plural
-
-    with distributed.world() as device:
-        found = predict_files(options.run, options.images, device)
-    for warning in found.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    if options.json:
-        print(json.dumps(found.predictions.to_json() if found.predictions else [], indent=1, ensure_ascii=False))
-    elif found.predictions:
-        print(found.predictions.text(options.language))
-    if len(options.images) == 1 and found.errors:
-        raise RunError(found.errors[0])
-    if found.errors:
-        for error in found.errors:
-            print(f"error: {error}", file=sys.stderr)
-        raise RunError(f"{len(found.errors)} of {plural(len(options.images), 'image')} could not be classified")
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -17,6 +17,8 @@ The rules, wherever an image is read:
 import io
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -81,29 +83,46 @@ def decode_image(
     show it lying on its side. An image that is not square keeps its size with ``fit="refuse"``. Raises
     :class:`BadImage` for what cannot be decoded, or has no form in 8-bit grey or RGB.
     """
+    with _decoding(content) as file:
+        image = _fitted(_upright(file), options, box)
+        return _array(image), image is file and file.format in ("JPEG", "MPO")
+
+
+def upright_image(image: bytes | Image.Image) -> Image.Image:
+    """An image, or the content of an image file, by the rules above: 8-bit grey or RGB, upright, all of it.
+
+    Raises :class:`BadImage` as :func:`decode_image` does.
+    """
+    if isinstance(image, Image.Image):
+        image.load()  # Pillow turns a TIFF itself here, and removes its orientation
+        return _upright(image)
+    with _decoding(image) as file:
+        return _upright(file)
+
+
+def fitted_pixels(
+    image: Image.Image, options: ImageOptions, box: tuple[int, int, int, int] | None = None
+) -> np.ndarray:
+    """Pixels of the part ``box`` of an :func:`upright_image` in the form ``options``, as :func:`decode_image` does."""
+    return _array(_fitted(image, options, box))
+
+
+@contextmanager
+def _decoding(content: bytes) -> Iterator[Image.Image]:
+    """A loaded image file. Raises BadImage for what is not one, also while it is worked on."""
     other = other_file(content[:64])
     if other:
         raise BadImage(other)
     try:
         with Image.open(io.BytesIO(content)) as file:
             file.load()
-            image = _fitted(_upright(file), options, box)
-            return _array(image), image is file and file.format in ("JPEG", "MPO")
+            yield file
     except Image.UnidentifiedImageError as error:
         raise BadImage("is not an image that can be decoded; it should be a whole PNG or JPEG") from error
     except Image.DecompressionBombError as error:
         raise BadImage("has too many pixels to be decoded; make it smaller") from error
     except (OSError, ValueError, SyntaxError, RuntimeError) as error:  # the last of AVIF
         raise BadImage(f"is damaged ({error}); it should be a whole PNG or JPEG") from error
-
-
-def pixels_of(image: Image.Image, options: ImageOptions = AS_THEY_ARE) -> np.ndarray:
-    """Pixels of an image, by the rules of :func:`decode_image`: uint8, (1 or 3, height, width).
-
-    Raises :class:`BadImage` for what has no form in 8-bit grey or RGB.
-    """
-    image.load()  # Pillow turns a TIFF itself here, and removes its orientation
-    return _array(_fitted(_upright(image), options, None))
 
 
 def other_file(head: bytes) -> str:

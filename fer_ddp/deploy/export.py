@@ -129,7 +129,7 @@ def export(run: Path, folder: Path) -> Exported:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise JobError(f"{folder}: is not an empty folder; choose another --out")
     recorded = read_json(run / MEMBERS_FILE)
-    members = [_load(path) for path in _member_paths(run, recorded)] if recorded else [_load(run)]
+    members = [_load(path) for path in member_paths(run, recorded)] if recorded else [_load(run)]
     temperature = float(recorded.get("temperature") or 1)
     model = MeanOfModels([member.model for member in members], temperature).eval() if recorded else members[0].model
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ def export(run: Path, folder: Path) -> Exported:
     return Exported(files=tuple(files), notes=tuple(notes))
 
 
-def _member_paths(run: Path, recorded: dict[str, Any]) -> list[Path]:
+def member_paths(run: Path, recorded: dict[str, Any]) -> list[Path]:
     """The run folders of an ensemble's members. Raises JobError if one is absent, or not what was averaged."""
     paths = []
     for member in recorded["members"]:

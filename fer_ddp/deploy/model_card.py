@@ -169,8 +169,8 @@ def _inside(card: Mapping[str, Any], colour: str, *, with_onnx: bool) -> str:
     else:
         parts.append(f"a temperature of {card['temperature']:.3f}, fitted on val")
     resized = (
-        f" `{ONNX}` first makes images {colour} and resizes them as Pillow's bilinear filter does, to within one level "
-        "of 255."
+        f" `{ONNX}` first makes images {colour}, keeps the largest square in the centre and resizes it as Pillow's "
+        "bilinear filter does, to within one level of 255."
         if with_onnx
         else ""
     )

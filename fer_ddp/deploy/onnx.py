@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from fer_ddp.errors import RunError
+from shards.images import ImageOptions, fitted_pixels
 
 if TYPE_CHECKING:
     import onnx
@@ -26,7 +27,8 @@ _OTHER_SIZES = ((61, 77), (30, 20))
 """(height, width) of the random images with which resizing is checked."""
 
 # Grey becomes RGB, and both become grey, where the model takes grey, by the integers of Pillow's convert("L"), which
-# leave grey as it is. Resize is Pillow's bilinear filter: antialiased, with weights beyond the border left out.
+# leave grey as it is. The largest square in the centre is kept, as `shards.images.ImageOptions` has it for ``crop``.
+# Resize is Pillow's bilinear filter: antialiased, with weights beyond the border left out.
 _PREPARATION = """
 <ir_version: {ir_version}, opset_import: ["" : {opset}]>
 prepare (uint8[batch, height, width, channels] images) => (uint8[batch, {channels}, {height}, {width}] pixels) {{
@@ -34,8 +36,16 @@ prepare (uint8[batch, height, width, channels] images) => (uint8[batch, {channel
     rgb_shape = Constant <value_ints = [1, 3, 1, 1]> ()
     rgb = Expand (channels_first, rgb_shape)
     {steps}
+    sides = Shape <start = 2, end = 4> ({last})
+    side = ReduceMin <keepdims = 1> (sides)
+    left_over = Sub (sides, side)
+    two = Constant <value_ints = [2]> ()
+    first = Div (left_over, two)
+    end = Add (first, side)
+    side_axes = Constant <value_ints = [2, 3]> ()
+    square = Slice ({last}, first, end, side_axes)
     size = Constant <value_ints = [{height}, {width}]> ()
-    pixels = Resize <mode = "linear", antialias = 1, exclude_outside = 1, axes = [2, 3]> ({last}, , , size)
+    pixels = Resize <mode = "linear", antialias = 1, exclude_outside = 1, axes = [2, 3]> (square, , , size)
 }}
 """
 _TO_GREY = """
@@ -137,8 +147,8 @@ def _check_preparation(
         rgb = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
         for image in (rgb, rgb[..., :1]):
             pillow = Image.fromarray(image if image.shape[-1] == 3 else image[..., 0])
-            pillow = pillow.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
-            expected = np.asarray(pillow, dtype=np.int16).reshape(height, width, channels).transpose(2, 0, 1)
+            options = ImageOptions(size=height, channels=1 if channels == 1 else 3, fit="crop")
+            expected = fitted_pixels(pillow, options).astype(np.int16)
             if np.abs(prepare(image[None])[0] - expected).max() > 1:
                 raise RunError(f"{path}: onnxruntime resizes images in another way than Pillow; try another version")
 

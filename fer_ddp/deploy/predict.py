@@ -1,7 +1,10 @@
 """A trained model on images: the probability of each expression, from a run folder or an exported folder alone."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +14,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fer_ddp.config.load import load_job
-from fer_ddp.deploy.export import CARD, MODEL, load_exported
+from fer_ddp.deploy.pictures import Box, Fit, ImageLike, Picture, read_picture, read_pictures, single_images
 from fer_ddp.errors import RunError
-from fer_ddp.evaluation.evaluator import Evaluator
-from fer_ddp.evaluation.trained_model import load_trained_model
-from fer_ddp.runs.files import check_run_folder
-from fer_ddp.runs.folder import RunFolder
-from shards.files import read_regular
-from shards.images import BadImage, decode_image, pixels_of
+from shards.files import atomic_write_bytes
 from shards.labels import DISPLAY_NAMES, class_meaning
+from shards.parallel import ordered_map, usable_cpus
 
-ImageLike = str | Path | Image.Image | NDArray[np.uint8] | Tensor
-"""A file, a PIL image, an array (height, width) or (height, width, 1 or 3), or a tensor as a data set has it,
-(channels, height, width); arrays and tensors are uint8."""
+_TOGETHER, _TOGETHER_DRAWN = 256, 8
+"""Pictures that are classified together; those that are drawn are in memory whole."""
 
-_MAX_ASPECT_RATIO = 1.4
-"""Of a portrait that one face may still fill; passport photographs have 1.3, video frames 1.8."""
+FaceFinder = Callable[[Image.Image], Sequence[Box]]
+"""The parts of an image, 8-bit grey or RGB, that are its faces, such as a `fer_ddp.deploy.faces.FaceDetector`."""
+Draw = Callable[[Picture, Sequence[Box], NDArray[np.floating[Any]]], None]
+"""Draws a picture with the boxes in it and the probabilities (boxes, classes)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,10 +34,14 @@ class Predictions:
     """What a model predicts for some images."""
 
     images: tuple[str, ...]
-    """The path of each image, or ``image 0`` for one that is not a file."""
+    """The path of each image, or ``image 0`` for one that is not a file; several times where it has several faces."""
     class_names: tuple[str, ...]
     probabilities: NDArray[np.floating[Any]]
     """(images, classes), each row summing to 1."""
+    boxes: tuple[Box, ...] | None = None
+    """The part of the image that was classified, where faces were searched for: left, top, right, bottom in pixels."""
+    seconds: tuple[float, ...] | None = None
+    """When a video shows the image."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -50,19 +53,52 @@ class Predictions:
 
         language: of the names of the expressions, ``en`` or one of :data:`shards.labels.DISPLAY_NAMES`.
         """
-        names = [DISPLAY_NAMES.get(language, {}).get(class_meaning(name), name) for name in self.class_names]
+        names = display_names(self.class_names, language)
         lines = []
-        for image, row in zip(self.images, self.probabilities, strict=True):
+        for index, (image, row) in enumerate(zip(self.images, self.probabilities, strict=True)):
             ranked = [f"{names[index]} {100 * row[index]:.1f} %" for index in np.argsort(-row, kind="stable")]
-            lines.append(f"{image}: {', '.join(ranked)}")
+            time = "" if self.seconds is None else f" at {self.seconds[index]:.2f} s"
+            box = "" if self.boxes is None else " face {}, {} to {}, {}".format(*self.boxes[index])
+            lines.append(f"{image}{time}{box}: {', '.join(ranked)}")
         return "\n".join(lines)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """For each image its path, the class, and every class's probability."""
-        return [
-            {"image": image, "class": name, "probabilities": dict(zip(self.class_names, map(float, row), strict=True))}
-            for image, name, row in zip(self.images, self.classes, self.probabilities, strict=True)
-        ]
+        """For each image its path, the class, every class's probability, and the box and the seconds if it has them."""
+        rows = []
+        for index, (image, name, row) in enumerate(zip(self.images, self.classes, self.probabilities, strict=True)):
+            more: dict[str, Any] = {} if self.seconds is None else {"seconds": self.seconds[index]}
+            if self.boxes is not None:
+                more["box"] = list(self.boxes[index])
+            probabilities = dict(zip(self.class_names, map(float, row), strict=True))
+            rows.append({"image": image, **more, "class": name, "probabilities": probabilities})
+        return rows
+
+    def to_csv(self) -> str:
+        """The same as a table: path, label and a column for each class; seconds and box if it has them."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        header = ["path"]
+        header += [] if self.seconds is None else ["seconds"]
+        header += [] if self.boxes is None else ["left", "top", "right", "bottom"]
+        writer.writerow([*header, "label", *self.class_names])
+        for index, (image, name, row) in enumerate(zip(self.images, self.classes, self.probabilities, strict=True)):
+            more: list[Any] = [] if self.seconds is None else [self.seconds[index]]
+            more += [] if self.boxes is None else self.boxes[index]
+            writer.writerow([image, *more, name, *(f"{probability:.6f}" for probability in row)])
+        return text.getvalue()
+
+    def write_csv(self, path: Path) -> None:
+        """Write :meth:`to_csv`. Raises RunError where it cannot be written."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write_bytes(path, self.to_csv().encode())
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def display_names(class_names: Sequence[str], language: str) -> list[str]:
+    """The names of the expressions in ``language``; a class that has none there keeps its own."""
+    return [DISPLAY_NAMES.get(language, {}).get(class_meaning(name), name) for name in class_names]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,156 +112,152 @@ class Predictor:
     probabilities: Callable[[Tensor], NDArray[np.floating[Any]]]
     """Of uint8 (images, *image_shape), on the CPU: float (images, classes)."""
 
-    def predict(self, images: ImageLike | Iterable[ImageLike]) -> Predictions:
+    def predict(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        *,
+        fit: Fit = "crop",
+        find_faces: FaceFinder | None = None,
+    ) -> Predictions:
         """Class probabilities of one image or several.
 
         images: a path, a PIL image, a uint8 array (H, W), (H, W, 3), (N, H, W) or (N, H, W, 3), a uint8 tensor
         (C, H, W) or (N, C, H, W), or any mixture of single images in a list. Each is taken as a face that fills the
-        image, as FER2013's do: it is converted to grey or RGB and resized, not searched for faces. Raises RunError for
-        what is not such an image.
+        image, as FER2013's do: it is converted to grey or RGB, made square and resized. fit: ``crop`` keeps the largest
+        square in the centre of an image that is not square, ``pad`` puts the whole on a black square. find_faces: such
+        as `fer_ddp.deploy.faces.FaceDetector`; then each face that it finds is classified, and an image without one has
+        no prediction. Raises RunError for what is not such an image.
         """
-        given = _single_images(images)
+        given = single_images(images)
         if not given:
             raise RunError("there are no images to classify; give one or more")
-        names = tuple(
-            str(image) if isinstance(image, str | Path) else f"image {index}" for index, image in enumerate(given)
-        )
-        pixels = [_resized(_decode(image, name), self.image_shape) for image, name in zip(given, names, strict=True)]
-        probabilities = self.probabilities(torch.from_numpy(np.stack(pixels)))
-        return Predictions(images=names, class_names=self.class_names, probabilities=probabilities)
-
-
-def load(folder: Path, device: torch.device) -> Predictor:
-    """The model that a run selected, or an exported one, ready for images; the folder alone is needed.
-
-    Raises JobError if ``folder`` is neither, RunError if its files are damaged or don't fit each other.
-    """
-    if (folder / CARD).is_file() and (folder / MODEL).is_file():
-        model, card = load_exported(folder, device)
-        _, channels, height, width = card["input"]["shape"]
-        return _predictor(card["class_names"], card.get("untrained_classes", ()), (channels, height, width), model)
-    check_run_folder(folder)
-    job = load_job(folder / "config.yaml", [])
-    trained = load_trained_model(RunFolder(folder), job, device)
-    evaluator = Evaluator.of(job.data, job.precision, job.memory_format, device, job.views)
-    return _predictor(
-        trained.class_names,
-        trained.untrained_classes,
-        trained.image_shape,
-        lambda images: evaluator.probabilities(trained.model, images),
-    )
-
-
-def _predictor(
-    class_names: Sequence[str],
-    untrained: Collection[str],
-    image_shape: tuple[int, int, int],
-    probabilities: Callable[[Tensor], NDArray[np.floating[Any]]],
-) -> Predictor:
-    """The model without the classes that it was trained without: it has never learned what they look like."""
-    trained = [index for index, name in enumerate(class_names) if name not in untrained]
-    names = tuple(class_names[index] for index in trained)
-    if len(names) == len(class_names):
-        return Predictor(class_names=names, image_shape=image_shape, probabilities=probabilities)
-
-    def of_trained_classes(images: Tensor) -> NDArray[np.floating[Any]]:
-        found: NDArray[np.floating[Any]] = probabilities(images)[:, trained]
-        found /= found.sum(axis=1, keepdims=True)
-        return found
-
-    return Predictor(class_names=names, image_shape=image_shape, probabilities=of_trained_classes)
+        preparation = Preparation(image_shape=self.image_shape, fit=fit, find_faces=find_faces)
+        return predict_prepared(self, map(preparation.of, read_pictures(given)), preparation).predictions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FilePredictions:
-    """What a model predicts for some image files."""
+class Result:
+    """What a model predicts for pictures, of which some may be of no use."""
 
-    predictions: Predictions | None
-    """Of the files that can be read; None if there is none."""
-    warnings: tuple[str, ...]
-    """Of files that are probably not what the model was trained on."""
+    predictions: Predictions
+    notes: tuple[str, ...]
+    """How pictures were made square, and where no face was found."""
     errors: tuple[str, ...]
-    """Of files that cannot be read: what each is, and what to do."""
+    """Of pictures that cannot be read: what each is, and what to do."""
+    pictures: int
+    """How many there were, those that cannot be read included."""
 
 
-def predict_files(folder: Path, paths: Iterable[Path], device: torch.device) -> FilePredictions:
-    """The predictions of the model in ``folder``; a file that cannot be read costs only its own. Raises as `load`."""
-    model = load(folder, device)
-    good: list[Path] = []
-    pixels: list[NDArray[np.uint8]] = []
-    warnings, errors = list[str](), list[str]()
-    for path in paths:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """What is classified of a picture."""
+
+    name: str
+    seconds: float | None
+    place: str
+    """As `Picture.place` has it."""
+    is_square: bool
+    boxes: tuple[Box, ...] | None
+    """Of its faces; None where faces were not searched for."""
+    pixels: tuple[NDArray[np.uint8], ...]
+    """As the model takes them, one for each box."""
+    picture: Picture | None
+    """The picture itself, if it is drawn."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preparation:
+    """How pictures become what a model takes."""
+
+    image_shape: tuple[int, int, int]
+    """The model's: channels, height, width."""
+    fit: Fit = "crop"
+    find_faces: FaceFinder | None = None
+    is_drawn: bool = False
+
+    def of(self, picture: Picture) -> Prepared:
+        """Its faces, or the whole of it."""
+        boxes = None if self.find_faces is None else tuple(self.find_faces(picture.image))
+        parts: Sequence[Box | None] = [None] if boxes is None else boxes
+        return Prepared(
+            name=picture.name,
+            seconds=picture.seconds,
+            place=picture.place,
+            is_square=picture.image.width == picture.image.height,
+            boxes=boxes,
+            pixels=tuple(picture.pixels(self.image_shape, self.fit, part) for part in parts),
+            picture=picture if self.is_drawn else None,
+        )
+
+
+def predict_files(
+    model: Predictor,
+    paths: Iterable[Path],
+    *,
+    fit: Fit = "crop",
+    find_faces: FaceFinder | None = None,
+    draw: Draw | None = None,
+) -> Result:
+    """The predictions for image files; a file that cannot be read costs only its own. Files are read in parallel."""
+    preparation = Preparation(image_shape=model.image_shape, fit=fit, find_faces=find_faces, is_drawn=draw is not None)
+
+    def prepare(path: Path) -> Prepared | RunError:
         try:
-            decoded = _decode(path, str(path))
+            return preparation.of(read_picture(path, str(path)))
         except RunError as error:
-            errors.append(str(error))
-            continue
-        height, width = decoded.shape[1:]
-        if max(height, width) > _MAX_ASPECT_RATIO * min(height, width):
-            warnings.append(
-                f"{path}: is {width} x {height} and is squeezed into a square: one face should fill an image; "
-                f"crop each face first"
-            )
-        good.append(path)
-        pixels.append(_resized(decoded, model.image_shape))
-    predictions = None
-    if good:
-        predictions = Predictions(
-            images=tuple(map(str, good)),
-            class_names=model.class_names,
-            probabilities=model.probabilities(torch.from_numpy(np.stack(pixels))),
-        )
-    return FilePredictions(predictions=predictions, warnings=tuple(warnings), errors=tuple(errors))
+            return error
+
+    return predict_prepared(model, ordered_map(prepare, paths, threads=usable_cpus()), preparation, draw)
 
 
-def _single_images(images: Any) -> list[Any]:
-    if isinstance(images, str | Path | Image.Image):
-        return [images]
-    if isinstance(images, Tensor):
-        return list(images) if images.ndim == 4 else [images]
-    if isinstance(images, np.ndarray):
-        is_batch = images.ndim == 4 or (images.ndim == 3 and images.shape[-1] > 4)  # 2 and 4: with alpha
-        return list(images) if is_batch else [images]
-    if isinstance(images, Iterable):
-        return list(images)
-    return [images]
+def predict_prepared(
+    model: Predictor, pictures: Iterable[Prepared | RunError], preparation: Preparation, draw: Draw | None = None
+) -> Result:
+    """The predictions for ``pictures``, of which a few at a time are in memory; a RunError is one without predictions.
+
+    draw: called with each picture in which something was classified.
+    """
+    names, boxes, seconds, parts = list[str](), list[Box](), list[float](), list[NDArray[np.floating[Any]]]()
+    notes, errors, count, not_square = list[str](), list[str](), 0, list[str]()
+    for batch in _batches(pictures, _TOGETHER_DRAWN if draw else _TOGETHER):
+        count += len(batch)
+        errors += [str(each) for each in batch if isinstance(each, RunError)]
+        good = [each for each in batch if not isinstance(each, RunError)]
+        pixels = [part for each in good for part in each.pixels]
+        probabilities: NDArray[np.floating[Any]] = np.empty((0, len(model.class_names)))
+        if pixels:
+            probabilities = model.probabilities(torch.from_numpy(np.stack(pixels)))
+            parts.append(probabilities)
+        for each in good:
+            own, probabilities = probabilities[: len(each.pixels)], probabilities[len(each.pixels) :]
+            names += [each.name] * len(own)
+            boxes += each.boxes or ()
+            seconds += [] if each.seconds is None else [each.seconds] * len(own)
+            if not each.pixels:
+                notes.append(f"{each.place}: no face found")
+            elif draw and each.picture:
+                draw(each.picture, each.boxes or (), own)
+            if each.boxes is None and not each.is_square:
+                not_square.append(each.name)
+    if not_square:
+        notes.append(_not_square(not_square, count, preparation.fit))
+    predictions = Predictions(
+        images=tuple(names),
+        class_names=model.class_names,
+        probabilities=np.concatenate(parts) if parts else np.empty((0, len(model.class_names))),
+        boxes=tuple(boxes) if preparation.find_faces else None,
+        seconds=tuple(seconds) if seconds else None,
+    )
+    return Result(predictions=predictions, notes=tuple(notes), errors=tuple(errors), pictures=count)
 
 
-def _decode(image: Any, name: str) -> NDArray[np.uint8]:
-    """Pixels of one image, called ``name``, as `_decoded` returns them. Raises RunError."""
-    try:
-        return _decoded(image)
-    except BadImage as error:
-        raise RunError(f"{name}: {error}") from None
-    except OSError as error:
-        raise RunError(f"{name}: {error.strerror or error}; give image files, PNG or JPEG") from None
+def _not_square(names: Sequence[str], count: int, fit: Fit) -> str:
+    done = "the largest square in the centre was used" if fit == "crop" else "put on a black square"
+    if count == 1:
+        return f"{names[0]} is not square: {done}"
+    return f"{len(names)} of {count:,} images {'is' if len(names) == 1 else 'are'} not square: {done}"
 
 
-def _decoded(image: Any) -> NDArray[np.uint8]:
-    """Pixels of one image as uint8 (1 or 3, height, width). Raises BadImage, or OSError for a file."""
-    if isinstance(image, str | Path):
-        return decode_image(read_regular(Path(image)))[0]
-    if isinstance(image, Image.Image):
-        return pixels_of(image)
-    if isinstance(image, Tensor):
-        pixels, kind, right = image.numpy(force=True), "a tensor", "(1 or 3, height, width)"
-    elif isinstance(image, np.ndarray):
-        pixels = image[..., None] if image.ndim == 2 else image
-        pixels, kind, right = np.moveaxis(pixels, -1, 0), "an array", "(height, width) or (height, width, 3)"
-    else:
-        raise BadImage(f"is of type {type(image).__name__}; it should be a path, a PIL image, an array or a tensor")
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or 0 in pixels.shape:
-        raise BadImage(
-            f"is {kind} of {pixels.dtype} {tuple(image.shape)}; it should be uint8, 0 to 255, of shape {right}"
-        )
-    return pixels
-
-
-def _resized(pixels: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """``pixels`` (1 or 3, height, width) as grey or RGB of ``shape`` (channels, height, width)."""
-    if pixels.shape == shape:
-        return pixels
-    channels, height, width = shape
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-    image = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
+def _batches(pictures: Iterable[Prepared | RunError], size: int) -> Iterator[list[Prepared | RunError]]:
+    iterator = iter(pictures)
+    return iter(lambda: list(islice(iterator, size)), [])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, features
 
-from shards.images import BadImage, ImageOptions, decode_image, pixels_of
+from shards.images import BadImage, ImageOptions, decode_image, fitted_pixels, upright_image
 
 UPRIGHT = np.random.default_rng(0).integers(0, 256, (5, 7), dtype=np.uint8)
 # What a camera stores for each orientation, by the definition of EXIF: which sides of the scene row 0 and column 0 are.
@@ -36,7 +36,7 @@ def image_file(pixels: np.ndarray, orientation: int | None, kind: str = "PNG") -
 def test_an_image_is_read_as_the_camera_saw_it(orientation: int, kind: str) -> None:
     file = image_file(STORED[orientation], orientation, kind)
     assert np.array_equal(decode_image(file)[0], UPRIGHT[None])
-    assert np.array_equal(pixels_of(Image.open(io.BytesIO(file))), UPRIGHT[None])
+    assert np.array_equal(fitted_pixels(upright_image(Image.open(io.BytesIO(file))), ImageOptions()), UPRIGHT[None])
 
 
 def test_an_image_without_an_orientation_or_with_one_that_does_not_exist_stays_as_it_is() -> None:
