@@ -54,6 +54,11 @@ class AugmentConfig:
     """The rectangle's area, uniform between these fractions of the image."""
     erasing_aspect: tuple[_Aspect, _Aspect] = (0.3, 3.3)
     """The rectangle's height over width, log-uniform between these."""
+    randaugment_ops: Annotated[int, Field(ge=0, le=8)] = 0
+    """Transforms that each image gets first, drawn from RandAugment's list (Cubuk et al. 2020, arXiv 1909.13719), such
+    as 2; 0 is off."""
+    randaugment_magnitude: Annotated[float, Field(ge=0, le=30)] = 9.0
+    """Their strength, 30 being the strongest."""
     mixup_alpha: _Alpha = 0.0
     """Mixup weights are drawn from Beta(alpha, alpha); 0 is off."""
     cutmix_alpha: _Alpha = 0.0

@@ -1,7 +1,8 @@
 """Random transforms of a whole batch at once, each sample with parameters of its own, on the training device.
 
 A sample's parameters are a function of the seed and its position in the training sequence (`fer_ddp.randomness`), so
-they are the same on any number of ranks. All geometric transforms are one affine map and one bilinear resampling.
+they are the same on any number of ranks. All geometric transforms are one affine map and one bilinear resampling,
+except RandAugment's.
 """
 
 import torch
@@ -16,6 +17,7 @@ from fer_ddp.augment.pixels import (
     random_erasing,
     to_unit_range,
 )
+from fer_ddp.augment.randaugment import rand_augment
 
 
 def augment(
@@ -36,6 +38,8 @@ def augment(
     """
     uniform = UniformDraws(seed, positions, dtype)
     output = to_unit_range(images, dtype)
+    if config.randaugment_ops > 0:
+        output = rand_augment(output, positions, seed, config.randaugment_ops, config.randaugment_magnitude)
     output = transform_geometry(output, config, uniform, side)
     output = jitter_brightness_contrast(output, config, uniform)
     if config.blur_probability > 0:

@@ -1,7 +1,8 @@
 """Dropout whose mask is a function of the seed, the layer and the sample's position in the training sequence.
 
 The same sample drops the same units whatever rank or batch it is in. `replace_dropout` substitutes it for a model's
-``nn.Dropout`` modules, so the models themselves are plain torch.
+``nn.Dropout`` modules, so the models themselves are plain torch. Stochastic depth (Huang et al. 2016, arXiv 1603.09382)
+drops whole samples from a residual branch and is replaced in the same way.
 """
 
 import torch
@@ -31,13 +32,19 @@ class SamplePositions:
 
 
 class PositionDropout(nn.Module):
-    """Zeroes elements, whole channels or whole samples (``unit`` "element", "channel", "sample") with probability p."""
+    """Zeroes elements, whole channels or whole samples (``unit`` "element", "channel", "sample") with probability p.
 
-    def __init__(self, p: float, unit: str, seed: int, name: str, current: SamplePositions) -> None:
+    Kept units are divided by the keep rate if ``scaled``.
+    """
+
+    def __init__(
+        self, p: float, unit: str, seed: int, name: str, current: SamplePositions, scaled: bool = True
+    ) -> None:
         super().__init__()
         self.unit, self.seed, self.name, self.current = unit, seed, name, current
         self.p = p
         self.keep = randomness.realised_probability(1 - p)
+        self.scale = 1 / self.keep if scaled and self.keep else 1.0
         self._forward, self._calls = -1, 0
 
     def extra_repr(self) -> str:
@@ -45,7 +52,7 @@ class PositionDropout(nn.Module):
         return f"p={self.p}, unit={self.unit}"
 
     def forward(self, input: Tensor) -> Tensor:
-        """input: (batch, ...) to the same shape, dtype and memory format; kept units are divided by the keep rate."""
+        """input: (batch, ...) to the same shape, dtype and memory format."""
         if not self.training or self.keep == 1:
             return input
         if len(input) != len(self.current.positions):
@@ -59,7 +66,7 @@ class PositionDropout(nn.Module):
         keys = randomness.sample_keys(self.seed, f"dropout/{self.name}/{self._calls}", self.current.positions)
         if self.keep == 0:
             return input * 0
-        output: Tensor = _Masked.apply(input, self._mask(keys, input), 1 / self.keep)
+        output: Tensor = _Masked.apply(input, self._mask(keys, input), self.scale)
         return output
 
     def _mask(self, keys: Tensor, input: Tensor) -> Tensor:
@@ -102,22 +109,25 @@ _UNITS = {
     "Dropout2d": "channel",
     "Dropout3d": "channel",
     "StochasticDepth": "sample",
+    "DropPath": "sample",
 }
+"""By the names of classes, since stochastic depth is torchvision's, timm's, or a copy in the model's own code."""
 
 
 def replace_dropout(model: nn.Module, seed: int) -> nn.Module:
-    """Replace every nn.Dropout, Dropout1d/2d/3d and torchvision StochasticDepth by `PositionDropout`.
+    """Replace every nn.Dropout, Dropout1d/2d/3d, torchvision StochasticDepth and timm DropPath by `PositionDropout`.
 
     A layer's path in the model names the stream of its masks. Raises JobError for stochastic depth in "batch" mode.
     """
     current = SamplePositions()
     # With duplicates: a module registered under two paths is replaced at both.
     for path, module in list(model.named_modules(remove_duplicate=False)):
-        unit = _UNITS.get(type(module).__name__)
-        if unit is None:
+        unit, p = _UNITS.get(type(module).__name__), getattr(module, "drop_prob", getattr(module, "p", None))
+        if unit is None or p is None:
             continue
         if getattr(module, "mode", "row") != "row":
             raise JobError(f"model: {path} drops whole batches, which depends on the ranks; use mode 'row'")
         parent = model.get_submodule(path.rpartition(".")[0])
-        setattr(parent, path.rpartition(".")[2], PositionDropout(float(module.p), unit, seed, path, current))
+        scaled = getattr(module, "scale_by_keep", True)
+        setattr(parent, path.rpartition(".")[2], PositionDropout(float(p), unit, seed, path, current, scaled))
     return model

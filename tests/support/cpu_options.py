@@ -7,6 +7,7 @@ ON_ANY_RANKS = {
     "sam": ["optimizer.sam_radius=0.05", "optimizer.sam_every_steps=2"],
     "smaller images": ["image_size.sides=[32,40]"],
     "an end of mixing": ["augment.mixup_alpha=0.2", "augment.mixing_until=0.3"],
+    "randaugment": ["augment.randaugment_ops=2", "augment.randaugment_magnitude=15"],
     "warm-up of the average": ["ema.decay=0.9", "ema.warmup=true"],
 }
 ON_ONE_RANK = {"label correction": ["label_correction.momentum=0.9", "label_correction.start_epoch=0"]}

@@ -299,6 +299,27 @@ def test_no_random_module_is_left_in_a_model_of_torchvision(
     assert not [module for module in model.modules() if isinstance(module, of_torch)]
 
 
+class DropPath(nn.Module):
+    """Stochastic depth as timm, and code that is copied from it, calls and configures it."""
+
+    def __init__(self, drop_prob: float, scale_by_keep: bool = True) -> None:
+        super().__init__()
+        self.drop_prob, self.scale_by_keep = drop_prob, scale_by_keep
+
+
+@pytest.mark.parametrize(("scale_by_keep", "kept"), [(True, 4 / 3), (False, 1.0)])
+def test_timms_stochastic_depth_drops_whole_samples_and_scales_the_others_if_it_is_to(
+    scale_by_keep: bool, kept: float
+) -> None:
+    model = replace_dropout(nn.Sequential(DropPath(0.25, scale_by_keep)), 0)
+    assert kinds(model) == {"0": ("sample", 0.25, "0")}
+    SamplePositions.of(model).set(torch.arange(400))
+    samples = model(ones(400, 3, 2, 2)).flatten(1)
+    assert torch.equal(samples, samples[:, :1].expand(400, 12))
+    assert samples.unique().tolist() == [0, kept]
+    assert stats.binomtest(int((samples[:, 0] == 0).sum()), 400, 0.25).pvalue > IMPLAUSIBLE
+
+
 def test_stochastic_depth_of_whole_batches_is_refused() -> None:
     model = nn.Sequential(nn.Identity(), StochasticDepth(0.5, "batch"))
     with pytest.raises(JobError) as refusal:
