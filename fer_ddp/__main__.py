@@ -108,6 +108,7 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
         help="instead, a table across data sets: rows trained on, columns tested on, of what `evaluate` wrote",
     )
     report.add_argument("--images", action="store_true", help="show the worst errors: puts images of the data in it")
+    _add_import(commands)
     ensemble = _add(
         commands,
         "ensemble",
@@ -132,6 +133,45 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     sync.add_argument("runs", type=user_path, nargs="+", metavar="RUN", help="a run folder, such as runs/smoke-seed0")
     _add(commands, "keys", _keys, help="list the keys that a job may have, with defaults and meanings")
     _add(commands, "recipes", _recipes, help="list the recipes, arrays and cluster profiles that come with it")
+
+
+def _add_import(commands: "Commands[argparse.ArgumentParser]") -> None:
+    imported = _add(
+        commands,
+        "import-predictions",
+        _import_predictions,
+        help="measure another model's predictions by the same rules",
+        description="Makes a folder that `report` takes like a finished run, of a CSV of predictions or of an ONNX "
+        "model, which is run here. docs/others.md has the columns.",
+    )
+    imported.add_argument("file", type=user_path, metavar="FILE", help="predictions as .csv, or a model as .onnx")
+    imported.add_argument("--data", type=user_path, required=True, metavar="OUT", help="the packed data set")
+    imported.add_argument("--name", required=True, help="what the report calls it")
+    imported.add_argument(
+        "--split",
+        action="append",
+        default=[],
+        choices=("val", "test"),
+        help="what it covers (all there is); repeatable",
+    )
+    imported.add_argument("--run", type=user_path, metavar="DIR", help="the folder to make (runs/NAME)")
+    imported.add_argument("--seed", type=int, metavar="N", help="of one of several runs of the same model")
+    imported.add_argument("--source", metavar="URL", help="of the model, its code or its paper")
+    imported.add_argument("--selection", metavar="TEXT", help="how its weights were chosen, and on which data")
+    imported.add_argument("--note", metavar="TEXT", help="what else the report should tell")
+    imported.add_argument("--logits", action="store_true", help="it gives logits, not probabilities")
+    imported.add_argument("--classes", default="", metavar="NAME,...", help="what 0, 1, 2 ... or the outputs mean")
+    imported.add_argument(
+        "--merge", action="append", default=[], metavar="NAME=NAME", help="add a class of it to one of the data"
+    )
+    imported.add_argument("--drop-classes", default="", metavar="NAME,...", help="leave out these classes of it")
+    model = imported.add_argument_group("what an ONNX model takes, where its file does not say it")
+    model.add_argument("--size", type=int, metavar="PIXELS", help="height and width")
+    model.add_argument("--color", choices=("grey", "rgb", "bgr"))
+    model.add_argument("--layout", choices=("NCHW", "NHWC"))
+    model.add_argument("--scale", type=float, metavar="X", help="divisor of the pixels, 255 for 0 to 1")
+    model.add_argument("--mean", default="0", metavar="X,...", help="subtracted after that, a number a channel (0)")
+    model.add_argument("--std", default="1", metavar="X,...", help="divisor after that, a number a channel (1)")
 
 
 def _add(
@@ -233,6 +273,44 @@ def _report(options: argparse.Namespace) -> None:
         print(write_across(options.runs, options.out).text())
     else:
         print(write_report(options.runs, options.out, images=options.images).text())
+
+
+def _import_predictions(options: argparse.Namespace) -> None:
+    from fer_ddp.report.imported import Origin, import_predictions
+    from fer_ddp.report.imported_classes import ClassesOfFile
+    from fer_ddp.report.imported_onnx import InputDescription
+
+    def names(text: str) -> tuple[str, ...]:
+        return tuple(name.strip() for name in text.split(",") if name.strip())
+
+    def numbers(option: str, text: str) -> tuple[float, ...]:
+        try:
+            return tuple(float(number) for number in text.split(","))
+        except ValueError:
+            raise JobError(f"{option} {text}: should be a number, or one a channel such as 0.5,0.5,0.5") from None
+
+    imported = import_predictions(
+        options.file,
+        options.data,
+        options.name,
+        splits=options.split,
+        run=options.run,
+        seed=options.seed,
+        origin=Origin(source=options.source, selection=options.selection, note=options.note),
+        classes=ClassesOfFile(
+            order=names(options.classes), merge=tuple(options.merge), drop=names(options.drop_classes)
+        ),
+        logits=options.logits,
+        input_description=InputDescription(
+            size=options.size,
+            color=options.color,
+            layout=options.layout,
+            scale=options.scale,
+            mean=numbers("--mean", options.mean),
+            std=numbers("--std", options.std),
+        ),
+    )
+    print(imported.text())
 
 
 def _ensemble(options: argparse.Namespace) -> None:

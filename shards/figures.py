@@ -38,7 +38,7 @@ def plot_distribution(manifest: Manifest, *, title: str = "") -> Figure:
         panel.spines[["top", "right", "left"]].set_visible(False)
         panel.tick_params(axis="y", length=0, labelsize=10, labelcolor=INK)
         panel.tick_params(axis="x", labelsize=9, labelcolor=QUIET, color=QUIET)
-    panels[0].set_yticks(range(len(names)), names)
+    panels[0].set_yticks(range(len(names)), names, parse_math=False)  # a class may be called "$a$"
     panels[0].invert_yaxis()
     _finish(figure, title, w_pad=0.06, h_pad=0.06)
     return figure
@@ -78,6 +78,7 @@ def plot_sample_images(
             va="center",
             fontsize=11,
             color=INK,
+            parse_math=False,
         )
     _finish(figure, title, w_pad=0.02, h_pad=0.04)
     return figure

@@ -23,7 +23,7 @@ def recipe_names(runs: Sequence[FinishedRun]) -> list[str]:
 
 def identity(run: FinishedRun) -> Identity:
     """The key that runs of one recipe share."""
-    if run.members:
+    if run.members or (run.imported and run.seed is None):
         return (run.name, str(run.path))
     return (run.name, json.dumps(job_of(run), sort_keys=True))
 

@@ -11,6 +11,7 @@ from typing import Any
 from fer_ddp.config.recipes import identity, recipe_names
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.report.page import render
+from fer_ddp.report.text import left_out_lines, plain
 from fer_ddp.report.write import WrittenReport, write_files
 from fer_ddp.runs.files import read_json
 from fer_ddp.runs.finished import FinishedRun, SkippedRun, find_runs, read_runs
@@ -20,6 +21,8 @@ from shards.labels import class_meaning
 
 _DIGITS = 12
 """Of a data set's digest, as ``evaluate`` names its folders."""
+_ELSEWHERE = "elsewhere"
+"""Where a model was trained whose predictions were imported."""
 NOTE = (
     "Accuracy, the mean over seeds, and Wilson's 95 % interval for so many images, which does not cover other seeds. "
     "Classes are mapped by name. An interval of a model on the data it was trained on is that of other images of the "
@@ -89,7 +92,9 @@ def collect_across(paths: Sequence[Path]) -> Across:
     names = _data_names(runs)
     groups: dict[tuple[Any, str], list[tuple[str, FinishedRun]]] = {}
     for recipe, run in zip(recipe_names(runs), runs, strict=True):
-        groups.setdefault((identity(run), run.data_digest), []).append((recipe, run))
+        # Imported predictions for several data sets are of one model, trained elsewhere.
+        key = ((run.name, "imported"), "") if run.imported else (identity(run), run.data_digest)
+        groups.setdefault(key, []).append((recipe, run))
     labels = Counter((group[0][1].name, digest) for (_, digest), group in groups.items())
     rows = []
     for (_, digest), group in groups.items():
@@ -101,8 +106,8 @@ def collect_across(paths: Sequence[Path]) -> Across:
         rows.append(
             Row(
                 recipe=first.name if labels[first.name, digest] == 1 else recipe,
-                trained_on=names[digest[:_DIGITS]],
-                seeds=len(group),
+                trained_on=_ELSEWHERE if first.imported else names[digest[:_DIGITS]],
+                seeds=len({run.seed for _, run in group}),
                 cells={
                     column: Cell(
                         accuracies=tuple(result["accuracy"] for result, _ in results),
@@ -123,7 +128,7 @@ def _data_names(runs: Sequence[FinishedRun]) -> dict[str, str]:
     folders: dict[str, str] = {}
     for run in runs:
         for digest, summary in _evaluations(run):
-            job = run.job if digest == run.data_digest[:_DIGITS] else {}
+            job = (run.job or run.imported) if digest == run.data_digest[:_DIGITS] else {}
             path = summary.get("data", {}).get("path") or job.get("data", {}).get("path") or ""
             folders[digest] = folders.get(digest) or Path(path).name
     shared = Counter(folders.values())
@@ -152,7 +157,7 @@ def _results(run: FinishedRun, names: dict[str, str]) -> Iterator[tuple[Column, 
             f"{name} as {new}" for name, new in classes.items() if new and class_meaning(name) != class_meaning(new)
         ]
         words = [f"{names[digest]} {split}", *merged, *(f"without {name}" for name in dropped)]
-        own = digest == run.data_digest[:_DIGITS]
+        own = not run.imported and digest == run.data_digest[:_DIGITS]
         yield Column(name=", ".join(words), digest=digest), summary[split], own
 
 
@@ -177,14 +182,13 @@ def write_across(paths: Sequence[Path], out: Path) -> WrittenReport:
 
 
 def _markdown(across: Across) -> str:
-    head = ["recipe", "trained on", "seeds", *(f"on {column.name}" for column in across.columns)]
+    head = ["recipe", "trained on", "seeds", *(plain(f"on {column.name}") for column in across.columns)]
     lines = ["# Across data sets", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in across.rows:
         cells = [_in_words(row.cells.get(column)) for column in across.columns]
-        lines.append("| " + " | ".join([row.recipe, row.trained_on, str(row.seeds), *cells]) + " |")
+        lines.append("| " + " | ".join([plain(row.recipe), plain(row.trained_on), str(row.seeds), *cells]) + " |")
     lines += ["", f"{NOTE} In bold: on the data set it was trained on.", ""]
-    if across.left_out:
-        lines += ["Left out:", "", *(f"- `{out.path}` {out.reason}" for out in across.left_out), ""]
+    lines += left_out_lines(across.left_out)
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from fer_ddp.runs.predictions import Predictions
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """Runs of one job that differ in the seed, or one ensemble."""
+    """Runs of one job that differ in the seed, one ensemble, or imported predictions of one model."""
 
     name: str
     """The job's, with the keys that tell it from others of that name."""
@@ -29,6 +30,16 @@ class Recipe:
     def is_ensemble(self) -> bool:
         """Whether it is an ensemble."""
         return bool(self.runs[0].members)
+
+    @property
+    def imported(self) -> dict[str, Any]:
+        """Where imported predictions come from (``imported.json`` of the first run); empty for others."""
+        return self.runs[0].imported
+
+    @property
+    def labels_only(self) -> bool:
+        """Whether only the predicted classes are known, so that nothing about probabilities can be measured."""
+        return any(each.labels_only for of_split in self.predictions.values() for each in of_split)
 
     def correct(self, split: str) -> NDArray[np.bool_]:
         """(seeds, samples): whether the run's prediction is correct."""

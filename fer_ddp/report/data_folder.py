@@ -25,7 +25,7 @@ class DataFolder:
 
 def find_data(collected: ReportRuns) -> tuple[DataFolder | None, str]:
     """The runs' data folder, if it exists with the same content; else None and a sentence that gives the reason."""
-    paths = dict.fromkeys(str(run.job.get("data", {}).get("path", "")) for run in collected.runs if run.job)
+    paths = dict.fromkeys(str((run.job or run.imported).get("data", {}).get("path", "")) for run in collected.runs)
     reasons = []
     for path in filter(None, paths):
         try:
@@ -51,8 +51,8 @@ class Mistake:
     key: str
     label: str
     predicted: str
-    probability: float
-    """Of what was predicted, mean over seeds."""
+    probability: float | None
+    """Of what was predicted, mean over seeds; None where only the predicted classes are known."""
 
 
 def worst_mistakes(data: DataFolder, recipe: Recipe, split: str) -> list[Mistake]:
@@ -71,7 +71,7 @@ def worst_mistakes(data: DataFolder, recipe: Recipe, split: str) -> list[Mistake
             key=first.keys[sample],
             label=first.class_names[first.labels[sample]],
             predicted=first.class_names[predicted[sample]],
-            probability=float(probabilities[sample].max()),
+            probability=None if recipe.labels_only else float(probabilities[sample].max()),
         )
         for sample, png in zip(chosen, pngs, strict=True)
     ]

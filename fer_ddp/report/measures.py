@@ -53,6 +53,18 @@ class ClassFigures:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """What the probabilities are worth."""
+
+    loss: Spread
+    brier: Spread
+    error: Spread
+    """Expected calibration error."""
+    reliability: Reliability
+    """Of all runs' predictions together."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SplitFigures:
     """A recipe on a split."""
 
@@ -61,11 +73,8 @@ class SplitFigures:
     macro_f1_interval: Interval
     """The mean of the runs' bootstrap intervals: it covers other samples, not other seeds."""
     balanced_accuracy: Spread
-    loss: Spread
-    brier: Spread
-    calibration_error: Spread
-    reliability: Reliability
-    """Of all runs' predictions together."""
+    calibration: Calibration | None
+    """None where only the predicted classes are known."""
     confusion: NDArray[np.int64]
     """(classes, classes), `confusion[true][predicted]`, counts over all runs."""
     classes: tuple[ClassFigures, ...]
@@ -83,13 +92,7 @@ def measure(predictions: Sequence[Predictions], mask: NDArray[np.bool_]) -> Spli
         macro_f1=_spread(metrics, "macro_f1"),
         macro_f1_interval=Interval(*np.mean(intervals, axis=0).tolist()),
         balanced_accuracy=_spread(metrics, "balanced_accuracy"),
-        loss=_spread(metrics, "loss"),
-        brier=Spread(tuple(_brier_score(*each) for each in kept)),
-        calibration_error=Spread(tuple(reliability(*each).expected_calibration_error for each in kept)),
-        reliability=reliability(
-            np.concatenate([labels for labels, _ in kept]),
-            np.concatenate([probabilities for _, probabilities in kept]),
-        ),
+        calibration=None if any(each.labels_only for each in predictions) else _calibration(metrics, kept),
         confusion=np.sum(confusions, axis=0),
         classes=tuple(
             ClassFigures(
@@ -98,6 +101,21 @@ def measure(predictions: Sequence[Predictions], mask: NDArray[np.bool_]) -> Spli
                 **{kind: _spread([each["per_class"][name] for each in metrics], kind) for kind in _OF_A_CLASS},
             )
             for name in class_names
+        ),
+    )
+
+
+def _calibration(
+    metrics: Sequence[Mapping[str, Any]], kept: Sequence[tuple[NDArray[np.int64], NDArray[np.floating[Any]]]]
+) -> Calibration:
+    """Of each run's metrics and (labels, probabilities)."""
+    return Calibration(
+        loss=_spread(metrics, "loss"),
+        brier=Spread(tuple(_brier_score(*each) for each in kept)),
+        error=Spread(tuple(reliability(*each).expected_calibration_error for each in kept)),
+        reliability=reliability(
+            np.concatenate([labels for labels, _ in kept]),
+            np.concatenate([probabilities for _, probabilities in kept]),
         ),
     )
 

@@ -201,13 +201,16 @@ def _most_common_mistake(figures: SplitFigures) -> str:
 
 
 def _reliability(figures: SplitFigures) -> Markup:
+    assert figures.calibration is not None
     return charts.reliability_plot(
-        figures.reliability, f"confidence against accuracy, calibration error {figures.calibration_error.mean:.3f}"
+        figures.calibration.reliability,
+        f"confidence against accuracy, calibration error {figures.calibration.error.mean:.3f}",
     )
 
 
 def _mean_confidence(figures: SplitFigures) -> float:
-    bins = figures.reliability
+    assert figures.calibration is not None
+    bins = figures.calibration.reliability
     filled = bins.counts > 0
     return float((bins.confidence[filled] * bins.counts[filled]).sum() / bins.counts.sum())
 

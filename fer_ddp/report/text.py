@@ -2,14 +2,41 @@
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from fer_ddp.report.collect import ReportRuns
+from fer_ddp.report.collect import Recipe, ReportRuns
 from fer_ddp.report.costs import NetworkCost, TimeCost, time_cost
 from fer_ddp.report.views import Leaking, View, leaking_samples
+from fer_ddp.runs.finished import SkippedRun
 from fer_ddp.text import large, p_value, percent, percent_interval, points, points_interval
+
+_SPECIAL = re.compile(
+    r"<(?=[A-Za-z/!?])"  # what may begin a tag
+    r"|&(?=#|\w+;)"  # or an entity
+    r"|(?<![^\W_])_|_(?![^\W_])"  # emphasis, where it is not between two letters
+    r"|[\\`*\[\]|$~]"  # code, emphasis, links, cells of a table, formulas
+)
+
+
+def plain(text: object) -> str:
+    """``text`` so that Markdown shows it as it is, on one line: a job may be called ``<b>``, a class ``$a|b$``."""
+    return _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", " ".join(str(text).split()))
+
+
+def left_out_lines(left_out: Sequence[SkippedRun]) -> list[str]:
+    """A list in Markdown; nothing if none is left out."""
+    return ["Left out:", "", *(f"- {_code(out.path)} {plain(out.reason)}" for out in left_out), ""] if left_out else []
+
+
+def _code(path: Path) -> str:
+    """A path in fixed width, where that is possible."""
+    text = str(path)
+    return f"`{text}`" if text.isprintable() and "`" not in text else plain(text)
+
 
 _TITLES = {"all": "All images", "clean": "Without the images that leak"}
 
@@ -20,13 +47,13 @@ def markdown(collected: ReportRuns, views: Sequence[View], costs: Mapping[str, N
     for view in views:
         lines += [f"## {_TITLES[view.key]}", ""] if len(views) > 1 else []
         if view.verdict:
-            lines += [f"**{view.verdict.summary}** {' '.join(view.verdict.details)}", ""]
+            lines += [f"**{plain(view.verdict.summary)}** {plain(' '.join(view.verdict.details))}", ""]
         lines += _recipes(view, costs)
         if view.pairs:
             lines += ["", f"Differences on {view.reporting_split}, in points; p corrected by Holm:", ""]
             lines += ["| difference | points | 95 % interval | p | significant |", "|---|---|---|---|---|"]
             lines += [
-                f"| {pair.first} − {pair.second} | {points(pair.comparison.difference)} | "
+                f"| {plain(pair.first)} − {plain(pair.second)} | {points(pair.comparison.difference)} | "
                 f"{points_interval(pair.comparison.interval)} | {p_value(pair.corrected_p).removeprefix('p = ')} | "
                 f"{'yes' if pair.significant else 'no'} |"
                 for pair in view.pairs
@@ -34,8 +61,11 @@ def markdown(collected: ReportRuns, views: Sequence[View], costs: Mapping[str, N
         lines.append("")
     counts = ", ".join(f"{split} {len(keys):,} images" for split, keys in collected.keys.items())
     lines += [f"Data: digest {collected.data_digest[:12]}; {counts}.", ""]
-    if collected.left_out:
-        lines += ["Left out:", "", *(f"- `{out.path}` {out.reason}" for out in collected.left_out), ""]
+    imported = [recipe for recipe in collected.all_recipes if recipe.imported]
+    if imported:
+        lines += ["Imported predictions; selection as stated by whoever imported them:", ""]
+        lines += [f"- {_origin(recipe)}" for recipe in imported] + [""]
+    lines += left_out_lines(collected.left_out)
     return "\n".join(lines)
 
 
@@ -55,8 +85,16 @@ def _recipes(view: View, costs: Mapping[str, NetworkCost | None]) -> list[str]:
         size = [large(cost.parameters), large(cost.multiply_accumulates)] if cost else ["–", "–"]
         seeds = f"{len(recipe.runs[0].members['members'])} members" if recipe.is_ensemble else str(len(recipe.runs))
         f1 = percent(figures[view.reporting_split].macro_f1.mean)
-        lines.append("| " + " | ".join([recipe.name, seeds, *cells, f1, *size]) + " |")
+        lines.append("| " + " | ".join([plain(recipe.name), seeds, *cells, f1, *size]) + " |")
     return lines
+
+
+def _origin(recipe: Recipe) -> str:
+    """Where imported predictions come from, on one line."""
+    origin = recipe.imported
+    parts = [f"{recipe.name}: selection {origin['selection'] or 'not stated'}", origin["source"], origin["note"]]
+    parts += ["labels alone, so no calibration"] if recipe.labels_only else []
+    return plain("; ".join(filter(None, parts)))
 
 
 def table(
@@ -79,7 +117,8 @@ def table(
             for split, figures in everything.figures[recipe.name].items():
                 row[f"{split}_accuracy"] = figures.accuracy.accuracies[place]
                 row[f"{split}_macro_f1"] = figures.macro_f1.values[place]
-                row[f"{split}_calibration_error"] = figures.calibration_error.values[place]
+                if figures.calibration is not None:
+                    row[f"{split}_calibration_error"] = figures.calibration.error.values[place]
             for view in clean:
                 for split, figures in view.figures[recipe.name].items():
                     row[f"{split}_accuracy_without_leaks"] = figures.accuracy.accuracies[place]

@@ -96,7 +96,7 @@ def _view(
         tempered={
             recipe.name: temper(recipe.predictions["val"], recipe.predictions["test"], masks)
             for recipe in shown
-            if set(masks) == {"val", "test"}
+            if set(masks) == {"val", "test"} and not recipe.labels_only
         },
         pairs=tuple(pairs),
         verdict=judge(ranked, pairs, masks) if ranked else None,

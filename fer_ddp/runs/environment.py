@@ -93,8 +93,13 @@ def _new_id(run: Path) -> str:
 
 
 def repeat_command(run: "FinishedRun") -> str:
-    """The command that makes the run or ensemble again, in a new folder beside it; the commit is not checked out."""
+    """The command that makes the run or ensemble again, in a new folder beside it; the commit is not checked out.
+
+    Of imported predictions, the command that imported them: the same file gives the same folder.
+    """
     again = f"{run.path}-again"
+    if run.imported:
+        return str(run.environment.get("command", ""))
     if run.members:
         options = ["--temperature"] if run.members["temperature"] is not None else []
         runs = [member["run"] for member in run.members["members"]]

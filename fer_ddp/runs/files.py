@@ -18,6 +18,8 @@ LINES = {
 """The numbers that each line of these files holds; ``metrics.jsonl`` has more under train and val."""
 RUNS = Path("runs")
 """The default place of runs and arrays, relative to the working folder."""
+IMPORTED_FILE = "imported.json"
+"""In a folder of imported predictions instead of ``config.yaml``."""
 LAST, PREVIOUS, BEST = "last", "previous", "best"
 """The names of checkpoints."""
 
@@ -47,8 +49,14 @@ def check_schema_version(path: Path, values: dict[str, Any]) -> None:
         )
 
 
+NO_RUN = "holds imported predictions, not a run that has a model; only `report` takes it"
+"""What a folder with `IMPORTED_FILE` is, after its path."""
+
+
 def check_run_folder(run: Path) -> None:
     """Raises JobError if ``run`` is not a run folder."""
+    if (run / IMPORTED_FILE).is_file():
+        raise JobError(f"{run}: {NO_RUN}")
     if not (run / "config.yaml").is_file():
         raise JobError(f"{run}: is not a run folder (it has no config.yaml); give one such as runs/smoke-seed0")
 

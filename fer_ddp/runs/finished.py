@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_ddp.errors import JobError
-from fer_ddp.runs.files import read_json, read_lines, read_status
+from fer_ddp.runs.files import IMPORTED_FILE, read_json, read_lines, read_status
 from fer_ddp.runs.predictions import Predictions, read_predictions
 from fer_ddp.yaml_io import read_yaml
 from shards.errors import UserError
@@ -19,18 +19,20 @@ MEMBERS_FILE = "members.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FinishedRun:
-    """A finished run, or an ensemble of runs."""
+    """A finished run, an ensemble of runs, or imported predictions."""
 
     path: Path
     """As it was given."""
     name: str
-    """The job's, or the ensemble's."""
+    """The job's, the ensemble's, or the one given to the import."""
     seed: int | None
-    """None for an ensemble."""
+    """None for an ensemble, and for predictions imported without one."""
     job: dict[str, Any]
-    """``config.yaml`` as it is, perhaps written by an older version; empty for an ensemble."""
+    """``config.yaml`` as it is, perhaps written by an older version; empty for an ensemble and imported predictions."""
     members: dict[str, Any]
     """``members.json`` of an ensemble, else empty."""
+    imported: dict[str, Any]
+    """``imported.json`` of imported predictions, else empty."""
     class_names: tuple[str, ...]
     splits: tuple[str, ...]
     """Of ``val`` and ``test``, those it was evaluated on."""
@@ -44,7 +46,11 @@ class FinishedRun:
 
     def predictions(self, split: str) -> Predictions:
         """Its predictions for ``split``. Raises RunError if they are absent or damaged."""
-        return read_predictions(self.path / "predictions" / f"{split}.csv", as_float64=True)
+        return read_predictions(
+            self.path / "predictions" / f"{split}.csv",
+            as_float64=True,
+            class_names=self.class_names if self.imported.get("labels_only") else (),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +63,7 @@ class SkippedRun:
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
-    """The run folders that ``paths`` are or hold, at any depth, each once, in order; ensembles' folders too.
+    """The run folders that ``paths`` are or hold, at any depth, each once, in order; also ensembles and imports.
 
     Raises JobError for a path that is neither.
     """
@@ -76,7 +82,7 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 
 
 def _run_folders(path: Path) -> Iterator[Path]:
-    if (path / "config.yaml").is_file() or (path / MEMBERS_FILE).is_file():
+    if any((path / name).is_file() for name in ("config.yaml", MEMBERS_FILE, IMPORTED_FILE)):
         yield path  # and nothing inside it: W&B has a config.yaml of its own there
         return
     for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
@@ -106,8 +112,8 @@ def _read_run(path: Path) -> FinishedRun:
     status, summary = read_status(path), read_json(path / "summary.json")
     if status.get("state") != "finished" or not summary:
         raise _NotUsable(_unfinished(status))
-    members = read_json(path / MEMBERS_FILE)
-    job = {} if members else read_yaml(path / "config.yaml")
+    members, imported = read_json(path / MEMBERS_FILE), read_json(path / IMPORTED_FILE)
+    job = {} if members or imported else read_yaml(path / "config.yaml")
     environment = read_json(path / "environment.json")
     digest = environment.get("data_digest")
     if not digest:
@@ -115,9 +121,10 @@ def _read_run(path: Path) -> FinishedRun:
     return FinishedRun(
         path=path,
         name=str(summary.get("job", path.name)),
-        seed=None if members else int(job.get("seed", 0)),
+        seed=imported.get("seed") if imported else None if members else int(job.get("seed", 0)),
         job=job,
         members=members,
+        imported=imported,
         class_names=tuple(summary.get("class_names", ())),
         splits=tuple(split for split in ("val", "test") if split in summary),
         data_digest=str(digest),

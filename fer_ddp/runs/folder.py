@@ -12,7 +12,7 @@ import torch
 
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.runs import checkpoint, environment
-from fer_ddp.runs.files import LAST, PREVIOUS, SCHEMA_VERSION, read_lines, read_status
+from fer_ddp.runs.files import IMPORTED_FILE, LAST, NO_RUN, PREVIOUS, SCHEMA_VERSION, read_lines, read_status
 from fer_ddp.yaml_io import read_yaml, to_yaml
 from shards.files import FileLock, atomic_write_bytes, write_json
 
@@ -41,6 +41,8 @@ class RunFolder:
         """Raises JobError if the folder has no ``config.yaml`` but files that a start does not leave before it."""
         if (self.path / "config.yaml").exists() or not self.path.is_dir():
             return
+        if (self.path / IMPORTED_FILE).is_file():
+            raise JobError(f"{self.path}: {NO_RUN}; choose another run=")
         ours = (self.path / ".lock", self.path / ".config.yaml.tmp")
         foreign = next((path for path in self.path.rglob("*") if not path.is_dir() and path not in ours), None)
         if foreign is not None:

@@ -1,4 +1,7 @@
-"""A run's predictions for a split, as a CSV that any tool reads: `key,label,predicted,p_CLASS,...`."""
+"""A run's predictions for a split, as a CSV that any tool reads: `key,label,predicted,p_CLASS,...`.
+
+Imported predictions that are labels alone have the first three columns only.
+"""
 
 import csv
 import io
@@ -30,6 +33,8 @@ class Predictions:
     """(n, classes), in [0, 1], rows summing to 1; float32 if a float32 run wrote them, else float64."""
     class_names: tuple[str, ...]
     """The classes in the order of the columns."""
+    labels_only: bool = False
+    """Whether only the predicted classes are known; ``probabilities`` are then 1 for these and 0 for the others."""
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -43,12 +48,15 @@ def write_predictions(
     labels: NDArray[np.integer[Any]],
     probabilities: NDArray[np.floating[Any]],
     class_names: Sequence[str],
+    *,
+    labels_only: bool = False,
 ) -> None:
     """Write the predictions for one split; the same predictions give the same bytes.
 
     keys: n texts. labels: (n,) integers. probabilities: (n, classes) float32 or float64, each written as the shortest
     text that reads back to the same number of that precision (narrower floats are widened to float32 first). Labels
     and predictions are written as class names. The file is whole or absent: written beside, then renamed.
+    labels_only: write the predicted classes without probabilities.
 
     Raises RunError where the file cannot be written, and what `classification_metrics` raises.
     """
@@ -59,10 +67,11 @@ def write_predictions(
         probabilities = probabilities.astype(np.float32)
     names = np.array(class_names, dtype=object)
     predicted = names[probabilities.argmax(axis=1)]
-    numbers = probabilities.astype(str).tolist()
+    shown = [] if labels_only else class_names
+    numbers = probabilities[:, : len(shown)].astype(str).tolist()
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_FIXED_COLUMNS, *(_PROBABILITY_PREFIX + name for name in class_names)])
+    writer.writerow([*_FIXED_COLUMNS, *(_PROBABILITY_PREFIX + name for name in shown)])
     writer.writerows(
         [key, label, guess, *row]
         for key, label, guess, row in zip(keys, names[labels], predicted, numbers, strict=True)
@@ -74,11 +83,11 @@ def write_predictions(
         raise RunError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def read_predictions(path: Path, *, as_float64: bool = False) -> Predictions:
+def read_predictions(path: Path, *, as_float64: bool = False, class_names: Sequence[str] = ()) -> Predictions:
     """Read what `write_predictions` wrote, the same numbers in the same precision.
 
     The precision is not in the file: numbers that are all the shortest text of a float32 are taken as float32.
-    as_float64: the numbers as written, in half the time.
+    as_float64: the numbers as written, in half the time. class_names: the classes of a file without probabilities.
 
     Raises RunError, naming the file and the line, where it is absent, cut short or not such a table.
     """
@@ -97,25 +106,25 @@ def read_predictions(path: Path, *, as_float64: bool = False) -> Predictions:
         raise RunError(f"{path}: line {reader.line_num} is not CSV: {error}") from error
 
     columns = header[1]
-    class_names = tuple(column.removeprefix(_PROBABILITY_PREFIX) for column in columns[len(_FIXED_COLUMNS) :])
-    expected = [*_FIXED_COLUMNS, *(_PROBABILITY_PREFIX + name for name in class_names)]
-    if not class_names or columns != expected or len(set(class_names)) != len(class_names):
+    named = tuple(column.removeprefix(_PROBABILITY_PREFIX) for column in columns[len(_FIXED_COLUMNS) :])
+    expected = [*_FIXED_COLUMNS, *(_PROBABILITY_PREFIX + name for name in named)]
+    if not (named or class_names) or columns != expected or len(set(named)) != len(named):
         raise RunError(
             f"{path}: the columns are {','.join(columns)}; key,label,predicted and then one p_CLASS for each class, "
             "all different, are expected"
         )
     if not rows:
         raise RunError(f"{path}: holds no prediction; at least one line must follow the header")
-    return _parse(path, rows, class_names, as_float64)
+    return _parse(path, rows, named or tuple(class_names), as_float64, labels_only=not named)
 
 
 def _parse(
-    path: Path, rows: list[tuple[int, list[str]]], class_names: tuple[str, ...], as_float64: bool
+    path: Path, rows: list[tuple[int, list[str]]], class_names: tuple[str, ...], as_float64: bool, labels_only: bool
 ) -> Predictions:
     """Turn numbered lines into arrays. Raises RunError naming the wrong line."""
     indices = {name: index for index, name in enumerate(class_names)}
     first_number = len(_FIXED_COLUMNS)
-    fields = first_number + len(class_names)
+    fields = first_number + (0 if labels_only else len(class_names))
     labels, predicted, numbers = [], [], []
     for line, row in rows:
         if len(row) != fields:
@@ -132,8 +141,9 @@ def _parse(
         labels.append(indices[row[1]])
         predicted.append(indices[row[2]])
 
-    probabilities: NDArray[np.float32] | NDArray[np.float64] = np.array(numbers)
-    if not as_float64:
+    probabilities: NDArray[np.float32] | NDArray[np.float64]
+    probabilities = np.eye(len(class_names))[predicted] if labels_only else np.array(numbers)
+    if not as_float64 and not labels_only:
         narrow = probabilities.astype(np.float32)
         if narrow.astype(str).tolist() == [row[first_number:] for _, row in rows]:
             probabilities = narrow
@@ -142,6 +152,7 @@ def _parse(
         labels=np.array(labels, dtype=np.int64),
         probabilities=probabilities,
         class_names=class_names,
+        labels_only=labels_only,
     )
     invalid = invalid_rows(probabilities)
     if len(invalid):

@@ -1,5 +1,7 @@
 """``inspect``: the numbers in words, and the figures."""
 
+from dataclasses import replace
+
 import numpy as np
 from PIL import Image
 
@@ -81,3 +83,11 @@ def test_figures_are_written_as_pngs(small_set, tmp_path):
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["distribution.png", "samples.png"]
     with Image.open(tmp_path / "figures" / "samples.png") as image:
         assert image.format == "PNG"
+
+
+def test_a_dollar_in_a_class_name_is_no_formula(small_set, tmp_path):
+    names = ("$\\frac$", "$a_$ x$", *"cdefg")
+    manifest = replace(read_manifest(small_set), class_names=names)
+    images, labels = np.zeros((7, 1, 4, 4), np.uint8), np.arange(7)
+    for figure in (plot_distribution(manifest, title="$\\x$"), plot_sample_images(images, labels, names, columns=2)):
+        figure.savefig(tmp_path / "figure.png")

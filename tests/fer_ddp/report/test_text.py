@@ -8,6 +8,7 @@ from made_up_runs import hits, labels_of, predicted, write_run
 
 from fer_ddp import text as words
 from fer_ddp.report.collect import collect_runs
+from fer_ddp.report.text import plain
 from fer_ddp.report.write import write_report
 from fer_ddp.runs.environment import repeat_command
 from fer_ddp.text import plural
@@ -106,3 +107,27 @@ def test_a_run_is_made_again_from_its_own_configuration(tmp_path: Path) -> None:
 )
 def test_numbers_read_as_people_write_them(written: str, expected: str) -> None:
     assert written == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("<img src=x onerror=alert(1)>", "&#60;img src=x onerror=alert(1)>"),
+        ("a|b", "a&#124;b"),
+        ("$\\frac$ `x` *y* [z](u)", "&#36;&#92;frac&#36; &#96;x&#96; &#42;y&#42; &#91;z&#93;(u)"),
+        ("&lt; _a_ \n b", "&#38;lt; &#95;a&#95; b"),
+        ("baseline_training (lr=0.1), p < 0.05 & q", "baseline_training (lr=0.1), p < 0.05 & q"),
+    ],
+)
+def test_a_name_is_text_in_markdown(name: str, shown: str) -> None:
+    assert plain(name) == shown
+
+
+def test_a_jobs_name_is_no_markup_in_any_line_of_the_markdown(tmp_path: Path) -> None:
+    for seed, state in enumerate(("finished", "running")):
+        splits = {"val": (LABELS, predicted(LABELS, hits(120)))}
+        write_run(tmp_path / f"<b>{seed}", splits, name="<script>", seed=seed, state=state)
+    write_run(tmp_path / "other", {"val": (LABELS, predicted(LABELS, hits(90)))})
+    text = write_report([tmp_path], tmp_path / "report.html").markdown.read_text()
+    assert "<script>" not in text
+    assert "<b>" not in text.replace(f"`{tmp_path}/<b>1`", "")
