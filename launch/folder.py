@@ -13,6 +13,7 @@ from typing import Any
 
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.runs.files import RUNS, read_json, saved_step
+from fer_ddp.yaml_io import read_yaml
 from shards.files import atomic_write_bytes, write_json
 
 SUFFIX = ".launch"
@@ -83,6 +84,10 @@ class ArrayFolder:
     def member_file(self, member: str) -> Path:
         """The member's whole job, as ``train`` reads it."""
         return self.path / "members" / f"{member}.yaml"
+
+    def model_names(self) -> list[str]:
+        """``model.name`` of each member."""
+        return [read_yaml(self.member_file(member))["model"]["name"] for member in self.runs]
 
     def write(self, name: str, *, runs: dict[str, str], jobs: dict[str, str], cluster: dict[str, Any] | None) -> None:
         """Write what the array ``name`` is: by member, the run folder and the job as YAML. Raises RunError."""

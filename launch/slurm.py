@@ -46,7 +46,7 @@ def submit_array(job: str, overrides: list[str], cluster_name: str) -> str:
         )
     made = [parent for parent in folder.path.parents if not parent.exists()]
     try:
-        freeze_code(folder.code)
+        freeze_code(folder.code, [member.job.model.name for member in array.members])
         array.write(cluster.to_dict())
         return _submit(folder, cluster, [member.name for member in array.members])
     except BaseException:
@@ -72,7 +72,7 @@ def resume_array(folder: ArrayFolder, *, new_code: bool) -> str:
     if not missing:
         return f"{folder.name}: nothing to resume; every member is finished or in the queue"
     if new_code:
-        freeze_code(folder.code)
+        freeze_code(folder.code, folder.model_names())
     return _submit(folder, cluster, missing)
 
 

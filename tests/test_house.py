@@ -80,7 +80,9 @@ def test_shards_imports_no_torch() -> None:
     assert in_package(importers("torch", "torchvision"), "shards") == []
 
 
-PREPARING = {"fer_ddp/models/__init__.py", "fer_ddp/models/registry.py", "fer_ddp/models/build.py"}
+PREPARING = {
+    f"fer_ddp/models/{name}.py" for name in ("__init__", "registry", "build", "own_models", "own_source", "timm_models")
+}
 
 
 def test_the_models_import_nothing_of_the_trainer() -> None:

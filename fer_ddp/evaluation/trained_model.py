@@ -12,6 +12,7 @@ from fer_ddp.models.build import build_model, prepare_model
 from fer_ddp.runs.checkpoint import load_checkpoint
 from fer_ddp.runs.files import BEST, LAST
 from fer_ddp.runs.folder import RunFolder
+from fer_ddp.runs.model_source import check_model_source
 from shards.manifest import Manifest
 
 
@@ -43,7 +44,8 @@ class TrainedModel:
 def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> TrainedModel:
     """The model with the weights that ``job.select`` names, on ``device``; ``job`` is the run's own.
 
-    Raises RunError if there is no checkpoint, or if the run folder was edited so that its files don't match.
+    Raises RunError if there is no checkpoint, or if the run folder was edited so that its files don't match; JobError
+    if the file of a user's own model is not there, or has changed since it was trained.
     """
     path = run.checkpoints / f"{BEST if job.select == 'best_val' else LAST}.safetensors"
     if not path.exists():
@@ -56,6 +58,7 @@ def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> Traine
     channels, height, width = checkpoint["image_shape"]
     if not {len(job.data.mean), len(job.data.std)} <= {1, channels}:
         raise RunError(f"{run.path}/config.yaml: data.mean and data.std must have {channels} or 1 numbers each")
+    check_model_source(run.path, job.model.name)
     model = build_model(
         job.model,
         seed=job.seed,

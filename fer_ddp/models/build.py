@@ -10,6 +10,7 @@ from torch import nn
 from fer_ddp.errors import JobError
 from fer_ddp.layers.dropout import SamplePositions, replace_dropout
 from fer_ddp.layers.sync_batch_norm import convert_batch_norm
+from fer_ddp.models.own_source import describe_error, is_own_model, split_name
 from fer_ddp.models.registry import create_model
 from fer_ddp.precision import compute_dtype, torch_memory_format
 
@@ -19,7 +20,8 @@ class ModelConfig:
     """Which model, and its constructor's arguments."""
 
     name: str
-    """A name in `registry.MODELS`, or ``torchvision/NAME`` for a classification model of torchvision."""
+    """A name in `registry.MODELS`; ``torchvision/NAME`` for a classification model of torchvision; a model of your own
+    is ``path/to/file.py:Class`` or ``package.module:Class``."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Passed to the model's constructor, such as ``dropout: 0.5``."""
 
@@ -62,7 +64,12 @@ def _check_randomness(model: nn.Module, name: str, image_shape: tuple[int, int, 
     SamplePositions.of(trial).set(torch.arange(2))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         before = torch.get_rng_state()
-        output = trial(torch.zeros(2, *image_shape))
+        try:
+            output = trial(torch.zeros(2, *image_shape))
+        except Exception as error:
+            if not is_own_model(name):
+                raise
+            raise JobError(f"model: {name} fails in training: {describe_error(error, split_name(name)[0])}") from None
         drawn = not torch.equal(before, torch.get_rng_state())
     if not isinstance(output, torch.Tensor):
         raise JobError(f"model: {name} returns {type(output).__name__} in training, not logits alone; turn that off")

@@ -12,9 +12,11 @@ from torch import nn
 
 from fer_ddp.models.compact_cnn import CompactCNN
 from fer_ddp.models.face_cnn import FaceCNN
+from fer_ddp.models.own_models import own_model
+from fer_ddp.models.own_source import describe_error, is_own_model, split_name
 from fer_ddp.models.plain_cnn import PlainCNN
 from fer_ddp.models.residual_cnn import AdvancedFaceCNN, ImprovedFaceCNN
-from fer_ddp.models.torchvision_models import build_torchvision_model, check_torchvision_model
+from fer_ddp.models.torchvision_models import build_torchvision_model, check_torchvision_model, torchvision_names
 from fer_ddp.text import closest
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
@@ -40,7 +42,7 @@ OPTION_VALUES: dict[Any, Any] = {
 def create_model(
     name: str, arguments: Mapping[str, object], *, in_channels: int, image_size: int, num_classes: int
 ) -> nn.Module:
-    """Build the model `name` of `MODELS`, or `torchvision/NAME`, with `arguments` for its own options.
+    """Build the model `name` of `MODELS`, `torchvision/NAME` or a user's own, with `arguments` for its own options.
 
     Input (B, in_channels, image_size, image_size), float; output logits (B, num_classes). The weights are initialized
     by torch's generator on the CPU. It is tried on two blank images, so that a model too deep for its images is refused
@@ -48,7 +50,10 @@ def create_model(
     argument, a value of the wrong type or out of range, images that the model can't process.
     """
     build: Callable[..., nn.Module]
-    if name.startswith(TORCHVISION):
+    failures: tuple[type[Exception], ...] = (AssertionError, RuntimeError, TypeError, ValueError)
+    if is_own_model(name):
+        build, failures = own_model(name, arguments), (Exception,)
+    elif name.startswith(TORCHVISION):
         check_torchvision_model(name.removeprefix(TORCHVISION), arguments)
         build = functools.partial(build_torchvision_model, name.removeprefix(TORCHVISION))
     else:
@@ -59,21 +64,24 @@ def create_model(
             # A model too deep for its images warns before it raises the clearer error below.
             warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
             model = build(in_channels=in_channels, image_size=image_size, num_classes=num_classes, **arguments)
-        _try_model(model, in_channels, image_size)
-    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        _try_model(model, in_channels, image_size, num_classes)
+    except failures as error:
+        reason = describe_error(error, split_name(name)[0]) if is_own_model(name) else str(error).splitlines()[0]
         given = f" with {', '.join(f'{key}={value!r}' for key, value in arguments.items())}" if arguments else ""
         raise ValueError(
             f"model: {name}{given} can't be built for images of {in_channels} x {image_size} x {image_size} "
-            f"(channels, height, width): {str(error).splitlines()[0]}"
+            f"(channels, height, width): {reason}"
         ) from error
     return model
 
 
 def _check_model(name: str, arguments: Mapping[str, object]) -> None:
     if name not in MODELS:
+        elsewhere = torchvision_names(name)
+        hint = f" (did you mean {' or '.join(elsewhere)}?)" if elsewhere else _suggestion(name, MODELS)
         raise ValueError(
-            f"model.name: there is no model '{name}'{_suggestion(name, MODELS)}; choose {', '.join(MODELS)}, or "
-            f"{TORCHVISION}NAME for any classification model of torchvision"
+            f"model.name: there is no model '{name}'{hint}; choose {', '.join(MODELS)}, {TORCHVISION}NAME for any "
+            f"classification model of torchvision, or your own: path/to/file.py:Class or package.module:Class"
         )
     options = {
         option: parameter.annotation
@@ -102,9 +110,18 @@ def _suggestion(wrong: str, known: Iterable[str]) -> str:
     return f" (did you mean {close}?)" if close else ""
 
 
-def _try_model(model: nn.Module, in_channels: int, image_size: int) -> None:
-    """Raises what the model raises. In evaluation mode, which uses no random numbers and keeps running statistics."""
+def _try_model(model: nn.Module, in_channels: int, image_size: int, num_classes: int) -> None:
+    """Raises what the model raises, TypeError and ValueError for what is not logits.
+
+    In evaluation mode, which uses no random numbers and keeps running statistics.
+    """
     model.eval()
     with torch.no_grad():
-        model(torch.zeros(2, in_channels, image_size, image_size))
+        logits = model(torch.zeros(2, in_channels, image_size, image_size))
+    if not isinstance(logits, torch.Tensor):
+        raise TypeError(f"it returns {type(logits).__name__}, not logits alone")
+    if logits.shape != (2, num_classes):
+        raise ValueError(
+            f"it returns {tuple(logits.shape)} for 2 images of {num_classes} classes, not logits (2, {num_classes})"
+        )
     model.train()

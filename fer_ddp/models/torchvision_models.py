@@ -16,6 +16,13 @@ SETTINGS: dict[str, dict[str, object]] = {
 SET_HERE = ("weights", "progress", "num_classes", "image_size", "input_size", "aux_logits", "init_weights")
 
 
+def torchvision_names(name: str) -> list[str]:
+    """``["torchvision/resnet18"]`` for ``resnet18``; empty where torchvision has no classification model ``name``."""
+    import torchvision
+
+    return [f"torchvision/{name}"] if name in torchvision.models.list_models(module=torchvision.models) else []
+
+
 def check_torchvision_model(name: str, arguments: Mapping[str, object]) -> None:
     """Raises ValueError for a name that torchvision does not have, and for arguments that are set here."""
     import torchvision  # takes 1 to 3 s, and only these models need it

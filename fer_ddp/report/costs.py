@@ -9,6 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fer_ddp.models.registry import create_model
 from fer_ddp.runs.finished import FinishedRun
+from fer_ddp.runs.model_source import check_model_source
+from shards.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +42,7 @@ def network_cost(run: FinishedRun, image_shape: tuple[int, int, int]) -> Network
     model = run.job.get("model", {})
     channels, height, _ = image_shape
     try:
+        check_model_source(run.path, model["name"])
         # Initializing the weights must not advance the caller's random generator.
         with torch.random.fork_rng(devices=[]):
             model = create_model(
@@ -49,7 +52,7 @@ def network_cost(run: FinishedRun, image_shape: tuple[int, int, int]) -> Network
                 image_size=height,
                 num_classes=len(run.class_names),
             )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, UserError):
         return None
     model.to("meta").eval()
     counter = FlopCounterMode(display=False)

@@ -17,6 +17,7 @@ from fer_ddp.evaluation.evaluator import Evaluator
 from fer_ddp.metrics.classification import ValidationMetrics
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.logger import NullLogger, RunLogger
+from fer_ddp.runs.model_source import record_model_source
 from fer_ddp.runs.tracking import Tracker
 from fer_ddp.signals import StopFlag
 from fer_ddp.text import plural
@@ -115,6 +116,7 @@ def _open_run(run: RunFolder, job: Job, manifest: Manifest, device: torch.device
     if is_finished and saved is not None:
         reopen(run, saved, job)
     run.save_config(job.to_dict())
+    record_model_source(run.path, job.model.name)
     run.write_environment(manifest.digest, distributed.world_size(), device)
     return job, False
 

@@ -188,8 +188,8 @@ def test_torchvision_is_imported_only_when_it_is_asked_for() -> None:
             "face_cn",
             {},
             "model.name: there is no model 'face_cn' (did you mean face_cnn?); choose "
-            "advanced_face_cnn, compact_cnn, face_cnn, improved_face_cnn, plain_cnn, or torchvision/NAME for any "
-            "classification model of torchvision",
+            "advanced_face_cnn, compact_cnn, face_cnn, improved_face_cnn, plain_cnn, torchvision/NAME for any "
+            "classification model of torchvision, or your own: path/to/file.py:Class or package.module:Class",
         ),
         (
             "face_cnn",
@@ -265,4 +265,10 @@ def test_a_plain_cnn_too_deep_for_its_images_is_refused() -> None:
 def test_torchvision_models_refuse_images_of_two_channels() -> None:
     assert refusal("torchvision/resnet18", {}, in_channels=2).endswith(
         "it needs grey or RGB images, of 1 or 3 channels"
+    )
+
+
+def test_a_name_that_torchvision_has_is_suggested() -> None:
+    assert refusal("resnet18", {}).startswith(
+        "model.name: there is no model 'resnet18' (did you mean torchvision/resnet18?); choose "
     )
