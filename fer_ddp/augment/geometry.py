@@ -54,7 +54,7 @@ def resample(images: Tensor, matrix: Tensor, side: int | None = None) -> Tensor:
     x, y = (_pixel_centres(length, side or length, matrix) for length in (width, height))
     # What affine_grid computes, by broadcasting in a third of the time. grid_sample's unit is half a side.
     (a, b, shift_x), (c, d, shift_y) = (row.unbind(dim=1) for row in matrix.unbind(dim=1))
-    grid = matrix.new_empty(len(images), len(y), len(x), 2)
+    grid = matrix.new_empty(images.shape[0], len(y), len(x), 2)  # len() would fix an exported batch
     for axis, (along_x, along_y, shift, length) in enumerate(((a, b, shift_x, width), (c, d, shift_y, height))):
         columns = (along_x * (2 / length))[:, None, None] * x
         rows = torch.addcmul(shift[:, None], along_y[:, None], y) * (2 / length)

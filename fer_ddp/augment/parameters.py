@@ -18,9 +18,9 @@ _ROWS = {name: row for row, name in enumerate(_GEOMETRY + _LOOK + _ERASING + _MI
 _STREAMS = tuple(f"augment/{name}" for name in _ROWS)
 
 # Beyond these ranges a transform leaves nothing of a face, or its formula has no meaning.
-_Turn = Annotated[float, Field(ge=0, le=180)]
+Turn = Annotated[float, Field(ge=0, le=180)]
 _Shear = Annotated[float, Field(ge=0, le=60)]
-_Zoom = Annotated[float, Field(ge=0.1, le=10)]
+Zoom = Annotated[float, Field(ge=0.1, le=10)]
 _Sigma = Annotated[float, Field(gt=0, le=10)]
 _Aspect = Annotated[float, Field(ge=0.01, le=100)]
 _Alpha = Annotated[float, Field(ge=0, le=100)]
@@ -32,11 +32,11 @@ class AugmentConfig:
 
     flip: Fraction = 0.0
     """Probability of a left-right flip."""
-    rotation_degrees: _Turn = 0.0
+    rotation_degrees: Turn = 0.0
     """Rotation, uniform in plus or minus this, degrees."""
     shift: Fraction = 0.0
     """Shift along each axis, uniform in plus or minus this fraction of the side."""
-    scale: tuple[_Zoom, _Zoom] = (1.0, 1.0)
+    scale: tuple[Zoom, Zoom] = (1.0, 1.0)
     """Zoom factor, uniform between these."""
     shear_degrees: _Shear = 0.0
     """Horizontal shear, uniform in plus or minus this, degrees."""

@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 
 from fer_ddp.augment.pixels import normalize, to_unit_range
-from fer_ddp.augment.views import ViewsConfig, mean_over_views
+from fer_ddp.augment.views import ViewsConfig, views
 from fer_ddp.config.job import Job
 from fer_ddp.config.load import load_job
 from fer_ddp.data.dataset import normalization
@@ -66,12 +66,10 @@ class FromPixels(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """images: uint8 (batch, channels, height, width). Returns float32 (batch, classes), each row summing to 1."""
-        return mean_over_views(self._probabilities, images, self.views)
-
-    def _probabilities(self, images: Tensor) -> Tensor:
-        pixels = normalize(to_unit_range(images, torch.float32), self.get_buffer("mean"), self.get_buffer("std"))
-        probabilities: Tensor = self.model(pixels).softmax(dim=1)
-        return probabilities
+        # All views in one batch, since a file with a copy of the model for each of 60 views would be hard to handle.
+        pixels = torch.cat([to_unit_range(view, torch.float32) for view in views(images, self.views)])
+        logits: Tensor = self.model(normalize(pixels, self.get_buffer("mean"), self.get_buffer("std")))
+        return logits.softmax(dim=1).unflatten(0, (self.views.count, -1)).mean(dim=0)
 
 
 class MeanOfModels(nn.Module):

@@ -18,11 +18,11 @@ class CompactCNN(nn.Module):
     Input (B, in_channels, image_size, image_size), float, normalized, image_size at least 16; output logits
     (B, num_classes). The same weights take images of any size.
 
-    `stem_channels`, `stem_kernel`: of the first convolution; the kernel is even. `channels`: of each stage, two or
-    more. `first_pair`: whether the first stage has its two convolutions with a shortcut; `last_pairs`: how many such
-    pairs the last stage has. `gelu`: GELU instead of ReLU. `squeeze`: squeeze-and-excitation at the end of each pair
-    (Hu et al. 2018, arXiv 1709.01507). `block_dropout`: dropout of whole channels after each stage. `dropout`: dropout
-    before the linear layer.
+    `stem_channels`, `stem_kernel`, `stem_stride`: of the first convolution; an even kernel with stride 2, an odd one
+    with stride 1. `channels`: of each stage, two or more. `first_pair`: whether the first stage has its two
+    convolutions with a shortcut; `last_pairs`: how many such pairs the last stage has. `gelu`: GELU instead of ReLU.
+    `squeeze`: squeeze-and-excitation at the end of each pair (Hu et al. 2018, arXiv 1709.01507). `block_dropout`:
+    dropout of whole channels after each stage. `dropout`: dropout before the linear layer.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class CompactCNN(nn.Module):
         num_classes: int,
         stem_channels: int = 32,
         stem_kernel: int = 4,
+        stem_stride: int = 2,
         channels: Sequence[int] = (64, 128, 256),
         first_pair: bool = True,
         last_pairs: int = 1,
@@ -42,13 +43,23 @@ class CompactCNN(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if stem_kernel % 2:
-            raise ValueError(f"stem_kernel={stem_kernel} is odd; it must be even, so that the stem halves the side")
+        if stem_stride > 2 or stem_kernel < stem_stride or (stem_kernel - stem_stride) % 2:
+            raise ValueError(
+                f"stem_kernel={stem_kernel} with stem_stride={stem_stride} is none of the stems it can have: "
+                f"an even kernel with stride 2, which halves the side, or an odd one with stride 1, which keeps it"
+            )
         if len(channels) < 2:
             raise ValueError(f"channels={list(channels)} is one stage; there must be two or more")
         activation = nn.GELU if gelu else nn.ReLU
         self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, stem_channels, stem_kernel, stride=2, padding=stem_kernel // 2 - 1, bias=False),
+            nn.Conv2d(
+                in_channels,
+                stem_channels,
+                stem_kernel,
+                stride=stem_stride,
+                padding=(stem_kernel - stem_stride) // 2,
+                bias=False,
+            ),
             nn.BatchNorm2d(stem_channels),
             activation(),
         )

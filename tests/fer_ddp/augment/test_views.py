@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 from torch import nn
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import affine
 
 from fer_ddp.augment.views import ViewsConfig, views
 from fer_ddp.evaluation.evaluator import Evaluator
@@ -28,8 +30,23 @@ def test_shifts_move_black_in_from_each_side() -> None:
     assert up == [[4, 5, 6], [7, 8, 9], [0, 0, 0]]
 
 
+def test_rotated_views_are_turned_both_ways_about_the_centre() -> None:
+    _, left, right = (view[0, 0] for view in views(IMAGES, ViewsConfig(rotation_degrees=90)))
+    torch.testing.assert_close(left, torch.rot90(IMAGES[0, 0], 1).float())
+    torch.testing.assert_close(right, torch.rot90(IMAGES[0, 0], -1).float())
+
+
+def test_a_scaled_and_moved_view_is_what_torchvision_computes() -> None:
+    images = torch.randint(0, 256, (3, 1, 24, 24), dtype=torch.uint8)
+    view = list(views(images, ViewsConfig(scales=(1.25,), rotation_degrees=8, shift_pixels=2)))[6]
+    expected = affine(images.float(), -8, [2, 0], 1.25, [0.0, 0.0], InterpolationMode.BILINEAR)
+    torch.testing.assert_close(view, expected, atol=0.01, rtol=1e-4)
+
+
 def test_the_number_of_views_is_counted() -> None:
-    for config in (ViewsConfig(), ViewsConfig(flip=True), ViewsConfig(flip=True, shift_pixels=2)):
+    every = ViewsConfig(flip=True, shift_pixels=2, rotation_degrees=8, scales=(1.0, 1.1))
+    assert every.count == 60
+    for config in (ViewsConfig(), ViewsConfig(flip=True), ViewsConfig(flip=True, shift_pixels=2), every):
         assert len(list(views(IMAGES, config))) == config.count
 
 

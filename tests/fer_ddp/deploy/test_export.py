@@ -42,12 +42,14 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the recorded run, with its data; with ten views of each image."""
+    """A copy of the recorded run, with its data; with 30 views of each image."""
     folder = tmp_path_factory.mktemp("recorded")
     shutil.copytree(RECORDED, folder / "run")
     pack(partial(scan_faces, Faces(train=224, val=64, test=64)), folder / "fake")
     change_config(folder / "run", "data/fake", str(folder / "fake"))
-    change_config(folder / "run", "epochs: 4", "epochs: 4\nviews:\n  flip: true\n  shift_pixels: 2")
+    change_config(
+        folder / "run", "epochs: 4", "epochs: 4\nviews:\n  flip: true\n  shift_pixels: 2\n  rotation_degrees: 8"
+    )
     predict_again(folder / "run")
     return folder / "run"
 
@@ -146,7 +148,7 @@ def test_torch_alone_gives_the_evaluations_probabilities(run: Path, exported: Pa
     assert card["class_names"] == list(evaluated.class_names) == json.loads((exported / "labels.json").read_text())
     assert card["input"] == {"dtype": "uint8", "shape": ["batch", 1, 48, 48]}
     assert card["test"]["accuracy"] == summary["test"]["accuracy"]
-    assert card["views"] == 10
+    assert card["views"] == 30
 
 
 def test_the_weights_and_their_description_are_the_network(run: Path, exported: Path) -> None:
@@ -198,7 +200,7 @@ def ensemble(run: Path) -> Path:
         other = run.parent / "other"
         shutil.copytree(run, other)
         change_config(other, "0.5137200572503307", "0.3")
-        change_config(other, "views:\n  flip: true\n  shift_pixels: 2\n", "")
+        change_config(other, "views:\n  flip: true\n  shift_pixels: 2\n  rotation_degrees: 8\n", "")
         change_config(other, "seed: 0", "seed: 1")
         predict_again(other)
         write_ensemble([run, other], folder, temperature=True)
