@@ -77,7 +77,7 @@ def _shifted(images: Tensor, right: int, down: int) -> Tensor:
 
 def _rotated_and_scaled(images: Tensor, scale: float, degrees: float, right: int, down: int) -> Tensor:
     """The images rotated and scaled about their centre, then moved, in one bilinear resampling."""
-    of_all = [torch.full((1,), value, dtype=torch.float32, device=images.device) for value in (degrees, right, down)]
-    zoom, shear = torch.full_like(of_all[0], scale), torch.zeros_like(of_all[0])
-    matrix = inverse_affine(*of_all, zoom, shear)
+    parameters = torch.tensor([degrees, right, down, scale, 0.0], dtype=torch.float32, device=images.device)
+    angle, shift_x, shift_y, zoom, shear = parameters.unsqueeze(1)
+    matrix = inverse_affine(angle, shift_x, shift_y, zoom, shear)
     return resample(images.float(), matrix.expand(images.shape[0], -1, -1))

@@ -69,7 +69,8 @@ class FromPixels(nn.Module):
         # All views in one batch, since a file with a copy of the model for each of 60 views would be hard to handle.
         pixels = torch.cat([to_unit_range(view, torch.float32) for view in views(images, self.views)])
         logits: Tensor = self.model(normalize(pixels, self.get_buffer("mean"), self.get_buffer("std")))
-        return logits.softmax(dim=1).unflatten(0, (self.views.count, -1)).mean(dim=0)
+        probabilities: Tensor = logits.softmax(dim=1).unflatten(0, (self.views.count, -1))
+        return probabilities.mean(dim=0)
 
 
 class MeanOfModels(nn.Module):
