@@ -13,11 +13,12 @@ from bench.read import SHUFFLE_BUFFER, WORKERS, exhaust, peer_loader, read_cold
 from bench.sizes import Sizes
 from bench.table import Result, compare
 from bench.timing import in_turns, seconds_of
-from fer_ddp.augment.parameters import AugmentConfig
+from fer_ddp.augment.parameters import STREAMS, AugmentConfig, DrawTable, UniformDraws
 from fer_ddp.augment.pipeline import augment
 from fer_ddp.config.job import Job
 from fer_ddp.data.dataset import FERDataset, normalization
 from fer_ddp.data.sampler import StepPlan
+from fer_ddp.randomness import Streams
 from fer_ddp.training.setup import build_loader
 
 CPU = torch.device("cpu")
@@ -94,9 +95,12 @@ def _alone(data: Data, sizes: Sizes, job: Job) -> list[Result]:
     ]
     batches = [dataset.images[some % len(dataset)] for some in positions]
 
+    streams, table = Streams(job.seed, STREAMS, CPU), DrawTable(job.augment, CPU, torch.float32)
+
     def ours() -> None:
         for some, batch in zip(positions, batches, strict=True):
-            augment(batch, some, job.augment, job.seed, mean, std, torch.float32)
+            uniform = UniformDraws(streams.keys(some), table)
+            augment(batch, uniform, job.augment, mean, std)
 
     @torch.no_grad()
     def peer() -> None:

@@ -14,13 +14,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-import fer_ddp.augment.parameters
-import fer_ddp.augment.pipeline
+import fer_ddp.data.loader
 from bench.augment import per_sample_transforms
 from bench.data import Data, recipe
 from bench.sizes import Sizes
 from bench.table import Result, compare
 from bench.timing import in_turns, seconds_of
+from fer_ddp import randomness
+from fer_ddp.augment.parameters import DrawTable, UniformDraws
 from fer_ddp.config.job import Job
 from fer_ddp.data.dataset import FERDataset, normalization
 from fer_ddp.hardware import request_huge_pages
@@ -112,18 +113,17 @@ def ours_with_torch_randomness(job: Job, dataset: FERDataset, device: torch.devi
             setattr(model.get_submodule(parent), name, nn.Dropout(module.p))
 
     def train(steps: int) -> None:
-        with mock.patch.object(fer_ddp.augment.pipeline, "UniformDraws", _TorchUniformDraws):
+        with mock.patch.object(fer_ddp.data.loader, "UniformDraws", _TorchUniformDraws):
             for _ in range(steps):
                 trainer.step(trainer.loader.raw_batch(trainer.state.step))
 
     return train
 
 
-class _TorchUniformDraws(fer_ddp.augment.parameters.UniformDraws):
-    def __init__(self, seed: int, positions: Tensor, dtype: torch.dtype) -> None:
-        self._units = torch.rand(
-            len(fer_ddp.augment.parameters._ROWS), len(positions), dtype=dtype, device=positions.device
-        )
+class _TorchUniformDraws(UniformDraws):
+    def __init__(self, keys: Tensor, table: DrawTable) -> None:
+        with mock.patch.object(randomness, "first_uniform", lambda keys: torch.rand(keys.shape, device=keys.device)):
+            super().__init__(keys, table)
 
 
 class _NotebookDataset(Dataset[tuple[Any, int]]):

@@ -1,5 +1,7 @@
 """Flip, rotation, shift, scale and shear: one affine map and one bilinear resampling."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -12,54 +14,65 @@ def transform_geometry(images: Tensor, config: AugmentConfig, uniform: UniformDr
 
     side: of the images returned; None keeps theirs.
     """
-    flipped = uniform.happens("flip", config.flip) if config.flip > 0 else None
+    flipped = uniform.happens("flip") if config.flip > 0 else None
     moves = config.rotation_degrees or config.shift or config.shear_degrees or config.scale != (1.0, 1.0)
     if not moves and side is None:
         return images if flipped is None else torch.where(flipped[:, None, None, None], images.flip(-1), images)
     height, width = images.shape[-2:]
+    shift = uniform.number("shift/x", last="shift/y")
     matrix = inverse_affine(
-        angle_degrees=uniform.between("rotation", -config.rotation_degrees, config.rotation_degrees),
-        shift_x=uniform.between("shift/x", -config.shift, config.shift) * width,
-        shift_y=uniform.between("shift/y", -config.shift, config.shift) * height,
-        scale=uniform.between("scale", *config.scale),
-        shear_degrees=uniform.between("shear", -config.shear_degrees, config.shear_degrees),
+        angle_degrees=uniform.number("rotation"),
+        shift_back=shift * _by_axis(-width, -height, shift),
+        scale=uniform.number("scale") if config.scale != (1.0, 1.0) else None,
+        shear_degrees=uniform.number("shear") if config.shear_degrees > 0 else None,
     )
     if flipped is not None:
         # The flip comes first, so it is the last step from output back to input.
-        matrix[:, 0] = torch.where(flipped[:, None], -matrix[:, 0], matrix[:, 0])
+        matrix[0] = torch.where(flipped, -matrix[0], matrix[0])
     return resample(images, matrix, side)
 
 
 def inverse_affine(
-    angle_degrees: Tensor, shift_x: Tensor, shift_y: Tensor, scale: Tensor, shear_degrees: Tensor
+    angle_degrees: Tensor, shift_back: Tensor, scale: Tensor | None = None, shear_degrees: Tensor | None = None
 ) -> Tensor:
-    """The map from output to input positions, in pixels from the centre: (batch,) each to (batch, 2, 3).
+    """The map from output to input positions, in pixels from the centre: (2, 3, batch).
 
-    The parameters are those of torchvision's ``affine``: shear, rotate, scale about the centre, shift.
+    shift_back: (2, batch), what to shift by along x and y, negative; the others: (batch,). The parameters are those of
+    torchvision's ``affine``: shear, rotate, scale about the centre, shift.
     """
-    angle, shear = torch.deg2rad(angle_degrees), torch.deg2rad(shear_degrees)
-    sine, cosine, slope = angle.sin(), angle.cos(), shear.tan()
-    a, b = (cosine - sine * slope) / scale, (sine + cosine * slope) / scale
-    c, d = -sine / scale, cosine / scale
-    x, y = -(a * shift_x + b * shift_y), -(c * shift_x + d * shift_y)
-    return torch.stack([torch.stack([a, b, x], dim=1), torch.stack([c, d, y], dim=1)], dim=1)
+    angle = torch.deg2rad(angle_degrees)
+    sine, cosine = angle.sin(), angle.cos()
+    first = (cosine, sine)
+    if shear_degrees is not None:
+        slope = torch.deg2rad(shear_degrees).tan()
+        first = (cosine - sine * slope, sine + cosine * slope)
+    linear = torch.stack([*first, -sine, cosine]).unflatten(0, (2, 2))
+    if scale is not None:
+        linear = linear / scale
+    moved = linear * shift_back
+    return torch.cat([linear, moved[:, :1] + moved[:, 1:]], dim=1)
 
 
 def resample(images: Tensor, matrix: Tensor, side: int | None = None) -> Tensor:
-    """Bilinear resampling by ``matrix`` (batch, 2, 3), output to input pixels from the centre; 0 outside.
+    """Bilinear resampling by ``matrix`` (2, 3, batch), output to input pixels from the centre; 0 outside.
 
     With ``side``, the whole image in ``side`` x ``side`` pixels.
     """
     height, width = images.shape[-2:]
-    x, y = (_pixel_centres(length, side or length, matrix) for length in (width, height))
+    x = _pixel_centres(width, side or width, matrix)
+    y = x if height == width else _pixel_centres(height, side or height, matrix)
     # What affine_grid computes, by broadcasting in a third of the time. grid_sample's unit is half a side.
-    (a, b, shift_x), (c, d, shift_y) = (row.unbind(dim=1) for row in matrix.unbind(dim=1))
-    grid = matrix.new_empty(images.shape[0], len(y), len(x), 2)  # len() would fix an exported batch
-    for axis, (along_x, along_y, shift, length) in enumerate(((a, b, shift_x, width), (c, d, shift_y, height))):
-        columns = (along_x * (2 / length))[:, None, None] * x
-        rows = torch.addcmul(shift[:, None], along_y[:, None], y) * (2 / length)
-        torch.add(columns, rows[:, :, None], out=grid[..., axis])
+    along_x, along_y, shift = matrix.unbind(dim=1)
+    scale = _by_axis(2 / width, 2 / height, matrix)
+    columns = (along_x * scale)[:, :, None] * x
+    rows = torch.addcmul(shift[:, :, None], along_y[:, :, None], y) * (scale if width == height else scale[..., None])
+    grid = (columns[:, :, None, :] + rows[:, :, :, None]).permute(1, 2, 3, 0)
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _by_axis(x: float, y: float, like: Tensor) -> Any:
+    """What to multiply (2, batch) by: one number where ``x`` and ``y`` are the same, else (2, 1)."""
+    return x if x == y else like.new_tensor([[x], [y]])
 
 
 def _pixel_centres(length: int, pixels: int, like: Tensor) -> Tensor:

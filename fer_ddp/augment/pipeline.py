@@ -5,7 +5,6 @@ they are the same on any number of ranks. All geometric transforms are one affin
 except RandAugment's.
 """
 
-import torch
 from torch import Tensor
 
 from fer_ddp.augment.geometry import transform_geometry
@@ -22,29 +21,25 @@ from fer_ddp.augment.randaugment import rand_augment
 
 def augment(
     images: Tensor,
-    positions: Tensor,
+    uniform: UniformDraws,
     config: AugmentConfig,
-    seed: int,
     mean: Tensor,
     std: Tensor,
-    dtype: torch.dtype,
     side: int | None = None,
 ) -> Tensor:
     """Transform and normalize a batch.
 
-    images: uint8 (batch, channels, height, width); positions: int64 (batch,), each sample's in the training
-    sequence; mean, std: (channels, 1, 1); side: of the images returned, None keeps theirs. Returns ``dtype`` (float32
-    or float64), otherwise shaped like ``images``.
+    images: uint8 (batch, channels, height, width); mean, std: float32 or float64 (channels, 1, 1), the dtype of what is
+    returned, otherwise shaped like ``images``; side: of the images returned, None keeps theirs.
     """
-    uniform = UniformDraws(seed, positions, dtype)
-    output = to_unit_range(images, dtype)
+    output = to_unit_range(images, mean.dtype)
     if config.randaugment_ops > 0:
-        output = rand_augment(output, positions, seed, config.randaugment_ops, config.randaugment_magnitude)
+        output = rand_augment(output, uniform, config.randaugment_ops, config.randaugment_magnitude)
     output = transform_geometry(output, config, uniform, side)
     output = jitter_brightness_contrast(output, config, uniform)
     if config.blur_probability > 0:
-        output = gaussian_blur(output, config, uniform)
+        output = gaussian_blur(output, uniform)
     output = normalize(output, mean, std)
     if config.erasing_probability > 0:
-        output = random_erasing(output, config, uniform)
+        output = random_erasing(output, uniform)
     return output

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fer_ddp import randomness
 from fer_ddp.augment.geometry import resample
+from fer_ddp.augment.parameters import UniformDraws
 
 STRONGEST = 30
 """The magnitude at which each transform is at its strongest."""
@@ -27,18 +27,16 @@ def operations(channels: int) -> tuple[str, ...]:
     return tuple(name for name in _OPERATIONS if channels > 1 or name != "color")
 
 
-def rand_augment(images: Tensor, positions: Tensor, seed: int, count: int, magnitude: float) -> Tensor:
+def rand_augment(images: Tensor, uniform: UniformDraws, count: int, magnitude: float) -> Tensor:
     """Apply ``count`` transforms to each image, one after another, drawn by its position in the training sequence.
 
-    images: in [0, 1] (batch, channels, height, width); positions: int64 (batch,); magnitude: 0 to 30. Returns the same
-    shape and dtype.
+    images: in [0, 1] (batch, channels, height, width); magnitude: 0 to 30. Returns the same shape and dtype.
     """
     names = operations(images.shape[1])
     for number in range(count):
-        streams = (f"augment/randaugment/{number}", f"augment/randaugment/{number}/sign")
-        which, sign = randomness.uniform_by_stream(seed, streams, positions)
-        chosen, sign = (which * len(names)).long(), torch.where(sign < 0.5, -1.0, 1.0)
-        strength = sign.to(images.dtype) * (magnitude / STRONGEST)
+        chosen = (uniform.unit(f"randaugment/{number}") * len(names)).long()
+        is_positive = uniform.unit(f"randaugment/{number}/sign") >= 0.5
+        strength = (2 * is_positive.to(images.dtype) - 1) * (magnitude / STRONGEST)
         for index, name in enumerate(names):
             images = _where(chosen == index, _OPERATIONS[name], images, strength)
     return images
@@ -57,8 +55,8 @@ def _where(rows: Tensor, operation: _Operation, images: Tensor, strength: Tensor
 
 def _moved(matrix: list[list[Tensor | float]], images: Tensor) -> Tensor:
     """`resample` by a matrix whose entries are numbers or (batch,)."""
-    rows = [torch.stack([images.new_zeros(len(images)) + entry for entry in row], dim=1) for row in matrix]
-    return resample(images, torch.stack(rows, dim=1))
+    rows = [torch.stack([images.new_zeros(len(images)) + entry for entry in row]) for row in matrix]
+    return resample(images, torch.stack(rows))
 
 
 def _rotated(images: Tensor, strength: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ def _shifted(images: Tensor, right: int, down: int) -> Tensor:
 
 def _rotated_and_scaled(images: Tensor, scale: float, degrees: float, right: int, down: int) -> Tensor:
     """The images rotated and scaled about their centre, then moved, in one bilinear resampling."""
-    parameters = torch.tensor([degrees, right, down, scale, 0.0], dtype=torch.float32, device=images.device)
-    angle, shift_x, shift_y, zoom, shear = parameters.unsqueeze(1)
-    matrix = inverse_affine(angle, shift_x, shift_y, zoom, shear)
-    return resample(images.float(), matrix.expand(images.shape[0], -1, -1))
+    parameters = torch.tensor([degrees, -right, -down, scale], dtype=torch.float32, device=images.device)
+    angle, shift_back, zoom = parameters.unsqueeze(1).split([1, 2, 1])
+    matrix = inverse_affine(angle[0], shift_back, zoom[0])
+    return resample(images.float(), matrix.expand(-1, -1, images.shape[0]))

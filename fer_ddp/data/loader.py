@@ -9,14 +9,15 @@ from torch.nn import functional
 
 from fer_ddp import distributed
 from fer_ddp.augment.image_size import ImageSizeConfig, training_side
-from fer_ddp.augment.mixing import mix_pairs
-from fer_ddp.augment.parameters import AugmentConfig
+from fer_ddp.augment.mixing import PairMixing
+from fer_ddp.augment.parameters import PAIR_STREAMS, STREAMS, AugmentConfig, DrawTable, UniformDraws
 from fer_ddp.augment.pipeline import augment
 from fer_ddp.data.dataset import FERDataset
 from fer_ddp.data.sampler import Sampler, StepPlan
 from fer_ddp.data.stream import StreamedImages, StreamedSplit, StreamedSteps
-from fer_ddp.data.targets import VoteTargets
+from fer_ddp.data.targets import TARGET_STREAM, VoteTargets
 from fer_ddp.precision import to_memory_format
+from fer_ddp.randomness import Streams
 from shards.errors import DataError
 
 
@@ -52,6 +53,8 @@ class Batch:
     """int64 (batch,), each sample's index in the split."""
     positions: Tensor
     """int64 (batch,), each sample's position in the training sequence."""
+    keys: Tensor
+    """int32 (streams, batch), the samples' random keys for the loader's ``model_streams``."""
 
 
 _Read = Callable[[int], tuple[Tensor, Tensor, Tensor]]
@@ -76,14 +79,20 @@ class BatchLoader:
         memory_format: str,
         device: torch.device,
         votes: VoteTargets | None = None,
+        model_streams: tuple[str, ...] = (),
     ) -> None:
         """mean, std: (channels, 1, 1) on ``device``; the images get their dtype, float32 or float64.
 
-        votes: the targets, on ``device``; None takes the labels.
+        votes: the targets, on ``device``; None takes the labels. model_streams: the model's streams of random numbers,
+        hashed along with the loader's own.
         """
         self._votes = votes
         self.steps, self._total_steps, self._image_size = steps, total_steps, image_size
-        self._augment, self._seed, self._mean, self._std = augment, seed, mean, std
+        self._augment, self._mean, self._std = augment, mean, std
+        self._streams = Streams(
+            seed, (*STREAMS, TARGET_STREAM, *model_streams), device, PAIR_STREAMS if augment.mixes else ()
+        )
+        self._draws, self._mix_pairs = DrawTable(augment, device, mean.dtype), PairMixing(augment, device)
         self._memory_format, self._device, self._classes = memory_format, device, len(dataset.class_names)
 
         def indices_of(step: int) -> Tensor:
@@ -113,16 +122,24 @@ class BatchLoader:
 
     def augmented(self, raw: RawBatch) -> Batch:
         """The batch for ``raw``: a function of it alone, computed on the device."""
-        config, dtype = self._augment, self._mean.dtype
+        config, dtype, keys = self._augment, self._mean.dtype, self._streams.keys(raw.positions)
+        draw_keys, target_keys, model_keys = keys.tensor_split((len(STREAMS), len(STREAMS) + 1))
         if self._votes is None:
             targets = functional.one_hot(raw.labels, self._classes).to(dtype)
         else:
-            targets = self._votes.of(raw.indices, raw.positions, self._seed)
-        images = augment(raw.pixels, raw.positions, config, self._seed, self._mean, self._std, dtype, raw.side)
+            targets = self._votes.of(raw.indices, target_keys[0])
+        uniform = UniformDraws(draw_keys, self._draws)
+        images = augment(raw.pixels, uniform, config, self._mean, self._std, raw.side)
         if config.mixes and raw.mixed:
-            images, targets = mix_pairs(images, targets, raw.positions, config, self._seed)
-        images = to_memory_format(images, self._memory_format)
-        return Batch(images=images, targets=targets, labels=raw.labels, indices=raw.indices, positions=raw.positions)
+            images, targets = self._mix_pairs(images, targets, uniform)
+        return Batch(
+            images=to_memory_format(images, self._memory_format),
+            targets=targets,
+            labels=raw.labels,
+            indices=raw.indices,
+            positions=raw.positions,
+            keys=model_keys,
+        )
 
 
 def _resident(images: Tensor, labels: Tensor, indices_of: Callable[[int], Tensor]) -> _Read:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fer_ddp.data.dataset import FERDataset
     from fer_ddp.data.stream import StreamedSplit
 
+TARGET_STREAM = "targets/class"
 Targets = Literal["label", "majority", "probability", "multi_target", "cross_entropy"]
 _RULES = {
     "majority": majority_targets,
@@ -39,15 +40,15 @@ class VoteTargets:
     are_drawn: bool
     """Whether each time that a sample is shown one of its classes is drawn."""
 
-    def of(self, indices: Tensor, positions: Tensor, seed: int) -> Tensor:
-        """(batch, classes): the targets of samples int64 (batch,) at int64 (batch,) positions in the sequence."""
+    def of(self, indices: Tensor, keys: Tensor) -> Tensor:
+        """(batch, classes): the targets of samples int64 (batch,), with their keys of ``TARGET_STREAM``."""
         targets = self.table[indices]
-        return draw_class(targets, positions, seed) if self.are_drawn else targets
+        return draw_class(targets, keys) if self.are_drawn else targets
 
 
-def draw_class(probabilities: Tensor, positions: Tensor, seed: int) -> Tensor:
-    """One class of each row of probabilities (batch, classes), as 1 among zeros, by its position int64 (batch,)."""
-    unit = randomness.uniform_by_stream(seed, ("targets/class",), positions)[0].to(probabilities.dtype)
+def draw_class(probabilities: Tensor, keys: Tensor) -> Tensor:
+    """One class of each row of probabilities (batch, classes), as 1 among zeros, by its key int32 (batch,)."""
+    unit = randomness.first_uniform(keys).to(probabilities.dtype)
     ends = probabilities.cumsum(dim=1)
     below = unit[:, None] * ends[:, -1:] < ends
     # The first class that ends above the number; a class of probability 0 ends where the one before it does.

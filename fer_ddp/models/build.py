@@ -54,14 +54,18 @@ def build_model(
         except ValueError as error:
             raise JobError(str(error)) from None
     model = replace_dropout(model, seed)
-    _check_randomness(model, config.name, image_shape)
+    SamplePositions.of(model).units = _check_randomness(model, config.name, image_shape)
     return model
 
 
-def _check_randomness(model: nn.Module, name: str, image_shape: tuple[int, int, int]) -> None:
-    """Raises JobError for a model that uses torch's generator in a training forward, or returns more than logits."""
+def _check_randomness(model: nn.Module, name: str, image_shape: tuple[int, int, int]) -> dict[str, tuple[int, float]]:
+    """The units that its dropout layers mask, from a trial.
+
+    Raises JobError for a model that uses torch's generator in a training forward, or returns more than logits.
+    """
     trial = copy.deepcopy(model).train()
-    SamplePositions.of(trial).set(torch.arange(2))
+    positions = SamplePositions.of(trial)
+    positions.set(torch.arange(2))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         before = torch.get_rng_state()
         try:
@@ -78,6 +82,7 @@ def _check_randomness(model: nn.Module, name: str, image_shape: tuple[int, int, 
             f"model: {name} uses torch's random generator in training, so its curve would depend on the number of "
             f"ranks; set its dropout to 0, or use nn.Dropout modules"
         )
+    return positions.units
 
 
 def prepare_model(

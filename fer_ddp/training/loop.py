@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
@@ -109,13 +108,14 @@ class Trainer:
         if self.gradient_clip_norm is not None:
             scaler.unscale_(state.optimizer)
             clip_grad_norm_(state.model.parameters(), self.gradient_clip_norm)
+        is_bad = loss.isfinite().logical_not()
         if not scaler.is_enabled():  # else it skips such an update itself
-            skip_update_if(state.optimizer, loss.isfinite().logical_not())
+            skip_update_if(state.optimizer, is_bad)
         scaler.step(state.optimizer)
         scaler.update()
         if state.ema is not None:
             update_ema(state.ema, state.model, self.ema)
-        state.step_done(loss)
+        state.step_done(loss, is_bad)
         return loss
 
     def forward_backward(self, raw: RawBatch) -> Tensor:
@@ -126,19 +126,15 @@ class Trainer:
         """
         self.state.optimizer.zero_grad()
         batch = self.loader.augmented(raw)
-        loss = torch.zeros((), dtype=torch.float64, device=batch.labels.device)
-        starts = range(0, len(batch.labels), self.micro_batch_size or len(batch.labels))
-        for start in starts:
-            rows = slice(start, start + starts.step)
-            if start == starts[-1]:
-                loss += self._backward(batch, rows)
-            else:
-                with distributed.without_gradient_exchange(self.ddp_model):
-                    loss += self._backward(batch, rows)
-        return loss
+        size = self.micro_batch_size or len(batch.labels)
+        *others, last = [slice(start, start + size) for start in range(0, len(batch.labels), size)]
+        with distributed.without_gradient_exchange(self.ddp_model):
+            losses = [self._backward(batch, rows) for rows in others]
+        losses.append(self._backward(batch, last))
+        return sum(losses[1:], start=losses[0])
 
     def _backward(self, batch: Batch, rows: slice) -> Tensor:
-        self.positions.set(batch.positions[rows])
+        self.positions.set(batch.positions[rows], batch.keys[:, rows])
         with autocast(batch.images.device, self.precision):
             logits = self.ddp_model(batch.images[rows])
         targets, correction = batch.targets[rows], self.state.label_correction
@@ -146,7 +142,7 @@ class Trainer:
             targets = correction.corrected(batch.indices[rows], logits)
         loss = summed_loss(logits, targets, self.loss, self.class_weights, self.logit_offsets, self.has_sets)
         loss = loss / self.global_batch_size
-        # DDP averages the ranks' gradients; the sum is needed.
-        self.state.scaler.scale(loss * distributed.world_size()).backward()
+        ranks = distributed.world_size()  # DDP averages the ranks' gradients; the sum is needed
+        self.state.scaler.scale(loss * ranks if ranks > 1 else loss).backward()
         self.state.count_correct(logits, batch.labels[rows])
         return loss.detach().double()

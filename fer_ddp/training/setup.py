@@ -81,7 +81,7 @@ def build_trainer(job: Job, dataset: FERDataset | StreamedSplit, ranks: int, dev
     example = to_memory_format(torch.zeros(2, *manifest.image_shape, dtype=dtype, device=device), job.memory_format)
     trainer = Trainer(
         state=state,
-        loader=build_loader(job, dataset, steps, device, votes),
+        loader=build_loader(job, dataset, steps, device, votes, tuple(SamplePositions.of(state.model).units)),
         ddp_model=distributed.data_parallel(state.model, example),
         positions=SamplePositions.of(state.model),
         loss=job.loss,
@@ -113,8 +113,9 @@ def build_loader(
     steps: StepPlan,
     device: torch.device,
     votes: VoteTargets | None = None,
+    model_streams: tuple[str, ...] = (),
 ) -> BatchLoader:
-    """The loader of ``job``'s batches; ``votes`` where they give the targets."""
+    """The loader of ``job``'s batches; ``votes`` where they give the targets, ``model_streams`` as in `BatchLoader`."""
     data = with_statistics(job.data, dataset.manifest)
     mean, std = normalization(data, device, compute_dtype(job.precision))
     at = device if isinstance(dataset.images, torch.Tensor) else torch.device("cpu")
@@ -136,6 +137,7 @@ def build_loader(
         memory_format=job.memory_format,
         device=device,
         votes=votes,
+        model_streams=model_streams,
     )
 
 

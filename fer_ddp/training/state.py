@@ -74,14 +74,14 @@ class TrainingState:
         self._correct += (logits.detach().argmax(dim=1) == labels).sum()
         self._seen += len(labels)
 
-    def step_done(self, loss: Tensor) -> None:
-        """``loss`` is this rank's part of the global mean, a float64 scalar."""
+    def step_done(self, loss: Tensor, is_bad: Tensor) -> None:
+        """``loss`` is this rank's part of the global mean, a float64 scalar; ``is_bad``: whether it is not finite."""
         self.step += 1
         self.lr = float(self.optimizer.param_groups[0]["lr"])
         self.schedule.step_done()
         self._loss_sum += loss
         # A product, since torch.where would copy its two numbers to the device and wait for that.
-        bad = _NEVER - loss.isfinite().logical_not() * (_NEVER - self.step)
+        bad = _NEVER - is_bad * (_NEVER - self.step)
         self._first_bad_step = torch.minimum(self._first_bad_step, bad)
 
     @property

@@ -87,8 +87,8 @@ def test_an_interrupted_training_is_resumed_in_the_same_process(
     handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     step_done = TrainingState.step_done
 
-    def stopped_at_step_three(state: TrainingState, loss: Tensor) -> None:
-        step_done(state, loss)
+    def stopped_at_step_three(state: TrainingState, loss: Tensor, is_bad: Tensor) -> None:
+        step_done(state, loss, is_bad)
         if state.step == 3:
             signal.raise_signal(signal.SIGTERM)
 

@@ -11,13 +11,14 @@ from scipy import stats
 from torch import Tensor
 
 from fer_ddp.randomness import (
+    Streams,
     bernoulli,
+    first_uniform,
     permutation,
     random_bits,
     realised_probability,
     sample_keys,
     uniform,
-    uniform_by_stream,
 )
 
 # The seeds are fixed, so a threshold this low fails for a fault and not for bad luck.
@@ -67,8 +68,10 @@ def test_the_bits_are_those_of_plain_integer_arithmetic() -> None:
 
 def test_numbers_of_several_streams_are_those_of_each_one() -> None:
     positions = torch.tensor([0, 1, 28708, 2**31, 2**32 + 1])
-    expected = [uniform(sample_keys(7, stream, positions), 1)[:, 0] for stream in ("order", "augment/flip", "test")]
-    assert torch.equal(uniform_by_stream(7, ("order", "augment/flip", "test"), positions), torch.stack(expected))
+    names = ("order", "augment/flip", "test")
+    streams = Streams(7, names, torch.device("cpu"))
+    expected = [uniform(sample_keys(7, name, positions), 1)[:, 0] for name in names]
+    assert torch.equal(first_uniform(streams.keys(positions)), torch.stack(expected))
 
 
 def test_the_bits_never_change() -> None:

@@ -58,11 +58,11 @@ def augmented(
 ) -> Tensor:
     mean, std = (statistic.to(dtype) for statistic in normalization)
     positions = torch.arange(len(batch)) if positions is None else positions
-    return augment(batch, positions, config, seed, mean, std, dtype)
+    return augment(batch, UniformDraws.of(config, seed, positions, dtype), config, mean, std)
 
 
-def uniform_draws(count: int = 4096, seed: int = 0) -> UniformDraws:
-    return UniformDraws(seed, torch.arange(count), torch.float64)
+def uniform_draws(count: int = 4096, seed: int = 0, config: AugmentConfig = NOTHING) -> UniformDraws:
+    return UniformDraws.of(config, seed, torch.arange(count), torch.float64)
 
 
 # Against torchvision, with fixed parameters. Its `affine` fills with 0 where fill is None; with fill=0 it multiplies
@@ -87,7 +87,8 @@ def test_the_affine_map_is_torchvisions(move: dict[str, Any], shape: tuple[int, 
     move = {"angle": 0.0, "translate": [0.0, 0.0], "scale": 1.0, "shear": [0.0, 0.0]} | move
     batch = to_unit_range(images(3, shape), torch.float32)
     numbers = torch.tensor([move["angle"], *move["translate"], move["scale"], move["shear"][0]])
-    matrix = inverse_affine(*numbers[:, None].expand(5, 3))
+    angle, shift_x, shift_y, scale, shear = numbers[:, None].expand(5, 3)
+    matrix = inverse_affine(angle, -torch.stack([shift_x, shift_y]), scale, shear)
     expected = torchvision_functional.affine(batch, **move, interpolation=InterpolationMode.BILINEAR, fill=None)
     torch.testing.assert_close(resample(batch, matrix), expected, atol=1e-4, rtol=0)
 
@@ -98,7 +99,7 @@ def test_the_blur_is_torchvisions(sigma: float, shape: tuple[int, int, int]) -> 
     batch = to_unit_range(images(3, shape), torch.float64)
     config = AugmentConfig(blur_probability=1.0, blur_sigma=(sigma, sigma))
     expected = torchvision_functional.gaussian_blur(batch, kernel_size=[5, 5], sigma=[sigma, sigma])
-    torch.testing.assert_close(gaussian_blur(batch, config, uniform_draws(3)), expected, atol=1e-7, rtol=0)
+    torch.testing.assert_close(gaussian_blur(batch, uniform_draws(3, config=config)), expected, atol=1e-7, rtol=0)
 
 
 def test_a_sample_that_is_not_blurred_is_left_as_it_was() -> None:

@@ -5,10 +5,10 @@ from torch.nn import functional
 
 from fer_ddp.augment.geometry import resample
 from fer_ddp.augment.image_size import ImageSizeConfig, training_side
-from fer_ddp.augment.parameters import AugmentConfig
+from fer_ddp.augment.parameters import AugmentConfig, UniformDraws
 from fer_ddp.augment.pipeline import augment
 
-IDENTITY = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])
+IDENTITY = torch.tensor([[1.0, 0, 0], [0, 1, 0]])[:, :, None]
 
 
 def test_sides_share_the_steps_before_until_evenly() -> None:
@@ -28,7 +28,8 @@ def test_a_smaller_image_is_torchs_bilinear_resizing_of_the_whole_image() -> Non
 
 
 def test_images_are_made_smaller_even_where_no_transform_moves_them() -> None:
-    images, positions = torch.full((2, 1, 48, 48), 255, dtype=torch.uint8), torch.arange(2)
+    images, config = torch.full((2, 1, 48, 48), 255, dtype=torch.uint8), AugmentConfig()
+    draws = UniformDraws.of(config, 0, torch.arange(2), torch.float32)
     mean, std = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
-    small = augment(images, positions, AugmentConfig(), 0, mean, std, torch.float32, side=32)
+    small = augment(images, draws, config, mean, std, side=32)
     torch.testing.assert_close(small, torch.ones(2, 1, 32, 32))

@@ -8,7 +8,7 @@ from distributions import IMPLAUSIBLE, assert_distributed
 from scipy import stats
 from torch import Tensor
 
-from fer_ddp.augment.mixing import mix_pairs
+from fer_ddp.augment.mixing import PairMixing
 from fer_ddp.augment.parameters import AugmentConfig, UniformDraws
 
 
@@ -20,7 +20,12 @@ def pairs(count: int, side: int = 8) -> tuple[Tensor, Tensor]:
 
 
 def mixed(count: int, config: AugmentConfig, side: int = 8) -> tuple[Tensor, Tensor]:
-    return mix_pairs(*pairs(count, side), torch.arange(2 * count), config, 0)
+    return mix_pairs(*pairs(count, side), torch.arange(2 * count), config)
+
+
+def mix_pairs(batch: Tensor, targets: Tensor, positions: Tensor, config: AugmentConfig) -> tuple[Tensor, Tensor]:
+    draws = UniformDraws.of(config, 0, positions, batch.dtype)
+    return PairMixing(config, batch.device)(batch, targets, draws)
 
 
 def which_are_cut(images: Tensor) -> Tensor:
@@ -47,7 +52,7 @@ def test_what_a_pair_holds_together_is_kept(config: AugmentConfig) -> None:
     batch = torch.rand(40, 3, 8, 6, generator=generator, dtype=torch.float64)
     targets = torch.rand(40, 7, generator=generator, dtype=torch.float64)
     targets = targets / targets.sum(dim=1, keepdim=True)
-    new_batch, new_targets = mix_pairs(batch, targets, torch.arange(100, 140), config, 0)
+    new_batch, new_targets = mix_pairs(batch, targets, torch.arange(100, 140), config)
     torch.testing.assert_close(new_batch.view(20, 2, 3, 8, 6).sum(dim=1), batch.view(20, 2, 3, 8, 6).sum(dim=1))
     torch.testing.assert_close(new_targets.view(20, 2, 7).sum(dim=1), targets.view(20, 2, 7).sum(dim=1))
     torch.testing.assert_close(new_targets.sum(dim=1), torch.ones(40, dtype=torch.float64))
@@ -70,11 +75,11 @@ def test_cutmix_puts_one_rectangle_of_the_partner_in() -> None:
 def test_the_rectangle_of_cutmix_has_the_shape_of_the_image_and_the_area_drawn() -> None:
     batch = torch.zeros(2000, 1, 40, 80, dtype=torch.float64)
     batch[1::2] = 1
-    other = mix_pairs(batch, batch[:, 0, :1, 0], torch.arange(2000), CUTMIX, 0)[0][::2, 0] == 1
+    other = mix_pairs(batch, batch[:, 0, :1, 0], torch.arange(2000), CUTMIX)[0][::2, 0] == 1
     rows, columns = other.any(dim=2), other.any(dim=1)
     inside = ~(rows[:, 0] | rows[:, -1] | columns[:, 0] | columns[:, -1]) & rows.any(dim=1)
     # Beta(1, 1) is the uniform distribution: the partner's area is 1 - a uniform number.
-    area = UniformDraws(0, torch.arange(1000), torch.float64).unit("cutmix")
+    area = UniformDraws.of(CUTMIX, 0, torch.arange(2000), torch.float64).unit("cutmix")[::2]
     expected = (1 - area).sqrt()
     measured = torch.stack([rows.sum(dim=1) / 40, columns.sum(dim=1) / 80], dim=1)
     assert int(inside.sum()) > 100
@@ -105,9 +110,9 @@ def test_turning_cutmix_on_does_not_change_the_pairs_that_are_mixed() -> None:
 def test_a_pair_is_mixed_alike_in_every_batch(parts: list[int]) -> None:
     positions = torch.arange(600, 624)
     batch, targets = pairs(12)
-    whole = mix_pairs(batch, targets, positions, BOTH, 0)
+    whole = mix_pairs(batch, targets, positions, BOTH)
     split = zip(batch.split(parts), targets.split(parts), positions.split(parts), strict=True)
-    pieces = [mix_pairs(*part, BOTH, 0) for part in split]
+    pieces = [mix_pairs(*part, BOTH) for part in split]
     for got, expected in zip(zip(*pieces, strict=True), whole, strict=True):
         assert torch.equal(torch.cat(got), expected)
 
@@ -115,5 +120,5 @@ def test_a_pair_is_mixed_alike_in_every_batch(parts: list[int]) -> None:
 @pytest.mark.parametrize("dtypes", [(torch.float32, torch.float64), (torch.float64, torch.float32)], ids=str)
 def test_mixed_images_and_targets_keep_their_dtypes(dtypes: tuple[torch.dtype, torch.dtype]) -> None:
     batch, targets = pairs(4)
-    output = mix_pairs(batch.to(dtypes[0]), targets.to(dtypes[1]), torch.arange(8), BOTH, 0)
+    output = mix_pairs(batch.to(dtypes[0]), targets.to(dtypes[1]), torch.arange(8), BOTH)
     assert (output[0].dtype, output[1].dtype) == dtypes

@@ -8,12 +8,15 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from fer_ddp import randomness
-from fer_ddp.augment.parameters import AugmentConfig
+from fer_ddp.augment.parameters import AugmentConfig, UniformDraws
 from fer_ddp.augment.pipeline import augment
 from fer_ddp.augment.randaugment import operations, rand_augment
 
 SEED, COUNT, SIDE = 5, 2, 20
+
+
+def draws(positions: Tensor, config: AugmentConfig = AugmentConfig()) -> UniformDraws:
+    return UniformDraws.of(config, SEED, positions, torch.float64)
 
 
 def pictures(count: int, channels: int) -> Tensor:
@@ -60,11 +63,11 @@ def test_each_image_gets_the_transforms_of_its_position_as_torchvision_does_them
     channels: int, choices: int, magnitude: float
 ) -> None:
     images, positions = pictures(80, channels).double() / 255, torch.arange(1000, 1080)
-    found, names, seen = rand_augment(images, positions, SEED, COUNT, magnitude), operations(channels), set()
+    found, names, seen = rand_augment(images, draws(positions), COUNT, magnitude), operations(channels), set()
     for image, output, position in zip(images, found, positions, strict=True):
         for number in range(COUNT):
-            streams = (f"augment/randaugment/{number}", f"augment/randaugment/{number}/sign")
-            which, sign = randomness.uniform_by_stream(SEED, streams, position[None])[:, 0].tolist()
+            drawn = draws(position[None])
+            which, sign = (drawn.unit(f"randaugment/{number}{part}").item() for part in ("", "/sign"))
             name, strength = names[int(which * choices)], magnitude / 30 * (1 if sign >= 0.5 else -1)
             image = reference(image, name, strength).double()
             seen.add(name)
@@ -74,20 +77,20 @@ def test_each_image_gets_the_transforms_of_its_position_as_torchvision_does_them
 
 def test_a_gpus_way_to_choose_gives_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
     images, positions = pictures(40, 3).double() / 255, torch.arange(40)
-    found = rand_augment(images, positions, SEED, COUNT, 9)
+    found = rand_augment(images, draws(positions), COUNT, 9)
     monkeypatch.setattr(
         "fer_ddp.augment.randaugment._where",
         lambda rows, operation, images, strength: torch.where(
             rows[:, None, None, None], operation(images, strength), images
         ),
     )
-    torch.testing.assert_close(rand_augment(images, positions, SEED, COUNT, 9), found, rtol=0, atol=1e-12)
+    torch.testing.assert_close(rand_augment(images, draws(positions), COUNT, 9), found, rtol=0, atol=1e-12)
 
 
 def test_it_comes_before_the_other_transforms() -> None:
     images, positions = pictures(12, 1), torch.arange(12)
     mean, std = (torch.full((1, 1, 1), value, dtype=torch.float64) for value in (0.5, 0.25))
     config = AugmentConfig(randaugment_ops=2, randaugment_magnitude=12.0)
-    found = augment(images, positions, config, SEED, mean, std, torch.float64)
-    expected = (rand_augment(images.double() / 255, positions, SEED, 2, 12.0) - 0.5) / 0.25
+    found = augment(images, draws(positions, config), config, mean, std)
+    expected = (rand_augment(images.double() / 255, draws(positions), 2, 12.0) - 0.5) / 0.25
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)

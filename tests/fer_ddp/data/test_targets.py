@@ -16,6 +16,7 @@ from fer_ddp.data.cache import cache_folder
 from fer_ddp.data.dataset import FERDataset, open_split
 from fer_ddp.data.targets import draw_class, vote_targets
 from fer_ddp.errors import JobError
+from fer_ddp.randomness import sample_keys
 from fer_ddp.training.checks import check_job
 from fer_ddp.training.setup import build_trainer
 from shards.labels import FERPLUS, LABEL_SCHEMES
@@ -138,11 +139,12 @@ def test_two_ranks_together_have_the_batches_of_one(
 
 def test_a_class_is_drawn_as_often_as_its_share_of_the_votes_and_independently_each_time() -> None:
     shares = torch.tensor([[0.0, 0.3, 0.0, 0.7, 0.0]], dtype=torch.float64).expand(20000, 5)
-    drawn = draw_class(shares, torch.arange(20000), 3)
+    keys = sample_keys(3, "targets/class", torch.arange(20000))
+    drawn = draw_class(shares, keys)
     assert torch.equal(drawn.sum(dim=1), torch.ones(20000, dtype=torch.float64))
     assert drawn.mean(dim=0).tolist() == pytest.approx([0, 0.3, 0, 0.7, 0], abs=0.015)
-    assert not torch.equal(drawn, draw_class(shares, torch.arange(20000), 4))
-    assert torch.equal(draw_class(shares[:5], torch.arange(100, 105), 3), drawn[100:105])
+    assert not torch.equal(drawn, draw_class(shares, sample_keys(4, "targets/class", torch.arange(20000))))
+    assert torch.equal(draw_class(shares[:5], keys[100:105]), drawn[100:105])
 
 
 def test_soft_targets_are_mixed_and_stay_probabilities(voted_job: Path) -> None:

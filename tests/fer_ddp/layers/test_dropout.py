@@ -18,7 +18,7 @@ IMPLAUSIBLE = 1e-4
 
 
 def dropout(p: float = 0.25, unit: str = "element", *, name: str = "head", seed: int = 0) -> PositionDropout:
-    return PositionDropout(p, unit, seed, name, SamplePositions())
+    return PositionDropout(p, unit, name, SamplePositions(seed))
 
 
 def drop(module: PositionDropout, input: Tensor, positions: Tensor | None = None) -> Tensor:
