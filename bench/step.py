@@ -14,14 +14,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-import fer_ddp.data.loader
 from bench.augment import per_sample_transforms
 from bench.data import Data, recipe
 from bench.sizes import Sizes
 from bench.table import Result, compare
 from bench.timing import in_turns, seconds_of
 from fer_ddp import randomness
-from fer_ddp.augment.parameters import DrawTable, UniformDraws
 from fer_ddp.config.job import Job
 from fer_ddp.data.dataset import FERDataset, normalization
 from fer_ddp.hardware import request_huge_pages
@@ -111,19 +109,21 @@ def ours_with_torch_randomness(job: Job, dataset: FERDataset, device: torch.devi
         if isinstance(module, PositionDropout):
             parent, _, name = path.rpartition(".")
             setattr(model.get_submodule(parent), name, nn.Dropout(module.p))
+    trainer.positions.units.clear()  # no masks of ours
 
     def train(steps: int) -> None:
-        with mock.patch.object(fer_ddp.data.loader, "UniformDraws", _TorchUniformDraws):
+        with (
+            mock.patch.object(randomness, "first_uniform", lambda keys: torch.rand(keys.shape, device=keys.device)),
+            mock.patch.object(randomness.Streams, "keys", _no_keys),
+        ):
             for _ in range(steps):
                 trainer.step(trainer.loader.raw_batch(trainer.state.step))
 
     return train
 
 
-class _TorchUniformDraws(UniformDraws):
-    def __init__(self, keys: Tensor, table: DrawTable) -> None:
-        with mock.patch.object(randomness, "first_uniform", lambda keys: torch.rand(keys.shape, device=keys.device)):
-            super().__init__(keys, table)
+def _no_keys(streams: randomness.Streams, positions: Tensor) -> Tensor:
+    return torch.zeros(len(streams.names), len(positions), dtype=torch.int32, device=positions.device)
 
 
 class _NotebookDataset(Dataset[tuple[Any, int]]):
