@@ -15,8 +15,8 @@ from fer_ddp.augment.randaugment import operations, rand_augment
 SEED, COUNT, SIDE = 5, 2, 20
 
 
-def draws(positions: Tensor, config: AugmentConfig = AugmentConfig()) -> UniformDraws:
-    return UniformDraws.of(config, SEED, positions, torch.float64)
+def draws(positions: Tensor, config: AugmentConfig | None = None) -> UniformDraws:
+    return UniformDraws.of(config or AugmentConfig(), SEED, positions, torch.float64)
 
 
 def pictures(count: int, channels: int) -> Tensor:
