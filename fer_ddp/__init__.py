@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from fer_ddp.config.job import Job as Job
     from fer_ddp.data.dataset import FERDataset as FERDataset
+    from fer_ddp.deploy.faces import FaceDetector as FaceDetector
     from fer_ddp.deploy.predict import Predictions as Predictions
     from fer_ddp.deploy.predict import Predictor as Predictor
     from fer_ddp.evaluation.evaluate import Results as Results
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "FERDataset": "fer_ddp.data.dataset",
+    "FaceDetector": "fer_ddp.deploy.faces",
     "Job": "fer_ddp.config.job",
     "Predictions": "fer_ddp.deploy.predict",
     "Predictor": "fer_ddp.deploy.predict",
@@ -36,6 +38,7 @@ _LAZY = {
 __all__ = [
     "DataError",
     "FERDataset",
+    "FaceDetector",
     "Interrupted",
     "Job",
     "JobError",

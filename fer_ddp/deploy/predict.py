@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from fer_ddp.deploy.pictures import Box, Fit, ImageLike, Picture, read_picture, read_pictures, single_images
+from fer_ddp.deploy.video import Camera, is_video, video_frames
 from fer_ddp.errors import RunError
 from shards.files import atomic_write_bytes
 from shards.labels import DISPLAY_NAMES, class_meaning
@@ -40,8 +41,8 @@ class Predictions:
     """(images, classes), each row summing to 1."""
     boxes: tuple[Box, ...] | None = None
     """The part of the image that was classified, where faces were searched for: left, top, right, bottom in pixels."""
-    seconds: tuple[float, ...] | None = None
-    """When a video shows the image."""
+    seconds: tuple[float | None, ...] | None = None
+    """When a video shows the image; None for an image that is not of a video."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -57,7 +58,8 @@ class Predictions:
         lines = []
         for index, (image, row) in enumerate(zip(self.images, self.probabilities, strict=True)):
             ranked = [f"{names[index]} {100 * row[index]:.1f} %" for index in np.argsort(-row, kind="stable")]
-            time = "" if self.seconds is None else f" at {self.seconds[index]:.2f} s"
+            seconds = None if self.seconds is None else self.seconds[index]
+            time = "" if seconds is None else f" at {seconds:.2f} s"
             box = "" if self.boxes is None else " face {}, {} to {}, {}".format(*self.boxes[index])
             lines.append(f"{image}{time}{box}: {', '.join(ranked)}")
         return "\n".join(lines)
@@ -145,7 +147,7 @@ class Result:
     errors: tuple[str, ...]
     """Of pictures that cannot be read: what each is, and what to do."""
     pictures: int
-    """How many there were, those that cannot be read included."""
+    """How many there were, frames of videos and those that cannot be read included."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,22 +194,37 @@ class Preparation:
 
 def predict_files(
     model: Predictor,
-    paths: Iterable[Path],
+    paths: Iterable[Path | Camera],
     *,
     fit: Fit = "crop",
     find_faces: FaceFinder | None = None,
     draw: Draw | None = None,
+    every: int = 1,
 ) -> Result:
-    """The predictions for image files; a file that cannot be read costs only its own. Files are read in parallel."""
+    """The predictions for files, read in parallel; one that cannot be read costs only its own.
+
+    every: of a video or a camera, every ``every``-th frame is predicted.
+    """
     preparation = Preparation(image_shape=model.image_shape, fit=fit, find_faces=find_faces, is_drawn=draw is not None)
 
-    def prepare(path: Path) -> Prepared | RunError:
+    def prepare(path: Path | Camera) -> Prepared | RunError:
         try:
             return preparation.of(read_picture(path, str(path)))
         except RunError as error:
             return error
 
-    return predict_prepared(model, ordered_map(prepare, paths, threads=usable_cpus()), preparation, draw)
+    def prepared() -> Iterator[Prepared | RunError]:
+        for are_videos, group in groupby(paths, is_video):
+            if not are_videos:
+                yield from ordered_map(prepare, group, threads=usable_cpus())
+                continue
+            for path in group:
+                try:
+                    yield from ordered_map(preparation.of, video_frames(path, every), threads=usable_cpus())
+                except RunError as error:
+                    yield error
+
+    return predict_prepared(model, prepared(), preparation, draw)
 
 
 def predict_prepared(
@@ -217,7 +234,8 @@ def predict_prepared(
 
     draw: called with each picture in which something was classified.
     """
-    names, boxes, seconds, parts = list[str](), list[Box](), list[float](), list[NDArray[np.floating[Any]]]()
+    names, boxes, seconds = list[str](), list[Box](), list[float | None]()
+    parts = list[NDArray[np.floating[Any]]]()
     notes, errors, count, not_square = list[str](), list[str](), 0, list[str]()
     for batch in _batches(pictures, _TOGETHER_DRAWN if draw else _TOGETHER):
         count += len(batch)
@@ -232,7 +250,7 @@ def predict_prepared(
             own, probabilities = probabilities[: len(each.pixels)], probabilities[len(each.pixels) :]
             names += [each.name] * len(own)
             boxes += each.boxes or ()
-            seconds += [] if each.seconds is None else [each.seconds] * len(own)
+            seconds += [each.seconds] * len(own)
             if not each.pixels:
                 notes.append(f"{each.place}: no face found")
             elif draw and each.picture:
@@ -246,7 +264,7 @@ def predict_prepared(
         class_names=model.class_names,
         probabilities=np.concatenate(parts) if parts else np.empty((0, len(model.class_names))),
         boxes=tuple(boxes) if preparation.find_faces else None,
-        seconds=tuple(seconds) if seconds else None,
+        seconds=tuple(seconds) if any(second is not None for second in seconds) else None,
     )
     return Result(predictions=predictions, notes=tuple(notes), errors=tuple(errors), pictures=count)
 

@@ -132,7 +132,7 @@ def test_a_bad_file_costs_only_its_own_prediction_and_a_wide_one_is_noted(
     assert [line.split(": ")[0] for line in out.splitlines()] == [str(good), str(wide)]
     assert err.splitlines() == [
         "note: 1 of 3 images is not square: the largest square in the centre was used",
-        f"error: {bad}: is a video; save its frames as PNG or JPEG",
+        f"error: {bad}: is a video without frames that OpenCV can read",
         "error: 1 of 3 images could not be classified",
     ]
 
