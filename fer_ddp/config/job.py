@@ -13,6 +13,7 @@ from fer_ddp.augment.views import ViewsConfig
 from fer_ddp.constraints import UserPath
 from fer_ddp.data.dataset import DataConfig
 from fer_ddp.models.build import ModelConfig
+from fer_ddp.optim.distillation import DistillationConfig
 from fer_ddp.optim.ema import EmaConfig
 from fer_ddp.optim.label_correction import LabelCorrectionConfig
 from fer_ddp.optim.loss import LossConfig
@@ -75,6 +76,7 @@ class Job:
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     label_correction: LabelCorrectionConfig = field(default_factory=LabelCorrectionConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     image_size: ImageSizeConfig = field(default_factory=ImageSizeConfig)

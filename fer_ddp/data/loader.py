@@ -47,6 +47,8 @@ class Batch:
     """Augmented and normalized, (batch, channels, height, width), float32 or float64, in the run's memory format."""
     targets: Tensor
     """Class probabilities after mixing, (batch, classes)."""
+    teacher: Tensor | None
+    """The teacher's probabilities after mixing, (batch, classes), where there is a teacher."""
     labels: Tensor
     """int64 (batch,), before mixing."""
     indices: Tensor
@@ -79,14 +81,16 @@ class BatchLoader:
         memory_format: str,
         device: torch.device,
         votes: VoteTargets | None = None,
+        teacher: Tensor | None = None,
         model_streams: tuple[str, ...] = (),
     ) -> None:
         """mean, std: (channels, 1, 1) on ``device``; the images get their dtype, float32 or float64.
 
-        votes: the targets, on ``device``; None takes the labels. model_streams: the model's streams of random numbers,
-        hashed along with the loader's own.
+        votes: the targets, on ``device``; None takes the labels. teacher: probabilities of each sample (samples,
+        classes), on ``device``. model_streams: the model's streams of random numbers, hashed along with the loader's
+        own.
         """
-        self._votes = votes
+        self._votes, self._teacher = votes, teacher
         self.steps, self._total_steps, self._image_size = steps, total_steps, image_size
         self._augment, self._mean, self._std = augment, mean, std
         self._streams = Streams(
@@ -128,13 +132,17 @@ class BatchLoader:
             targets = functional.one_hot(raw.labels, self._classes).to(dtype)
         else:
             targets = self._votes.of(raw.indices, target_keys[0])
+        teacher = None if self._teacher is None else self._teacher[raw.indices]
         uniform = UniformDraws(draw_keys, self._draws)
         images = augment(raw.pixels, uniform, config, self._mean, self._std, raw.side)
         if config.mixes and raw.mixed:
-            images, targets = self._mix_pairs(images, targets, uniform)
+            both = targets if teacher is None else torch.cat([targets, teacher], dim=1)
+            images, both = self._mix_pairs(images, both, uniform)
+            targets, teacher = both[:, : self._classes], None if teacher is None else both[:, self._classes :]
         return Batch(
             images=to_memory_format(images, self._memory_format),
             targets=targets,
+            teacher=teacher,
             labels=raw.labels,
             indices=raw.indices,
             positions=raw.positions,

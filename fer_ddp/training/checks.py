@@ -9,6 +9,7 @@ from fer_ddp.optim.loss import class_weights
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.text import plural
 from fer_ddp.training.prolonging import check_epochs
+from fer_ddp.training.teacher import check_teachers
 from shards.manifest import Manifest
 
 
@@ -21,6 +22,7 @@ def check_run(run: RunFolder, job: Job, manifest: Manifest, world_size: int) -> 
     config = run.saved_config()
     if config is None:
         run.check_own()
+        check_teachers(job)  # not of a run that is resumed, which has kept what they predict
         return None
     saved = job_from_dict(config, str(run.path / "config.yaml"))
     check_same(run, saved, job, manifest.digest)
@@ -129,6 +131,7 @@ def _check_targets_and_loss(job: Job, manifest: Manifest) -> None:
             "augment.cutmix_alpha": job.augment.cutmix_alpha,
             "loss.label_smoothing": job.loss.label_smoothing,
             "loss.name=focal": job.loss.name == "focal",
+            "distillation.teacher": bool(job.distillation.teacher),
         }
         for key in (key for key, is_set in unsuited.items() if is_set):
             raise JobError(

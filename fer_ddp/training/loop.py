@@ -13,6 +13,7 @@ from fer_ddp.data.loader import Batch, BatchLoader, RawBatch
 from fer_ddp.errors import Interrupted
 from fer_ddp.layers.dropout import SamplePositions
 from fer_ddp.metrics.classification import ValidationMetrics
+from fer_ddp.optim.distillation import DistillationConfig, distilled_loss
 from fer_ddp.optim.ema import EmaConfig, update_ema
 from fer_ddp.optim.loss import LossConfig, summed_loss
 from fer_ddp.optim.optimizers import skip_update_if
@@ -91,6 +92,7 @@ class Trainer:
     """(classes,), see `loss.logit_adjustment`."""
     has_sets: bool
     """Whether the targets are sets of classes."""
+    distillation: DistillationConfig
     ema: EmaConfig
     gradient_clip_norm: float | None
     global_batch_size: int
@@ -141,6 +143,8 @@ class Trainer:
         if correction is not None and self.state.epoch >= correction.start_epoch:
             targets = correction.corrected(batch.indices[rows], logits)
         loss = summed_loss(logits, targets, self.loss, self.class_weights, self.logit_offsets, self.has_sets)
+        if batch.teacher is not None:
+            loss = distilled_loss(loss, logits, batch.teacher[rows], self.distillation)
         loss = loss / self.global_batch_size
         ranks = distributed.world_size()  # DDP averages the ranks' gradients; the sum is needed
         self.state.scaler.scale(loss * ranks if ranks > 1 else loss).backward()

@@ -26,6 +26,7 @@ from fer_ddp.training.loop import run_epochs
 from fer_ddp.training.prolonging import reopen
 from fer_ddp.training.setup import build_trainer, resolve_auto
 from fer_ddp.training.state import TrainingState
+from fer_ddp.training.teacher import teacher_kept
 from shards.errors import UserError
 from shards.manifest import Manifest
 from shards.reading.scan import load_or_scan_manifest
@@ -56,7 +57,7 @@ def _train(job: Job, device: torch.device, stop: StopFlag) -> None:
     data = distributed.rank_zero_call(lambda: drawn_if_missing(job.data))
     job, run = dataclasses.replace(job, data=data), RunFolder(job.run)
     manifest = distributed.rank_zero_call(lambda: load_or_scan_manifest(Path(job.data.path)))
-    job, finished = distributed.rank_zero_call(lambda: _open_run(run, job, manifest, device))
+    job, finished = distributed.rank_zero_call(lambda: _open_run(run, job, manifest, device, stop))
     if finished:
         return
     tracker = Tracker(run.path, job.wandb.mode if distributed.is_main() else "disabled")
@@ -97,7 +98,7 @@ def _user_error(error: RuntimeError, job: Job) -> RunError | None:
     return None
 
 
-def _open_run(run: RunFolder, job: Job, manifest: Manifest, device: torch.device) -> tuple[Job, bool]:
+def _open_run(run: RunFolder, job: Job, manifest: Manifest, device: torch.device, stop: StopFlag) -> tuple[Job, bool]:
     """On rank zero: check the job, resolve ``auto``, write the run's files. Returns (job, is finished)."""
     saved = check_run(run, job, manifest, distributed.world_size())
     if saved is None:
@@ -115,9 +116,10 @@ def _open_run(run: RunFolder, job: Job, manifest: Manifest, device: torch.device
     run.lock()
     if is_finished and saved is not None:
         reopen(run, saved, job)
-    run.save_config(job.to_dict())
-    record_model_source(run.path, job.model.name)
-    run.write_environment(manifest.digest, distributed.world_size(), device)
+    with teacher_kept(run, job, manifest, device, stop.check):
+        run.save_config(job.to_dict())
+        record_model_source(run.path, job.model.name)
+        run.write_environment(manifest.digest, distributed.world_size(), device)
     return job, False
 
 

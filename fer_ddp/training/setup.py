@@ -18,6 +18,7 @@ from fer_ddp.data.targets import VoteTargets, vote_targets
 from fer_ddp.errors import JobError
 from fer_ddp.layers.dropout import SamplePositions
 from fer_ddp.models.build import build_model, prepare_model
+from fer_ddp.optim.distillation import softened
 from fer_ddp.optim.ema import build_ema
 from fer_ddp.optim.label_correction import LabelCorrection
 from fer_ddp.optim.loss import class_weights, logit_offsets
@@ -29,6 +30,7 @@ from fer_ddp.training.cuda_graph import ForwardBackwardGraph, disabled_by
 from fer_ddp.training.loop import Trainer
 from fer_ddp.training.sam import SharpnessAware
 from fer_ddp.training.state import TrainingState
+from fer_ddp.training.teacher import teacher_table
 from shards.manifest import Manifest
 
 
@@ -74,6 +76,10 @@ def build_trainer(job: Job, dataset: FERDataset | StreamedSplit, ranks: int, dev
     if job.label_correction.momentum is not None:
         labels, classes = dataset.labels.to(device), len(manifest.class_names)
         state.label_correction = LabelCorrection(labels, classes, job.label_correction, dtype)
+    teacher = None
+    if job.distillation.teacher:
+        table = distributed.rank_zero_call(partial(teacher_table, job, dataset, device))
+        teacher = softened(table, job.distillation.temperature).to(device, dtype)
     counts: Sequence[int] = manifest.splits["train"].class_counts
     if votes is not None:
         counts = dataset.labels[votes.used].bincount(minlength=len(manifest.class_names)).tolist()
@@ -81,13 +87,14 @@ def build_trainer(job: Job, dataset: FERDataset | StreamedSplit, ranks: int, dev
     example = to_memory_format(torch.zeros(2, *manifest.image_shape, dtype=dtype, device=device), job.memory_format)
     trainer = Trainer(
         state=state,
-        loader=build_loader(job, dataset, steps, device, votes, tuple(SamplePositions.of(state.model).units)),
+        loader=build_loader(job, dataset, steps, device, votes, teacher, tuple(SamplePositions.of(state.model).units)),
         ddp_model=distributed.data_parallel(state.model, example),
         positions=SamplePositions.of(state.model),
         loss=job.loss,
         class_weights=None if weights is None else weights.to(device, dtype),
         logit_offsets=None if offsets is None else offsets.to(device, dtype),
         has_sets=job.data.targets == "multi_target",
+        distillation=job.distillation,
         ema=job.ema,
         gradient_clip_norm=job.optimizer.gradient_clip_norm,
         global_batch_size=job.global_batch_size,
@@ -113,9 +120,10 @@ def build_loader(
     steps: StepPlan,
     device: torch.device,
     votes: VoteTargets | None = None,
+    teacher: torch.Tensor | None = None,
     model_streams: tuple[str, ...] = (),
 ) -> BatchLoader:
-    """The loader of ``job``'s batches; ``votes`` where they give the targets, ``model_streams`` as in `BatchLoader`."""
+    """The loader of ``job``'s batches; ``votes`` where they give the targets, the others as in `BatchLoader`."""
     data = with_statistics(job.data, dataset.manifest)
     mean, std = normalization(data, device, compute_dtype(job.precision))
     at = device if isinstance(dataset.images, torch.Tensor) else torch.device("cpu")
@@ -137,6 +145,7 @@ def build_loader(
         memory_format=job.memory_format,
         device=device,
         votes=votes,
+        teacher=teacher,
         model_streams=model_streams,
     )
 

@@ -1,4 +1,12 @@
-"""The options of training that the cpu recipe and its search use, each as overrides of a small job."""
+"""The options of training, each as overrides of a small job."""
+
+from pathlib import Path
+
+import numpy as np
+
+from fer_ddp.config.load import load_job
+from fer_ddp.data.dataset import FERDataset
+from fer_ddp.runs.predictions import write_predictions
 
 SMALL = ["model={name: compact_cnn, arguments: {stem_channels: 4, channels: [4, 8], squeeze: true}}"]
 """A model for images of any size."""
@@ -10,4 +18,17 @@ ON_ANY_RANKS = {
     "randaugment": ["augment.randaugment_ops=2", "augment.randaugment_magnitude=15"],
     "warm-up of the average": ["ema.decay=0.9", "ema.warmup=true"],
 }
+TEACHER = "TEACHER"
+"""In place of the CSV that `with_teacher` writes."""
+ON_ANY_RANKS["distillation"] = [f"distillation.teacher={TEACHER}", "distillation.weight=0.7", "augment.mixup_alpha=0.2"]
 ON_ONE_RANK = {"label correction": ["label_correction.momentum=0.9", "label_correction.start_epoch=0"]}
+
+
+def with_teacher(overrides: list[str], job_file: Path) -> list[str]:
+    """``overrides`` with the CSV of a made-up teacher, written beside the job file, in place of `TEACHER`."""
+    path = job_file.parent / "teacher.csv"
+    if TEACHER in "".join(overrides) and not path.exists():
+        dataset = FERDataset(load_job(job_file, []).data.path, "train")
+        probabilities = np.random.default_rng(0).dirichlet(np.ones(7), len(dataset))
+        write_predictions(path, dataset.keys, dataset.labels.numpy(), probabilities, dataset.class_names)
+    return [override.replace(TEACHER, str(path)) for override in overrides]

@@ -8,7 +8,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-from cpu_options import ON_ANY_RANKS, SMALL
+from cpu_options import ON_ANY_RANKS, SMALL, with_teacher
 
 from fer_ddp import distributed
 from fer_ddp.config.load import load_job
@@ -41,7 +41,7 @@ def train_three_steps(*overrides: str, exchange: bool) -> tuple[list[str], float
 
 
 def losses_of_four_steps(*overrides: str) -> list[float]:
-    job = load_job(job_file, [*SMALL, *overrides])
+    job = load_job(job_file, [*SMALL, *distributed.rank_zero_call(lambda: with_teacher(list(overrides), job_file))])
     trainer = build_trainer(job, FERDataset(job.data.path, "train"), distributed.world_size(), device)
     return [distributed.all_reduce_sum(trainer.step(trainer.loader.raw_batch(step))).item() for step in range(4)]
 

@@ -1,11 +1,11 @@
-"""The options of the cpu recipe: a saved state continues to the same bytes, and what excludes another is refused."""
+"""The options of training: a saved state continues to the same bytes, and what excludes another is refused."""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from cpu_options import ON_ANY_RANKS, ON_ONE_RANK, SMALL
+from cpu_options import ON_ANY_RANKS, ON_ONE_RANK, SMALL, with_teacher
 
 from fer_ddp.config.load import load_job
 from fer_ddp.data.dataset import FERDataset
@@ -21,7 +21,7 @@ OPTIONS = ON_ANY_RANKS | ON_ONE_RANK
 
 @pytest.mark.parametrize("overrides", OPTIONS.values(), ids=list(OPTIONS))
 def test_a_saved_state_continues_to_the_same_bytes(tiny_job: Path, tmp_path: Path, overrides: list[str]) -> None:
-    job = load_job(tiny_job, [*SMALL, "memory_format=channels_last", *overrides])
+    job = load_job(tiny_job, [*SMALL, "memory_format=channels_last", *with_teacher(overrides, tiny_job)])
     whole, resumed = (build_trainer(job, FERDataset(job.data.path, "train"), 1, torch.device("cpu")) for _ in "ab")
     for step in range(4):
         assert whole.step(whole.loader.raw_batch(step)).isfinite()

@@ -8,6 +8,7 @@ import pytest
 import torch
 from interrupting import same_files
 from launching import run_files
+from stop_after import FlagAt
 
 from fer_ddp import distributed
 from fer_ddp.config.job import Job
@@ -21,17 +22,6 @@ from fer_ddp.training.run import train
 
 FREE = ["schedule={name: plateau, patience_epochs: 0, monitor: val_loss}", "early_stopping.patience_epochs=2"]
 FREE += ["ema.decay=0.9", "global_batch_size=80", "log.every_steps=1", "optimizer.lr=0.01"]
-
-
-class _FlagAt:
-    """In place of `distributed.StopConsensus`: a stop signal after so many steps."""
-
-    def __init__(self, step: int) -> None:
-        self._left = step
-
-    def ask(self, flag: bool) -> bool:
-        self._left -= 1
-        return self._left == 0
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +48,7 @@ def test_a_run_with_other_epochs_than_it_was_begun_with_ends_in_the_bytes_of_one
     assert (RunFolder(finished).status()["state"], stale.exists()) == ("finished", False)
     assert f"{finished}: finished with 1 epochs, now trained for 3" in capsys.readouterr().out
     assert (RunFolder(finished).saved_config() or {})["epochs"] == 3
-    with patch.object(distributed, "StopConsensus", lambda: _FlagAt(5)), pytest.raises(Interrupted):
+    with patch.object(distributed, "StopConsensus", lambda: FlagAt(5)), pytest.raises(Interrupted):
         trained(tiny_job, tmp_path / "interrupted", "epochs=9")
     trained(tiny_job, tmp_path / "interrupted", "epochs=3")
     same_files(tmp_path / "interrupted", three)

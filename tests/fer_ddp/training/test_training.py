@@ -10,7 +10,7 @@ import pytest
 import torch
 import wandb_file
 import yaml
-from cpu_options import ON_ANY_RANKS, SMALL
+from cpu_options import ON_ANY_RANKS, SMALL, with_teacher
 from launching import ROOT, run_files, torchrun
 
 from fer_ddp.config.job import Job
@@ -250,7 +250,7 @@ def test_the_focal_loss_with_weights_prior_and_smoothing_is_that_of_a_float64_re
 def test_an_option_gives_two_ranks_the_losses_of_one(
     together: dict[str, Any], everything_job: Path, option: str
 ) -> None:
-    trainer = alone(load_job(everything_job, [*SMALL, *ON_ANY_RANKS[option]]))
+    trainer = alone(load_job(everything_job, [*SMALL, *with_teacher(ON_ANY_RANKS[option], everything_job)]))
     losses = [trainer.step(trainer.loader.raw_batch(step)).item() for step in range(4)]
     np.testing.assert_allclose(together["losses"][option], losses, rtol=1e-9, atol=0)
 
