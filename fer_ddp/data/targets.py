@@ -75,6 +75,33 @@ def check_targets(targets: Targets, path: str, manifest: Manifest) -> None:
         )
 
 
+def check_votes(manifest: Manifest, path: str) -> None:
+    """Raises JobError if `vote_shares` can't be of the data at ``path``."""
+    other = [name for name in manifest.class_names if class_meaning(name) not in FERPLUS.class_names]
+    if manifest.votes is None or other:
+        lack = "no votes" if manifest.votes is None else f"classes that FER+'s votes do not name ({', '.join(other)})"
+        raise JobError(
+            f"loss.smoothing_matrix: votes needs FER+'s votes, and {path} has {lack}; pack FER2013's CSV with --votes "
+            f"fer2013new.csv, or give the matrix"
+        )
+
+
+def vote_shares(path: str, dataset: "FERDataset | StreamedSplit") -> Tensor:
+    """How people voted on the images of each class: float64 (classes, classes), rows by label, each with sum 1.
+
+    Votes for other categories than the data's classes are left out; a class without votes is itself alone. Raises as
+    `check_votes` and `cached_votes`.
+    """
+    manifest = dataset.manifest
+    check_votes(manifest, path)
+    votes = torch.from_numpy(cached_votes(Path(path), "train", manifest, dataset.keys)).double()
+    columns = [FERPLUS.class_names.index(class_meaning(name)) for name in manifest.class_names]
+    counts = torch.zeros(len(columns), len(columns), dtype=torch.float64)
+    counts.index_add_(0, dataset.labels, votes[:, columns])
+    total = counts.sum(dim=1, keepdim=True)
+    return torch.where(total > 0, counts / total.clamp(min=1), torch.eye(len(columns), dtype=torch.float64))
+
+
 def vote_targets(targets: Targets, path: str, dataset: "FERDataset | StreamedSplit", dtype: torch.dtype) -> VoteTargets:
     """The targets, not ``label``, of ``dataset``, the training split of ``path``.
 

@@ -1,8 +1,9 @@
 """Losses whose sum over all ranks and micro-batches is the global batch's mean."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, LiteralString
 
 import torch
 from pydantic import ValidatorFunctionWrapHandler, WrapValidator
@@ -19,18 +20,27 @@ SET_FLOOR = 0.001
 """What a class outside a sample's set counts where several classes are right, so that the loss stays finite."""
 
 
-def _in_one_message(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    """One error for all the types that class weights may have."""
-    try:
-        return validate(value)
-    except ValidationError:
-        message = "none, balanced, a list of a number for each class, or numbers by the classes' names, all 0 or more"
-        raise PydanticCustomError("class_weights", message) from None
+def _in_one_message(message: LiteralString) -> WrapValidator:
+    """One error for all the types that a value may have."""
+
+    def validated(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return validate(value)
+        except ValidationError:
+            raise PydanticCustomError("one_of_several_types", message) from None
+
+    return WrapValidator(validated)
 
 
 ClassWeights = Annotated[
     Literal["none", "balanced"] | list[NonNegativeFloat] | dict[str, NonNegativeFloat],
-    WrapValidator(_in_one_message),
+    _in_one_message(
+        "none, balanced, a list of a number for each class, or numbers by the classes' names, all 0 or more"
+    ),
+]
+SmoothingMatrix = Annotated[
+    Literal["even", "votes"] | list[list[NonNegativeFloat]],
+    _in_one_message("even, votes, or a list of a row for each class, of a number for each class, all 0 or more"),
 ]
 
 
@@ -44,7 +54,10 @@ class LossConfig:
     """The focal loss multiplies the cross-entropy of a class of probability p by (1 - p) to this power; 0 changes
     nothing."""
     label_smoothing: BelowOne = 0.0
-    """The part of each target that is spread evenly over all classes (Szegedy et al. 2016)."""
+    """The part of each target that is spread over all classes (Szegedy et al. 2016)."""
+    smoothing_matrix: SmoothingMatrix = "even"
+    """How it is spread: even; votes, as people voted on the training images of the target's class (FER+'s votes); or a
+    row for each class in label order, of shares of each class that sum to 1."""
     class_weights: ClassWeights = "none"
     """balanced: a class's weight is inverse to its count in train, with mean 1 over the training samples; or one number
     a class, as [1, 3, 1, 1, 1, 1, 1] in label order or as {disgust: 3}, where the others have 1."""
@@ -88,6 +101,30 @@ def class_weights(config: LossConfig, class_names: Sequence[str], class_counts: 
     return weights
 
 
+def smoothing_matrix(config: LossConfig, class_names: Sequence[str], of_votes: Callable[[], Tensor]) -> Tensor | None:
+    """float64 (classes, classes) for ``loss.smoothing_matrix``, rows by the target's class; None where it is even.
+
+    of_votes: gives that of the votes. Raises JobError if it has other classes, or is not used.
+    """
+    chosen = config.smoothing_matrix
+    if chosen == "even":
+        return None
+    if not config.label_smoothing:
+        raise JobError("loss.smoothing_matrix: is of no effect without loss.label_smoothing; set that, such as to 0.1")
+    if chosen == "votes":
+        return of_votes()
+    count = len(class_names)
+    if len(chosen) != count or any(len(row) != count for row in chosen):
+        raise JobError(
+            f"loss.smoothing_matrix: has {len(chosen)} rows of {' or '.join(map(str, sorted(set(map(len, chosen)))))} "
+            f"numbers; the data have {count} classes, so give {count} rows of {count}, for {', '.join(class_names)}"
+        )
+    for name, row in zip(class_names, chosen, strict=True):
+        if abs(sum(row) - 1) > 1e-6:
+            raise JobError(f"loss.smoothing_matrix: the row of {name} sums to {sum(row):g}; it must sum to 1")
+    return torch.tensor(chosen, dtype=torch.float64)
+
+
 def logit_offsets(config: LossConfig, class_counts: Sequence[int]) -> Tensor | None:
     """float64 (classes,) for ``loss.logit_adjustment``, a class without samples counted as if it had one; None if 0."""
     if not config.logit_adjustment:
@@ -103,18 +140,23 @@ def summed_loss(
     class_weights: Tensor | None,
     logit_offsets: Tensor | None = None,
     are_sets: bool = False,
+    smoothing: Tensor | None = None,
 ) -> Tensor:
     """The sum over the samples of the weighted loss; divided by the global batch size it is the mean.
 
     A mean of the ranks' weighted means would differ from it, hence the sum. logits: (batch, classes), any float
     dtype; targets: class probabilities (batch, classes), float32 or float64, or, if ``are_sets``, 1 for each class
-    that is right; class_weights, logit_offsets: (classes,) or None.
+    that is right; class_weights, logit_offsets: (classes,) or None; smoothing: (classes, classes), see
+    ``loss.smoothing_matrix``, or None.
     """
     logits = logits.to(targets.dtype)
     if logit_offsets is not None:
         logits = logits + logit_offsets
     if are_sets:
         return _summed_set_loss(logits, targets, class_weights)
+    if smoothing is not None:
+        targets = targets.lerp(targets @ smoothing, config.label_smoothing)
+        config = dataclasses.replace(config, label_smoothing=0.0)
     if config.name == "focal":
         return _summed_focal_loss(logits, targets, config, class_weights)
     return functional.cross_entropy(

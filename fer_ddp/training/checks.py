@@ -1,11 +1,13 @@
 """Before a run begins: whether its job fits the data, the ranks, itself, and the run that it resumes."""
 
+import torch
+
 from fer_ddp.config.job import Job, differing_keys
 from fer_ddp.config.load import job_from_dict
 from fer_ddp.data.sampler import StepPlan
-from fer_ddp.data.targets import check_targets
+from fer_ddp.data.targets import check_targets, check_votes
 from fer_ddp.errors import JobError
-from fer_ddp.optim.loss import class_weights
+from fer_ddp.optim.loss import class_weights, smoothing_matrix
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.text import plural
 from fer_ddp.training.prolonging import check_epochs
@@ -139,6 +141,9 @@ def _check_targets_and_loss(job: Job, manifest: Manifest) -> None:
                 f"right; remove {key}, or choose data.targets=cross_entropy"
             )
     class_weights(job.loss, manifest.class_names, manifest.splits["train"].class_counts)
+    smoothing_matrix(job.loss, manifest.class_names, lambda: torch.empty(0))
+    if job.loss.smoothing_matrix == "votes":
+        check_votes(manifest, job.data.path)
     if job.loss.logit_adjustment and job.data.order == "class_balanced":
         raise JobError(
             "loss.logit_adjustment: is for classes of unequal frequency, and data.order=class_balanced shows all "

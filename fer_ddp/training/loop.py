@@ -90,6 +90,8 @@ class Trainer:
     """(classes,)."""
     logit_offsets: Tensor | None
     """(classes,), see `loss.logit_adjustment`."""
+    smoothing: Tensor | None
+    """(classes, classes), see `loss.smoothing_matrix`."""
     has_sets: bool
     """Whether the targets are sets of classes."""
     distillation: DistillationConfig
@@ -142,7 +144,9 @@ class Trainer:
         targets, correction = batch.targets[rows], self.state.label_correction
         if correction is not None and self.state.epoch >= correction.start_epoch:
             targets = correction.corrected(batch.indices[rows], logits)
-        loss = summed_loss(logits, targets, self.loss, self.class_weights, self.logit_offsets, self.has_sets)
+        loss = summed_loss(
+            logits, targets, self.loss, self.class_weights, self.logit_offsets, self.has_sets, self.smoothing
+        )
         if batch.teacher is not None:
             loss = distilled_loss(loss, logits, batch.teacher[rows], self.distillation)
         loss = loss / self.global_batch_size

@@ -14,14 +14,14 @@ from fer_ddp.data.dataset import FERDataset, normalization, with_statistics
 from fer_ddp.data.loader import BatchLoader
 from fer_ddp.data.sampler import StepPlan, among, build_sampler
 from fer_ddp.data.stream import StreamedSplit
-from fer_ddp.data.targets import VoteTargets, vote_targets
+from fer_ddp.data.targets import VoteTargets, vote_shares, vote_targets
 from fer_ddp.errors import JobError
 from fer_ddp.layers.dropout import SamplePositions
 from fer_ddp.models.build import build_model, prepare_model
 from fer_ddp.optim.distillation import softened
 from fer_ddp.optim.ema import build_ema
 from fer_ddp.optim.label_correction import LabelCorrection
-from fer_ddp.optim.loss import class_weights, logit_offsets
+from fer_ddp.optim.loss import class_weights, logit_offsets, smoothing_matrix
 from fer_ddp.optim.optimizers import build_optimizer
 from fer_ddp.optim.schedules import EarlyStopping, Schedule
 from fer_ddp.precision import compute_dtype, grad_scaler, to_memory_format
@@ -84,6 +84,8 @@ def build_trainer(job: Job, dataset: FERDataset | StreamedSplit, ranks: int, dev
     if votes is not None:
         counts = dataset.labels[votes.used].bincount(minlength=len(manifest.class_names)).tolist()
     weights, offsets = class_weights(job.loss, manifest.class_names, counts), logit_offsets(job.loss, counts)
+    of_votes = partial(distributed.on_every_rank, partial(vote_shares, job.data.path, dataset))
+    smoothing = smoothing_matrix(job.loss, manifest.class_names, of_votes)
     example = to_memory_format(torch.zeros(2, *manifest.image_shape, dtype=dtype, device=device), job.memory_format)
     trainer = Trainer(
         state=state,
@@ -93,6 +95,7 @@ def build_trainer(job: Job, dataset: FERDataset | StreamedSplit, ranks: int, dev
         loss=job.loss,
         class_weights=None if weights is None else weights.to(device, dtype),
         logit_offsets=None if offsets is None else offsets.to(device, dtype),
+        smoothing=None if smoothing is None else smoothing.to(device, dtype),
         has_sets=job.data.targets == "multi_target",
         distillation=job.distillation,
         ema=job.ema,

@@ -18,6 +18,8 @@ ON_ANY_RANKS = {
     "randaugment": ["augment.randaugment_ops=2", "augment.randaugment_magnitude=15"],
     "warm-up of the average": ["ema.decay=0.9", "ema.warmup=true"],
 }
+_ROWS = [[0.5 if row == column else 0.5 / 6 for column in range(7)] for row in range(7)]
+ON_ANY_RANKS["a smoothing matrix"] = [f"loss={{label_smoothing: 0.2, smoothing_matrix: {_ROWS}}}"]
 TEACHER = "TEACHER"
 """In place of the CSV that `with_teacher` writes."""
 ON_ANY_RANKS["distillation"] = [f"distillation.teacher={TEACHER}", "distillation.weight=0.7", "augment.mixup_alpha=0.2"]

@@ -14,7 +14,7 @@ from fer_ddp.config.job import Job
 from fer_ddp.config.load import load_job
 from fer_ddp.data.cache import cache_folder
 from fer_ddp.data.dataset import FERDataset, open_split
-from fer_ddp.data.targets import draw_class, vote_targets
+from fer_ddp.data.targets import draw_class, vote_shares, vote_targets
 from fer_ddp.errors import JobError
 from fer_ddp.randomness import sample_keys
 from fer_ddp.training.checks import check_job
@@ -189,6 +189,36 @@ def test_the_votes_are_read_from_the_shards_once_and_again_if_the_cached_file_is
     (file,) = (cache_folder() / dataset.manifest.digest[:32]).glob("train-votes.npy")
     os.truncate(file, 200)
     assert torch.equal(vote_targets("majority", str(voted), dataset, torch.float32).table, first.table)
+
+
+def test_the_votes_on_the_images_of_each_label_are_what_it_is_smoothed_by(voted: Path) -> None:
+    dataset = FERDataset(voted, "train")
+    counts = np.zeros((8, 8))
+    for label, key in zip(dataset.labels.tolist(), dataset.keys, strict=True):
+        votes = dict(zip(CATEGORIES.split(","), map(int, KINDS[row_of(key) % len(KINDS)][0].split(",")), strict=True))
+        counts[label] += [votes[name] for name in list(votes)[:8]]
+    named = [index for index in range(8) if counts[index].any()]
+    assert 2 < len(named) < 8
+    expected = np.eye(8)
+    expected[named] = counts[named] / counts[named].sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(vote_shares(str(voted), dataset).numpy(), expected, rtol=1e-12)
+
+
+def test_smoothing_by_votes_without_votes_is_refused(tiny_job: Path) -> None:
+    job = load_job(tiny_job, ["loss={label_smoothing: 0.1, smoothing_matrix: votes}"])
+    assert refusal(job) == (
+        f"loss.smoothing_matrix: votes needs FER+'s votes, and {job.data.path} has no votes; pack FER2013's CSV with "
+        f"--votes fer2013new.csv, or give the matrix"
+    )
+
+
+def test_a_step_is_smoothed_by_the_votes(voted_job: Path) -> None:
+    overrides = ["loss={label_smoothing: 0.25, smoothing_matrix: votes}", "augment.mixup_alpha=1"]
+    job = load_job(voted_job, overrides)
+    loss, probabilities, batch = first_loss(job)
+    spread = batch.targets @ vote_shares(job.data.path, FERDataset(job.data.path, "train"))
+    targets = 0.75 * batch.targets + 0.25 * spread
+    assert loss == pytest.approx(float(-(targets * probabilities.log()).sum(dim=1).mean()), rel=1e-12)
 
 
 def refusal(job: Job) -> str:

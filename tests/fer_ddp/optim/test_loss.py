@@ -12,7 +12,14 @@ from torch.nn import functional
 
 from fer_ddp.config.load import load_job
 from fer_ddp.errors import JobError
-from fer_ddp.optim.loss import LossConfig, balanced_class_weights, class_weights, logit_offsets, summed_loss
+from fer_ddp.optim.loss import (
+    LossConfig,
+    balanced_class_weights,
+    class_weights,
+    logit_offsets,
+    smoothing_matrix,
+    summed_loss,
+)
 
 COUNTS = (50, 5, 0, 120, 31)
 
@@ -217,3 +224,60 @@ def test_class_weights_are_given_as_a_list_or_by_name(tiny_job: Path, chosen: An
 def test_class_weights_that_do_not_fit_are_refused_by_name(tiny_job: Path, chosen: Any, message: str) -> None:
     with pytest.raises(JobError, match=f"loss.{message}"):
         class_weights(load_job(tiny_job, [f"loss.class_weights={chosen}"]).loss, NAMES, COUNTS)
+
+
+MATRIX = [[0.5, 0.5, 0, 0, 0], [0.1, 0.6, 0.1, 0.1, 0.1], [0, 0, 1, 0, 0], [0.25, 0, 0, 0.75, 0], [0, 0, 0.5, 0.5, 0]]
+
+
+def no_votes() -> Tensor:
+    raise AssertionError
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "focal"])
+def test_a_target_is_smoothed_by_the_row_of_each_of_its_classes(name: str) -> None:
+    logits, targets = batch()
+    config = LossConfig(name=name, focal_gamma=0.0, label_smoothing=0.3, smoothing_matrix=MATRIX)  # type: ignore[arg-type]
+    smoothed = [
+        [0.7 * target[c] + 0.3 * sum(target[k] * MATRIX[k][c] for k in range(5)) for c in range(5)]
+        for target in targets.tolist()
+    ]
+    weights = torch.tensor([1.0, 2.0, 0.5, 1.0, 3.0], dtype=torch.float64)
+    matrix = smoothing_matrix(config, NAMES, no_votes)
+    ours = summed_loss(logits, targets, config, weights, None, False, matrix) / len(logits)
+    expected = reference(logits.numpy(), np.array(smoothed), 0.0, weights.numpy())
+    assert float(ours) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "focal"])
+def test_an_even_matrix_is_plain_label_smoothing(name: str) -> None:
+    logits, targets = batch()
+    config = LossConfig(name=name, label_smoothing=0.3)  # type: ignore[arg-type]
+    even = torch.full((5, 5), 0.2, dtype=torch.float64)
+    ours = summed_loss(logits, targets, config, None, None, False, even)
+    torch.testing.assert_close(ours, summed_loss(logits, targets, config, None), rtol=1e-12, atol=0)
+    assert smoothing_matrix(config, NAMES, no_votes) is None
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "matrix", "message"),
+    [
+        (0.0, MATRIX, "is of no effect without loss.label_smoothing; set that, such as to 0.1"),
+        (0.0, "votes", "is of no effect without loss.label_smoothing; set that, such as to 0.1"),
+        (0.1, MATRIX[:4], "has 4 rows of 5 numbers; the data have 5 classes, so give 5 rows of 5, for angry, disgust"),
+        (0.1, [*MATRIX[:4], [1.0]], "has 5 rows of 1 or 5 numbers; the data have 5 classes"),
+        (0.1, [*MATRIX[:4], [0, 0, 0, 0, 0.9]], f"the row of {NAMES[4]} sums to 0.9; it must sum to 1"),
+    ],
+)
+def test_a_matrix_that_does_not_fit_is_refused(smoothing: float, matrix: Any, message: str) -> None:
+    with pytest.raises(JobError) as refused:
+        smoothing_matrix(LossConfig(label_smoothing=smoothing, smoothing_matrix=matrix), NAMES, no_votes)
+    assert str(refused.value).startswith(f"loss.smoothing_matrix: {message}")
+
+
+def test_what_is_no_matrix_is_refused_as_the_job_is_read(tiny_job: Path) -> None:
+    with pytest.raises(JobError) as refused:
+        load_job(tiny_job, ["loss.smoothing_matrix=[[0.5, -1]]"])
+    assert str(refused.value) == (
+        "command line: loss.smoothing_matrix: is [[0.5, -1]]; it must be even, votes, or a list of a row for each "
+        "class, of a number for each class, all 0 or more"
+    )
