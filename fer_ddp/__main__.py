@@ -36,6 +36,7 @@ def _execute(options: argparse.Namespace) -> int:
 def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     """Add the commands of shards and of this package; ``options.execute(options)`` runs one."""
     shards.__main__.add_commands(commands)
+    _add_job_to_inspect(commands.choices["inspect"])
     train = _add(
         commands,
         "train",
@@ -91,6 +92,15 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     _add_run(export)
     export.add_argument("--out", type=user_path, required=True, metavar="DIR", help="a new or empty folder")
+    figures = _add(
+        commands,
+        "figures",
+        _figures,
+        help="draw what a trained model looks at, how sure it is, and how it groups images",
+        description="Draws grad_cam, calibration and embedding of val (test without val) into the run's figures/.",
+    )
+    _add_run(figures)
+    figures.add_argument("overrides", nargs="*", default=[], metavar="data.path=FOLDER", help="where its data are now")
     report = _add(
         commands,
         "report",
@@ -108,6 +118,11 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
         help="instead, a table across data sets: rows trained on, columns tested on, of what `evaluate` wrote",
     )
     report.add_argument("--images", action="store_true", help="show the worst errors: puts images of the data in it")
+    report.add_argument(
+        "--figures",
+        action="store_true",
+        help="show what `figures` drew of each recipe's first run: puts images of the data in it, and makes it large",
+    )
     _add_import(commands)
     ensemble = _add(
         commands,
@@ -133,6 +148,20 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     sync.add_argument("runs", type=user_path, nargs="+", metavar="RUN", help="a run folder, such as runs/smoke-seed0")
     _add(commands, "keys", _keys, help="list the keys that a job may have, with defaults and meanings")
     _add(commands, "recipes", _recipes, help="list the recipes, arrays and cluster profiles that come with it")
+
+
+def _add_job_to_inspect(inspect: argparse.ArgumentParser) -> None:
+    """``inspect`` is a command of shards, which knows no jobs."""
+    inspect.add_argument(
+        "--job",
+        nargs="+",
+        metavar=("JOB", "key.sub=value"),
+        help="instead, draw a batch as this job's training step sees it, of OUT if given",
+    )
+    of_data = inspect.get_default("execute")
+    inspect.set_defaults(
+        execute=lambda options: exit_status_of(lambda: _inspect_job(options)) if options.job else of_data(options)
+    )
 
 
 def _add_import(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -268,11 +297,40 @@ def _report(options: argparse.Namespace) -> None:
     from fer_ddp.report.write import write_report
 
     if options.across:
-        if options.images:
-            raise JobError("--images: the table across data sets has none; leave it or --across out")
+        for option in (option for option in ("images", "figures") if getattr(options, option)):
+            raise JobError(f"--{option}: the table across data sets has none; leave it or --across out")
         print(write_across(options.runs, options.out).text())
     else:
-        print(write_report(options.runs, options.out, images=options.images).text())
+        print(write_report(options.runs, options.out, images=options.images, figures=options.figures).text())
+
+
+def _figures(options: argparse.Namespace) -> None:
+    from fer_ddp import distributed
+    from fer_ddp.config.load import load_job
+    from fer_ddp.evaluation.sheets import draw_sheets
+    from fer_ddp.runs.files import check_run_folder
+    from fer_ddp.runs.folder import RunFolder
+
+    other = [override for override in options.overrides if not override.startswith("data.path=")]
+    if other:
+        raise JobError(f"{other[0]}: figures takes data.path=FOLDER alone; all else is the run's own")
+    check_run_folder(options.run)
+    with distributed.world() as device:
+        job = load_job(options.run / "config.yaml", options.overrides)
+        written, notes = draw_sheets(RunFolder(options.run), job, device)
+    print("\n".join([*notes, f"look at {', '.join(map(str, written))}"]))
+
+
+def _inspect_job(options: argparse.Namespace) -> None:
+    import json
+
+    from fer_ddp.config.load import load_job
+    from fer_ddp.training.augmented_batch import draw_augmented_batch
+
+    name, *overrides = options.job
+    if options.out is not None:
+        overrides.append(f"data.path={json.dumps(str(options.out))}")
+    print(f"look at {draw_augmented_batch(load_job(name, overrides), options.figures or Path())}")
 
 
 def _import_predictions(options: argparse.Namespace) -> None:

@@ -93,7 +93,11 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
     inspect = commands.add_parser("inspect", help="print what a data set holds and how much of it leaks; draw figures")
     inspect.add_argument(
-        "out", metavar="OUT", type=user_path, help="a folder that pack or fake wrote, or of WebDataset tars"
+        "out",
+        nargs="?",
+        metavar="OUT",
+        type=user_path,
+        help="a folder that pack or fake wrote, or of WebDataset tars",
     )
     _workers_option(inspect)
     inspect.add_argument("--figures", type=user_path, metavar="DIR", help="draw distribution.png and samples.png there")
@@ -304,6 +308,8 @@ def _inspect(options: argparse.Namespace) -> None:
     from shards.leakage.find import MAX_AUTOMATIC_SAMPLES, describe_leakage, find_leakage
     from shards.reading.scan import load_or_scan_manifest
 
+    if options.out is None:
+        raise DataError("give the folder of a data set", exit_status=2)
     print(inspect(options.out, options.figures, _workers(options)), flush=True)
     samples = load_or_scan_manifest(options.out).samples
     if samples > MAX_AUTOMATIC_SAMPLES:

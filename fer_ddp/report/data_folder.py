@@ -1,11 +1,14 @@
 """The runs' data set, if it is accessible: its manifest, FER+ votes and images."""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from fer_ddp.errors import JobError
+from fer_ddp.evaluation.sheets import SHEETS
 from fer_ddp.metrics.averaging import mean_probabilities
 from fer_ddp.report.collect import Recipe, ReportRuns
 from shards.errors import DataError
@@ -37,6 +40,24 @@ def find_data(collected: ReportRuns) -> tuple[DataFolder | None, str]:
             return DataFolder(path=Path(path), manifest=manifest), ""
         reasons.append(f"{path}: holds other data now (digest {manifest.digest[:12]})")
     return None, f"The data are not accessible ({'; '.join(reasons) or 'the runs name no folder'})."
+
+
+def find_sheets(recipes: Sequence[Recipe]) -> dict[str, list[tuple[str, str]]]:
+    """By recipe, (what it shows, its ``data:`` address) of each sheet in its first run's ``figures/``.
+
+    Raises JobError if no recipe has one.
+    """
+    found = {
+        recipe.name: [
+            (path.stem.replace("_", " "), f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}")
+            for name in SHEETS
+            for path in sorted((recipe.runs[0].path / "figures").glob(f"{name}_*.png"))
+        ]
+        for recipe in recipes
+    }
+    if not any(found.values()):
+        raise JobError(f"--figures: there are none yet; `fer-ddp figures {recipes[0].runs[0].path}` draws them")
+    return found
 
 
 _MAX_MISTAKES = 24

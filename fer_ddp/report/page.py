@@ -34,8 +34,12 @@ def page(
     no_data: str,
     leaking: Leaking | None,
     mistakes: Sequence[Mistake],
+    sheets: Mapping[str, Sequence[tuple[str, str]]],
 ) -> str:
-    """The whole HTML file; it loads nothing. ``no_data``: why ``data`` is None, a sentence."""
+    """The whole HTML file; it loads nothing.
+
+    no_data: why ``data`` is None, a sentence. sheets: what `find_sheets` returns.
+    """
     recipes = (*views[0].recipes, *views[0].ensembles)
     return render(
         "page.html.jinja",
@@ -62,6 +66,7 @@ def page(
         environments=report_environments([run for recipe in recipes for run in recipe.runs]),
         repeat_command=repeat_command,
         mistakes=mistakes,
+        sheets=sheets,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.report.collect import ReportRuns, collect_runs
 from fer_ddp.report.costs import NetworkCost, network_cost
-from fer_ddp.report.data_folder import DataFolder, find_data, worst_mistakes
+from fer_ddp.report.data_folder import DataFolder, find_data, find_sheets, worst_mistakes
 from fer_ddp.report.page import page
 from fer_ddp.report.text import markdown, table
 from fer_ddp.report.views import Leaking, make_views
@@ -34,12 +34,18 @@ class WrittenReport:
 
 
 def write_report(
-    runs: Sequence[Path], out: Path, *, images: bool = False, leaking: Leaking | None = None
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    images: bool = False,
+    figures: bool = False,
+    leaking: Leaking | None = None,
 ) -> WrittenReport:
     """Write the report of ``runs`` to ``out`` (.html), with ``.md`` and ``.csv`` beside it.
 
     runs: run folders, ensembles' folders, or folders that hold some. images: also show the worst errors, which puts
-    images of the data set into the page. leaking: by split, the keys of the samples whose image is also in train;
+    images of the data set into the page. figures: also show what ``fer-ddp figures`` drew of the first run of each
+    recipe, with images as well. leaking: by split, the keys of the samples whose image is also in train;
     every figure comes with and without them. None: search for them, if the data are accessible and not too many.
 
     The same runs give the same bytes. Raises JobError for a path without runs or a wrong ``out``, RunError if no run
@@ -62,7 +68,14 @@ def write_report(
     )
     files = {
         written.page: page(
-            collected, views, costs=costs, data=data, no_data=no_data, leaking=leaking, mistakes=mistakes
+            collected,
+            views,
+            costs=costs,
+            data=data,
+            no_data=no_data,
+            leaking=leaking,
+            mistakes=mistakes,
+            sheets=find_sheets(shown) if figures else {},
         ),
         written.markdown: markdown(collected, views, costs),
         written.table: table(collected, views, costs, leaking),

@@ -177,7 +177,7 @@ def test_published_figures_stand_beside_fer2013_alone(runs: Path, tmp_path: Path
     write_run(tmp_path / "fer2013" / "a", run, classes=FER2013_CLASSES)
     page = page_of(tmp_path / "fer2013")
     assert "Not comparable with the figures above, which are on val" in page.text
-    assert len([link for link in page.links if link.startswith("https://")]) == 7
+    assert len([link for link in page.links if link.startswith("https://")]) == 8
 
 
 def of_faces(folder: Path, faces: Path) -> Path:
