@@ -37,6 +37,9 @@ class DataConfig:
     """Processes of each rank that read a streamed split; null uses the CPUs that the ranks leave free, at most 16."""
     order: Literal["shuffled", "class_balanced"] = "shuffled"
     """class_balanced shows every class equally often."""
+    repeats: PositiveInt = 1
+    """How often each image is in a batch, each time augmented differently (Hoffer et al. 2020, arXiv 1901.09335); an
+    epoch shows as many images as without, so fewer different ones."""
     targets: Targets = "label"
     """What training learns of FER+'s votes (Barsoum et al. 2016): majority, the class with more than half of them;
     cross_entropy, their shares; probability, a class drawn by their shares each time; multi_target, any class with 30 %

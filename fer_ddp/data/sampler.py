@@ -112,6 +112,22 @@ def build_sampler(order: str, labels: Tensor, seed: int, device: torch.device) -
     return shuffled_sampler(len(labels), seed, device)
 
 
+def repeated(times: int, batch_size: int, sampler: Sampler) -> Sampler:
+    """``sampler`` with each sample ``times`` times in a step of ``batch_size``, the next ones of the sequence after it.
+
+    The positions asked for lie in one step. Repeats are ``batch_size / times`` apart, so neighbours, which mixup and
+    CutMix pair, are different samples.
+    """
+    distinct = batch_size // times
+
+    def indices(positions: range) -> Tensor:
+        step, first = divmod(positions.start, batch_size)
+        chosen = sampler(range(step * distinct, (step + 1) * distinct))
+        return chosen.repeat(times)[first : first + len(positions)]
+
+    return indices
+
+
 def among(used: Tensor, sampler: Sampler) -> Sampler:
     """``sampler`` of as many samples as ``used``, int64 (samples used,), gives indices of: only those are shown."""
     return lambda positions: used[sampler(positions)]

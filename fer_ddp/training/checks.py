@@ -93,6 +93,11 @@ def check_job(job: Job, manifest: Manifest, world_size: int) -> None:
 
 def _check_options(job: Job, manifest: Manifest, world_size: int) -> None:
     """Raises JobError for options that exclude each other, or these data."""
+    if job.global_batch_size % job.data.repeats:
+        raise JobError(
+            f"data.repeats: {job.data.repeats} does not divide global_batch_size, which is {job.global_batch_size}; "
+            f"choose a batch size that is a multiple of it"
+        )
     if job.label_correction.momentum is not None:
         key = "label_correction.momentum"
         if world_size > 1:
@@ -100,6 +105,10 @@ def _check_options(job: Job, manifest: Manifest, world_size: int) -> None:
         if job.augment.mixes:
             raise JobError(
                 f"{key}: needs predictions of single images; set augment.mixup_alpha and augment.cutmix_alpha to 0"
+            )
+        if job.data.repeats > 1:
+            raise JobError(
+                f"{key}: moves a target once for each image, and data.repeats={job.data.repeats}; set it to 1"
             )
         if job.optimizer.sam_radius:
             raise JobError(

@@ -12,7 +12,7 @@ from fer_ddp import distributed
 from fer_ddp.config.job import Job
 from fer_ddp.data.dataset import FERDataset, normalization, with_statistics
 from fer_ddp.data.loader import BatchLoader
-from fer_ddp.data.sampler import StepPlan, among, build_sampler
+from fer_ddp.data.sampler import StepPlan, among, build_sampler, repeated
 from fer_ddp.data.stream import StreamedSplit
 from fer_ddp.data.targets import VoteTargets, vote_shares, vote_targets
 from fer_ddp.errors import JobError
@@ -135,6 +135,8 @@ def build_loader(
     else:
         sampler = among(votes.used.to(at), build_sampler(job.data.order, dataset.labels[votes.used], job.seed, at))
         votes = dataclasses.replace(votes, table=votes.table.to(device))
+    if job.data.repeats > 1:
+        sampler = repeated(job.data.repeats, job.global_batch_size, sampler)
     return BatchLoader(
         dataset,
         steps,

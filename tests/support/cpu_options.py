@@ -16,6 +16,7 @@ ON_ANY_RANKS = {
     "smaller images": ["image_size.sides=[32,40]"],
     "an end of mixing": ["augment.mixup_alpha=0.2", "augment.mixing_until=0.3"],
     "randaugment": ["augment.randaugment_ops=2", "augment.randaugment_magnitude=15"],
+    "repeats": ["data.repeats=2", "augment.mixup_alpha=0.2", "augment.rotation_degrees=10"],
     "warm-up of the average": ["ema.decay=0.9", "ema.warmup=true"],
 }
 _ROWS = [[0.5 if row == column else 0.5 / 6 for column in range(7)] for row in range(7)]

@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from fer_ddp.data.sampler import StepPlan, class_balanced_sampler, shuffled_sampler
+from fer_ddp.data.sampler import StepPlan, class_balanced_sampler, repeated, shuffled_sampler
 from fer_ddp.errors import JobError
 
 CPU = torch.device("cpu")
@@ -162,3 +162,17 @@ def test_batches_of_an_epoch_share_its_permutation() -> None:
     first, other, next_epoch = (order(range(start, start + 10)) for start in (0, 500, 1500))
     storages = [part.untyped_storage().data_ptr() for part in (first, other, next_epoch)]
     assert (storages[0] == storages[1], storages[0] == storages[2]) == (True, False)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_repeats_show_each_sample_of_a_step_so_often_and_then_the_next_ones(ranks: int) -> None:
+    samples, batch_size, times = 20, 12, 3
+    plan = StepPlan(samples=samples, global_batch_size=batch_size, world_size=ranks)
+    sampler = shuffled_sampler(samples, 5, CPU)
+    of_repeats = repeated(times, batch_size, sampler)
+    steps = [torch.cat([of_repeats(plan.positions(step, rank)) for rank in range(ranks)]) for step in range(10)]
+    single = sampler(range(40))
+    for step, indices in enumerate(steps):
+        assert torch.equal(indices, single[4 * step : 4 * step + 4].repeat(times))
+        assert not (indices[::2] == indices[1::2]).any()
+    assert torch.cat(steps).bincount().tolist() == [6] * samples

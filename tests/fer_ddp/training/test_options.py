@@ -79,6 +79,14 @@ REFUSED = {
         "label_correction.momentum: needs predictions of single images; set augment.mixup_alpha and "
         "augment.cutmix_alpha to 0",
     ),
+    "label correction of repeated images": (
+        ["label_correction.momentum=0.9", "data.repeats=2"],
+        "label_correction.momentum: moves a target once for each image, and data.repeats=2; set it to 1",
+    ),
+    "repeats that do not divide the batch": (
+        ["data.repeats=5"],
+        "data.repeats: 5 does not divide global_batch_size, which is 24; choose a batch size that is a multiple of it",
+    ),
     "label correction with sam": (
         ["label_correction.momentum=0.9", "optimizer.sam_radius=0.05"],
         "label_correction.momentum: the second pass of a sharpness-aware step would move targets again; set one of "
