@@ -37,10 +37,19 @@ def load_job(name: str | Path, overrides: list[str]) -> Job:
     for keys, value in sorted(given, key=lambda item: item[0] != ["model", "name"]):
         values = _put(values, keys, value)
         layers.append(_Layer(origin="command line", values=_put({}, keys, value)))
+    if "from" in values:
+        values = _with_weights(values, values["from"], str(path))
     values.setdefault("name", path.stem)
     if values.get("run") is None:
         values["run"] = f"runs/{values['name']}-seed{values.get('seed', 0)}"
     return _build(values, layers, str(path))
+
+
+def _with_weights(values: dict[str, Any], source: Any, origin: str) -> dict[str, Any]:
+    """``values`` with ``from``, which is short for ``model.weights``, written as this."""
+    if _holds(values, ["model", "weights"]):
+        raise JobError(f"{origin}: from: is short for model.weights, which is given too; leave one of them out")
+    return _put({key: value for key, value in values.items() if key != "from"}, ["model", "weights"], source)
 
 
 def job_from_dict(values: dict[str, Any], origin: str) -> Job:

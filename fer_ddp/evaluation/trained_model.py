@@ -1,7 +1,6 @@
 """The model that a run selected, with its weights: what `evaluate`, `predict` and `export` use."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,6 +12,7 @@ from fer_ddp.runs.checkpoint import load_checkpoint
 from fer_ddp.runs.files import BEST, LAST
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.model_source import check_model_source
+from fer_ddp.runs.weights import evaluated_weights
 from shards.manifest import Manifest
 
 
@@ -66,7 +66,7 @@ def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> Traine
         num_classes=len(checkpoint["class_names"]),
     )
     try:
-        model.load_state_dict(_evaluated_weights(checkpoint))
+        model.load_state_dict(evaluated_weights(checkpoint))
     except RuntimeError:
         raise RunError(
             f"{run.path}/config.yaml: {job.model.name} with these arguments is not the model whose weights are in "
@@ -81,11 +81,3 @@ def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> Traine
         step=checkpoint["step"],
         epoch=checkpoint["epoch"],
     )
-
-
-def _evaluated_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """A whole state's averaged weights if it has them, else the model's; ``best`` holds only these."""
-    ema = checkpoint.get("ema")
-    if ema is None:
-        return dict(checkpoint["network"])
-    return {name.removeprefix("module."): tensor for name, tensor in ema.items() if name.startswith("module.")}

@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from fer_ddp.constraints import UserPath
 from fer_ddp.errors import JobError
 from fer_ddp.layers.dropout import SamplePositions, replace_dropout
 from fer_ddp.layers.sync_batch_norm import convert_batch_norm
+from fer_ddp.models.freezing import Freeze
 from fer_ddp.models.own_source import describe_error, is_own_model, split_name
 from fer_ddp.models.registry import create_model
 from fer_ddp.precision import compute_dtype, torch_memory_format
@@ -20,10 +22,17 @@ class ModelConfig:
     """Which model, and its constructor's arguments."""
 
     name: str
-    """A name in `registry.MODELS`; ``torchvision/NAME`` for a classification model of torchvision; a model of your own
-    is ``path/to/file.py:Class`` or ``package.module:Class``."""
+    """A name in `registry.MODELS`; ``torchvision/NAME`` for a classification model of torchvision; ``timm/NAME`` for
+    a model of timm; a model of your own is ``path/to/file.py:Class`` or ``package.module:Class``."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Passed to the model's constructor, such as ``dropout: 0.5``."""
+    weights: UserPath | None = None
+    """Start from these: a file of weights (safetensors, or a state dict of torch.save), a run folder, an exported
+    folder, or ``default``, the pretrained ones of torchvision or timm. The head is left out where the classes are
+    others; data.mean and data.std are those of the weights unless set. ``from=RUN`` is short for it."""
+    freeze: Freeze = ()
+    """Parameters that stay as they are, with their batch norm's statistics: a list of layers by name, such as
+    [conv1, layer1], or backbone, all but the head."""
 
 
 def build_model(

@@ -16,6 +16,7 @@ from fer_ddp.models.own_models import own_model
 from fer_ddp.models.own_source import describe_error, is_own_model, split_name
 from fer_ddp.models.plain_cnn import PlainCNN
 from fer_ddp.models.residual_cnn import AdvancedFaceCNN, ImprovedFaceCNN
+from fer_ddp.models.timm_models import build_timm_model, check_timm_model, timm_names
 from fer_ddp.models.torchvision_models import build_torchvision_model, check_torchvision_model, torchvision_names
 from fer_ddp.text import closest
 
@@ -26,7 +27,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "improved_face_cnn": ImprovedFaceCNN,
     "plain_cnn": PlainCNN,
 }
-TORCHVISION = "torchvision/"
+TORCHVISION, TIMM = "torchvision/", "timm/"
 
 # The values an option may take, by its annotation: in a model's options a whole number is a size and a fraction is a
 # probability, so the ranges are stated once, here, and the models stay plain torch.
@@ -42,7 +43,7 @@ OPTION_VALUES: dict[Any, Any] = {
 def create_model(
     name: str, arguments: Mapping[str, object], *, in_channels: int, image_size: int, num_classes: int
 ) -> nn.Module:
-    """Build the model `name` of `MODELS`, `torchvision/NAME` or a user's own, with `arguments` for its own options.
+    """Build the model `name` of `MODELS`, `torchvision/NAME`, `timm/NAME` or a user's own, with `arguments` for it.
 
     Input (B, in_channels, image_size, image_size), float; output logits (B, num_classes). The weights are initialized
     by torch's generator on the CPU. It is tried on two blank images, so that a model too deep for its images is refused
@@ -56,6 +57,9 @@ def create_model(
     elif name.startswith(TORCHVISION):
         check_torchvision_model(name.removeprefix(TORCHVISION), arguments)
         build = functools.partial(build_torchvision_model, name.removeprefix(TORCHVISION))
+    elif name.startswith(TIMM):
+        check_timm_model(name.removeprefix(TIMM), arguments)
+        build = functools.partial(build_timm_model, name.removeprefix(TIMM))
     else:
         _check_model(name, arguments)
         build = MODELS[name]
@@ -77,11 +81,11 @@ def create_model(
 
 def _check_model(name: str, arguments: Mapping[str, object]) -> None:
     if name not in MODELS:
-        elsewhere = torchvision_names(name)
+        elsewhere = torchvision_names(name) + timm_names(name)
         hint = f" (did you mean {' or '.join(elsewhere)}?)" if elsewhere else _suggestion(name, MODELS)
         raise ValueError(
-            f"model.name: there is no model '{name}'{hint}; choose {', '.join(MODELS)}, {TORCHVISION}NAME for any "
-            f"classification model of torchvision, or your own: path/to/file.py:Class or package.module:Class"
+            f"model.name: there is no model '{name}'{hint}; choose {', '.join(MODELS)}, {TORCHVISION}NAME or "
+            f"{TIMM}NAME for a model of these packages, or your own: path/to/file.py:Class or package.module:Class"
         )
     options = {
         option: parameter.annotation

@@ -1,7 +1,8 @@
 """Optimizers: torch's Adam, AdamW and SGD, fused; Muon."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -36,6 +37,11 @@ class OptimizerConfig:
     sam_every_steps: PositiveInt = 1
     """Only every so many steps are sharpness-aware; the others are plain (LookSAM, Liu et al. 2022, arXiv 2203.02714,
     without its reuse of gradients)."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Learning rate of each layer, relative to the one after it, such as 0.75; the head has the whole one (Clark et al.
+    2020, arXiv 2003.10555; docs/models.md shows which layers there are). null: all layers learn equally fast."""
+    decay_norm_and_bias: bool = True
+    """Whether the weight decay includes norms' parameters and biases; false is timm's default."""
     gradient_clip_norm: PositiveFloat | None = None
     """The maximum norm of the gradient of all parameters together; null does not clip."""
 
@@ -44,11 +50,20 @@ class OptimizerConfig:
             raise ValueError(f"momentum and nesterov belong to sgd; take them out or choose sgd instead of {self.name}")
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0, such as 0.9")
+        if self.layer_decay is not None and self.name == "muon":
+            raise ValueError("layer_decay belongs to adam, adamw and sgd; take it out or choose one of them")
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer of all parameters of ``model``."""
-    parameters = list(model.parameters())
+def build_optimizer(
+    model: nn.Module, config: OptimizerConfig, layers: Sequence[Sequence[str]] | None = None
+) -> torch.optim.Optimizer:
+    """The optimizer of all parameters of ``model`` that are not frozen.
+
+    ``layers``: the names of all parameters, by layer from the input to the head; needed for ``layer_decay``.
+    """
+    parameters: list[Any] = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if config.name != "muon" and (layers is not None or not config.decay_norm_and_bias):
+        parameters = _groups(model, config, layers or [[name for name, _ in model.named_parameters()]])
     if config.name == "sgd":
         return torch.optim.SGD(
             parameters,
@@ -68,6 +83,27 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         )
     adam = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
     return adam(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+def _groups(model: nn.Module, config: OptimizerConfig, layers: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """One group of parameters for each learning rate and weight decay; the head's first, whose rate is logged."""
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    spared: Collection[str] = getattr(model, "no_weight_decay", set)()  # timm's models name position embeddings
+    groups = []
+    for depth, layer in enumerate(reversed(layers)):
+        own = [(name, trained[name]) for name in layer if name in trained]
+        decayed = [
+            config.decay_norm_and_bias or (each.dim() > 1 and not name.endswith(".bias") and name not in spared)
+            for name, each in own
+        ]
+        for decay in (True, False):
+            parameters = [
+                parameter for (_, parameter), is_decayed in zip(own, decayed, strict=True) if is_decayed == decay
+            ]
+            if parameters:
+                rates = {"lr": config.lr * (config.layer_decay or 1.0) ** depth}
+                groups.append({"params": parameters} | rates | ({} if decay else {"weight_decay": 0.0}))
+    return groups
 
 
 def skip_update_if(optimizer: torch.optim.Optimizer, condition: Tensor) -> None:

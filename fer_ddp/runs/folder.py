@@ -112,6 +112,10 @@ class RunFolder:
             os.replace(last, self.checkpoints / f"{PREVIOUS}.safetensors")
         checkpoint.save_checkpoint(last, state)
 
+    def has_state(self) -> bool:
+        """Whether there is a checkpoint to resume from, intact or not."""
+        return any((self.checkpoints / f"{name}.safetensors").exists() for name in (LAST, PREVIOUS))
+
     def load_state(self) -> tuple[dict[str, Any] | None, str | None]:
         """(the newest intact state or None, a message if that is an older one because the last is damaged)."""
         paths = [self.checkpoints / f"{name}.safetensors" for name in (LAST, PREVIOUS)]

@@ -1,5 +1,7 @@
 """Before a run begins: whether its job fits the data, the ranks, itself, and the run that it resumes."""
 
+from pathlib import Path
+
 import torch
 
 from fer_ddp.config.job import Job, differing_keys
@@ -25,6 +27,8 @@ def check_run(run: RunFolder, job: Job, manifest: Manifest, world_size: int) -> 
     if config is None:
         run.check_own()
         check_teachers(job)  # not of a run that is resumed, which has kept what they predict
+        if job.model.weights not in (None, "default") and not Path(str(job.model.weights)).exists():
+            raise JobError(f"model.weights: there is no file or folder {job.model.weights}")
         return None
     saved = job_from_dict(config, str(run.path / "config.yaml"))
     check_same(run, saved, job, manifest.digest)

@@ -19,10 +19,12 @@ from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.logger import NullLogger, RunLogger
 from fer_ddp.runs.model_source import record_model_source
 from fer_ddp.runs.tracking import Tracker
+from fer_ddp.runs.weights import record_weights
 from fer_ddp.signals import StopFlag
 from fer_ddp.text import plural
 from fer_ddp.training.checks import check_run
 from fer_ddp.training.loop import run_epochs
+from fer_ddp.training.pretrained import first_weights
 from fer_ddp.training.prolonging import reopen
 from fer_ddp.training.setup import build_trainer, resolve_auto
 from fer_ddp.training.state import TrainingState
@@ -57,7 +59,7 @@ def _train(job: Job, device: torch.device, stop: StopFlag) -> None:
     data = distributed.rank_zero_call(lambda: drawn_if_missing(job.data))
     job, run = dataclasses.replace(job, data=data), RunFolder(job.run)
     manifest = distributed.rank_zero_call(lambda: load_or_scan_manifest(Path(job.data.path)))
-    job, finished = distributed.rank_zero_call(lambda: _open_run(run, job, manifest, device, stop))
+    job, finished = distributed.rank_zero_call(lambda: open_run(run, job, manifest, device, stop))
     if finished:
         return
     tracker = Tracker(run.path, job.wandb.mode if distributed.is_main() else "disabled")
@@ -98,13 +100,15 @@ def _user_error(error: RuntimeError, job: Job) -> RunError | None:
     return None
 
 
-def _open_run(run: RunFolder, job: Job, manifest: Manifest, device: torch.device, stop: StopFlag) -> tuple[Job, bool]:
+def open_run(run: RunFolder, job: Job, manifest: Manifest, device: torch.device, stop: StopFlag) -> tuple[Job, bool]:
     """On rank zero: check the job, resolve ``auto``, write the run's files. Returns (job, is finished)."""
     saved = check_run(run, job, manifest, distributed.world_size())
+    first = first_weights(job, manifest) if saved is None or not run.has_state() else None
     if saved is None:
-        job = resolve_auto(job, manifest, device)
+        job = resolve_auto(job if first is None else dataclasses.replace(job, data=first.data), manifest, device)
     else:
-        data = with_statistics(job.data, manifest)
+        mean, std = job.data.mean or saved.data.mean, job.data.std or saved.data.std
+        data = with_statistics(dataclasses.replace(job.data, mean=mean, std=std), manifest)
         job = dataclasses.replace(
             job, precision=saved.precision, memory_format=saved.memory_format, data=data, ema=saved.ema
         )
@@ -119,6 +123,9 @@ def _open_run(run: RunFolder, job: Job, manifest: Manifest, device: torch.device
     with teacher_kept(run, job, manifest, device, stop.check):
         run.save_config(job.to_dict())
         record_model_source(run.path, job.model.name)
+        if first is not None:
+            record_weights(run.path, first.weights, first.fitted)
+            print(first.line, flush=True)
         run.write_environment(manifest.digest, distributed.world_size(), device)
     return job, False
 
@@ -127,7 +134,8 @@ def _train_and_evaluate(
     run: RunFolder, job: Job, manifest: Manifest, device: torch.device, tracker: Tracker, stop: StopFlag
 ) -> None:
     dataset = distributed.on_every_rank(lambda: open_split(job.data, "train", device, manifest))
-    trainer = build_trainer(job, dataset, distributed.world_size(), device)
+    is_new = not distributed.rank_zero_call(run.has_state)
+    trainer = build_trainer(job, dataset, distributed.world_size(), device, pretrained=is_new)
     _resume(run, trainer.state)
     tracker.start()
     logger = NullLogger()

@@ -18,6 +18,7 @@ from fer_ddp.data.targets import VoteTargets, vote_shares, vote_targets
 from fer_ddp.errors import JobError
 from fer_ddp.layers.dropout import SamplePositions
 from fer_ddp.models.build import build_model, prepare_model
+from fer_ddp.models.structure import layers_by_depth
 from fer_ddp.optim.distillation import softened
 from fer_ddp.optim.ema import build_ema
 from fer_ddp.optim.label_correction import LabelCorrection
@@ -28,6 +29,7 @@ from fer_ddp.precision import compute_dtype, grad_scaler, to_memory_format
 from fer_ddp.training.autotune import choose_precision
 from fer_ddp.training.cuda_graph import ForwardBackwardGraph, disabled_by
 from fer_ddp.training.loop import Trainer
+from fer_ddp.training.pretrained import freeze_layers, load_weights
 from fer_ddp.training.sam import SharpnessAware
 from fer_ddp.training.state import TrainingState
 from fer_ddp.training.teacher import teacher_table
@@ -42,6 +44,7 @@ def resolve_auto(job: Job, manifest: Manifest, device: torch.device) -> Job:
     model = _initialized_model(job, manifest)
     _check_sides(model, job, manifest.image_shape[0])
     precision, memory_format = choose_precision(model, device, manifest.image_shape, job.precision, job.memory_format)
+    freeze_layers(model, job.model, len(manifest.class_names))
     data = with_statistics(job.data, manifest)
     return dataclasses.replace(job, precision=precision, memory_format=memory_format, data=data, ema=job.ema.resolved())
 
@@ -61,9 +64,12 @@ def _check_sides(model: nn.Module, job: Job, channels: int) -> None:
     model.train()
 
 
-def build_trainer(job: Job, dataset: FERDataset | StreamedSplit, ranks: int, device: torch.device) -> Trainer:
+def build_trainer(
+    job: Job, dataset: FERDataset | StreamedSplit, ranks: int, device: torch.device, *, pretrained: bool = True
+) -> Trainer:
     """The trainer of one of ``ranks`` ranks, at step 0; on a single GPU it uses a CUDA graph if it can.
 
+    Without ``pretrained``, the weights that ``job.model.weights`` names are not loaded, since a checkpoint will be.
     With more ranks than there are, it is one rank's share, whose batch norms wait for no other rank.
     """
     manifest, dtype = dataset.manifest, compute_dtype(job.precision)
@@ -72,7 +78,7 @@ def build_trainer(job: Job, dataset: FERDataset | StreamedSplit, ranks: int, dev
         votes = distributed.on_every_rank(partial(vote_targets, job.data.targets, job.data.path, dataset, dtype))
     samples = len(dataset) if votes is None else len(votes.used)
     steps = StepPlan(samples=samples, global_batch_size=job.global_batch_size, world_size=ranks)
-    state = _first_state(job, manifest, steps, device)
+    state = _first_state(job, manifest, steps, device, pretrained)
     if job.label_correction.momentum is not None:
         labels, classes = dataset.labels.to(device), len(manifest.class_names)
         state.label_correction = LabelCorrection(labels, classes, job.label_correction, dtype)
@@ -155,15 +161,22 @@ def build_loader(
     )
 
 
-def _first_state(job: Job, manifest: Manifest, steps: StepPlan, device: torch.device) -> TrainingState:
+def _first_state(
+    job: Job, manifest: Manifest, steps: StepPlan, device: torch.device, pretrained: bool
+) -> TrainingState:
+    model = _initialized_model(job, manifest)
+    if pretrained and job.model.weights is not None:
+        distributed.on_every_rank(lambda: load_weights(model, job.model, manifest.class_names))
     model = prepare_model(
-        _initialized_model(job, manifest),
+        model,
         device=device,
         precision=job.precision,
         memory_format=job.memory_format,
         world_size=steps.world_size,
     )
-    optimizer = build_optimizer(model, job.optimizer)
+    freeze_layers(model, job.model, len(manifest.class_names))
+    layers = layers_by_depth(model, len(manifest.class_names)) if job.optimizer.layer_decay is not None else None
+    optimizer = build_optimizer(model, job.optimizer, layers)
     return TrainingState(
         model=model,
         ema=build_ema(model, job.ema),

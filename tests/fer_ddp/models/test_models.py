@@ -188,8 +188,8 @@ def test_torchvision_is_imported_only_when_it_is_asked_for() -> None:
             "face_cn",
             {},
             "model.name: there is no model 'face_cn' (did you mean face_cnn?); choose "
-            "advanced_face_cnn, compact_cnn, face_cnn, improved_face_cnn, plain_cnn, torchvision/NAME for any "
-            "classification model of torchvision, or your own: path/to/file.py:Class or package.module:Class",
+            "advanced_face_cnn, compact_cnn, face_cnn, improved_face_cnn, plain_cnn, torchvision/NAME or timm/NAME for "
+            "a model of these packages, or your own: path/to/file.py:Class or package.module:Class",
         ),
         (
             "face_cnn",
@@ -270,5 +270,5 @@ def test_torchvision_models_refuse_images_of_two_channels() -> None:
 
 def test_a_name_that_torchvision_has_is_suggested() -> None:
     assert refusal("resnet18", {}).startswith(
-        "model.name: there is no model 'resnet18' (did you mean torchvision/resnet18?); choose "
+        "model.name: there is no model 'resnet18' (did you mean torchvision/resnet18 or timm/resnet18?); choose "
     )

@@ -1,5 +1,6 @@
 """Optimizers by name, with the constants a job gives."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 
 from fer_ddp.optim.optimizers import OptimizerConfig, build_optimizer
+from fer_ddp.optim.schedules import Schedule, ScheduleConfig
 
 
 @pytest.mark.parametrize(
@@ -73,3 +75,66 @@ def test_nesterov_without_momentum_is_refused() -> None:
     with pytest.raises(ValueError, match="nesterov") as refusal:
         OptimizerConfig(name="sgd", lr=0.1, nesterov=True)
     assert str(refusal.value) == "nesterov needs a momentum above 0, such as 0.9"
+
+
+NORMED = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+LAYERS = [["0.weight", "0.bias", "1.weight", "1.bias"], ["2.weight", "2.bias"]]
+
+
+def groups(**keys: object) -> list[tuple[float, float, list[tuple[int, ...]]]]:
+    """(learning rate, weight decay, shapes) of each group."""
+    config = OptimizerConfig(name="adamw", lr=0.1, weight_decay=0.5, **keys)  # type: ignore[arg-type]
+    layers = LAYERS if config.layer_decay is not None else None
+    found = build_optimizer(NORMED, config, layers).param_groups
+    return [(group["lr"], group["weight_decay"], [tuple(each.shape) for each in group["params"]]) for group in found]
+
+
+def test_norms_and_biases_can_be_spared_the_weight_decay() -> None:
+    assert len(groups()) == 1
+    assert groups(decay_norm_and_bias=False) == [
+        (0.1, 0.5, [(4, 3), (2, 4)]),
+        (0.1, 0.0, [(4,), (4,), (4,), (2,)]),
+    ]
+
+
+def test_earlier_layers_learn_more_slowly() -> None:
+    assert groups(layer_decay=0.5) == [
+        (0.1, 0.5, [(2, 4), (2,)]),
+        (0.05, 0.5, [(4, 3), (4,), (4,), (4,)]),
+    ]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "onecycle", "cosine"])
+def test_a_schedule_keeps_the_ratio_of_the_layers_and_so_does_a_checkpoint(schedule: Any) -> None:
+    config = OptimizerConfig(name="adamw", lr=0.1, layer_decay=0.5)
+
+    def prepared() -> tuple[torch.optim.Optimizer, Schedule]:
+        optimizer = build_optimizer(NORMED, config, LAYERS)
+        return optimizer, Schedule(optimizer, ScheduleConfig(name=schedule), total_steps=9, warmup_steps=2)
+
+    optimizer, moving = prepared()
+    rates = []
+    for step in range(6):
+        if step == 3:  # as after an interruption
+            states = json.loads(json.dumps([moving.state_dict(), optimizer.state_dict()["param_groups"]]))
+            optimizer, moving = prepared()
+            optimizer.load_state_dict({"state": {}, "param_groups": states[1]})
+            moving.load_state_dict(states[0])
+        optimizer.step()
+        moving.step_done()
+        rates.append([group["lr"] for group in optimizer.param_groups])
+    assert [slow / fast for fast, slow in rates] == pytest.approx([0.5] * 6, rel=1e-9)
+    assert len({fast for fast, _ in rates}) == (1 if schedule == "constant" else 6)
+
+
+def test_frozen_parameters_are_not_the_optimizers() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    model[0].requires_grad_(False)
+    for name in ("adamw", "sgd", "muon"):
+        optimizer = build_optimizer(model, OptimizerConfig(name=name, lr=0.1))  # type: ignore[arg-type]
+        assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
+
+
+def test_layer_decay_is_not_muons() -> None:
+    with pytest.raises(ValueError, match="layer_decay belongs to adam, adamw and sgd"):
+        OptimizerConfig(name="muon", lr=0.1, layer_decay=0.5)
