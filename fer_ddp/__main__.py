@@ -101,6 +101,17 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     _add_run(figures)
     figures.add_argument("overrides", nargs="*", default=[], metavar="data.path=FOLDER", help="where its data are now")
+    push = _add(
+        commands,
+        "push",
+        _push,
+        help="send an exported folder to the Hugging Face Hub",
+        description="Sends the weights, model.onnx and the model card; `predict hf:USER/NAME` uses them elsewhere. "
+        "Needs the extra hub and `hf auth login`.",
+    )
+    push.add_argument("folder", type=user_path, metavar="DIR", help="a folder that `export` wrote")
+    push.add_argument("name", metavar="USER/NAME", help="the repository, which is made if it is new")
+    push.add_argument("--private", action="store_true", help="only you see a new repository")
     report = _add(
         commands,
         "report",
@@ -271,6 +282,12 @@ def _export(options: argparse.Namespace) -> None:
     from fer_ddp.deploy.export import export
 
     print(export(options.run, options.out).text())
+
+
+def _push(options: argparse.Namespace) -> None:
+    from fer_ddp.deploy.hub import push
+
+    print(f"sent to {push(options.folder, options.name, private=options.private)}")
 
 
 def _keys(options: argparse.Namespace) -> None:

@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "model",
         type=user_path,
         metavar="MODEL",
-        help="a run folder, such as runs/smoke-seed0, an ensemble's or an exported one; further models may follow, "
-        "whose probabilities are averaged",
+        help="a run folder, such as runs/smoke-seed0, an ensemble's or an exported one, or hf:USER/NAME on the Hugging "
+        "Face Hub; further models may follow, whose probabilities are averaged",
     )
     parser.add_argument(
         "images",

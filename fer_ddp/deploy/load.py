@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fer_ddp.config.load import load_job
-from fer_ddp.deploy.export import CARD, MODEL, load_exported, member_paths
+from fer_ddp.deploy.export import CARD, MODEL, WEIGHTS, load_exported, member_paths
+from fer_ddp.deploy.exported import load_without_code
+from fer_ddp.deploy.hub import fetch, repository
 from fer_ddp.deploy.predict import Predictor
 from fer_ddp.errors import JobError
 from fer_ddp.evaluation.evaluator import Evaluator
@@ -24,12 +26,14 @@ from shards.images import shape_in_words
 
 
 def is_model(path: Path) -> bool:
-    """Whether ``path`` is a folder that `load` takes."""
-    return any((path / name).is_file() for name in ("config.yaml", MEMBERS_FILE, CARD))
+    """Whether ``path`` is what `load` takes."""
+    return repository(path) is not None or any(
+        (path / name).is_file() for name in ("config.yaml", MEMBERS_FILE, CARD, WEIGHTS)
+    )
 
 
 def load(folder: Path, device: torch.device) -> Predictor:
-    """The model that a run selected, an ensemble of such, or an exported one, ready for images.
+    """The model that a run selected, an ensemble of such, an exported one or ``hf:USER/NAME``, ready for images.
 
     Of a run and an exported folder the folder alone is needed, of an ensemble its members' run folders as well. Raises
     JobError if ``folder`` is none of these or a member is absent, RunError if its files are damaged or don't fit each
@@ -39,6 +43,12 @@ def load(folder: Path, device: torch.device) -> Predictor:
         model, card = load_exported(folder, device)
         _, channels, height, width = card["input"]["shape"]
         return _predictor(card["class_names"], card.get("untrained_classes", ()), (channels, height, width), model)
+    name = repository(folder)
+    if name is not None or (folder / CARD).is_file() or (folder / WEIGHTS).is_file():
+        exported = load_without_code(folder if name is None else fetch(name), device)
+        return _predictor(
+            exported.class_names, exported.untrained_classes, exported.image_shape, exported.probabilities
+        )
     recorded = read_json(folder / MEMBERS_FILE)
     if recorded:
         return average(member_paths(folder, recorded), device, temperature=float(recorded.get("temperature") or 1))
