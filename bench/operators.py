@@ -47,7 +47,7 @@ def count_operators(step: Callable[[], object]) -> Counter[tuple[str, str]]:
 
 def _computes(event: FunctionEvent) -> bool:
     name = event.name.removeprefix("aten::")
-    if name == event.name or name in VIEWS or name in ALLOCATIONS:
+    if name == event.name or name in VIEWS | ALLOCATIONS | {"promote_types"}:
         return False
     if name in MAYBE_VIEWS and not event.cpu_children:
         return False
@@ -55,8 +55,12 @@ def _computes(event: FunctionEvent) -> bool:
 
 
 def _part(event: FunctionEvent) -> str:
-    marks = [parent.name.removeprefix(MARK) for parent in _parents(event) if parent.name.startswith(MARK)]
-    return marks[0] if marks else "the rest"
+    for parent in _parents(event):
+        if parent.name.startswith(MARK):
+            return parent.name.removeprefix(MARK)
+        if parent.name.startswith("Optimizer.step"):  # torch's own mark
+            return "optimizer"
+    return "the rest"
 
 
 def _parents(event: FunctionEvent) -> Iterator[FunctionEvent]:
@@ -86,7 +90,6 @@ def marked(trainer: Trainer) -> Iterator[None]:
         mark(PositionDropout, "forward", "dropout")
         mark(model, "forward", "model, forward")
         mark(torch.Tensor, "backward", "model and dropout, backward")
-        mark(trainer.state.optimizer, "step", "optimizer")
         yield
 
 

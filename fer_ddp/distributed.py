@@ -124,9 +124,9 @@ def gather_tensors(tensor: Tensor) -> Tensor:
     """``tensor`` of every rank, in the order of the ranks: shape to (world_size, *shape)."""
     if world_size() == 1:
         return tensor[None]
-    gathered = [torch.empty_like(tensor) for _ in range(world_size())]
-    dist.all_gather(gathered, tensor.contiguous())
-    return torch.stack(gathered)
+    gathered = tensor.new_empty(world_size(), *tensor.shape)
+    dist.all_gather_into_tensor(gathered.view(-1), tensor.contiguous().view(-1))
+    return gathered
 
 
 def broadcast_object(value: T) -> T:

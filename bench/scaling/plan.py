@@ -21,7 +21,6 @@ from bench.scaling.processes import neighbours, run_ranks
 from fer_ddp.config.job import Job
 from fer_ddp.data.dataset import FERDataset
 from fer_ddp.errors import JobError
-from fer_ddp.layers.sync_batch_norm import SyncBatchNorm
 from fer_ddp.text import plural
 from fer_ddp.training.checks import check_job
 from fer_ddp.training.loop import Trainer
@@ -175,11 +174,11 @@ def count_messages(model: nn.Module, job: Job, ranks: int) -> Messages:
     channels = [each.num_features for each in model.modules() if isinstance(each, _BatchNorm)] if ranks > 1 else []
     local = job.global_batch_size // ranks
     pieces = -(-local // (job.micro_batch_size or local))
-    ours = any(isinstance(each, SyncBatchNorm) for each in model.modules())
+    on_cpu = next(model.parameters()).device.type == "cpu"
     return Messages(
         gradient_bytes=sum(parameter.numel() * parameter.element_size() for parameter in gradients),
         synchronized_channels=tuple(channels * pieces),
-        number_bytes=8 if ours else 4,
+        number_bytes=8 if on_cpu else 4,
     )
 
 

@@ -1,11 +1,14 @@
 """Batch normalization over the samples of all ranks, on any device.
 
-torch's own nn.SyncBatchNorm does not work on a CPU. On CUDA, where it does, `convert_batch_norm` uses it.
+torch's own nn.SyncBatchNorm does not work on a CPU, and on a GPU makes the host wait at each layer. Here nothing waits
+for a number from the device, so that on a GPU the layer can be part of a CUDA graph. Each pass sends one message: an
+all-gather of 2 C + 1 numbers forward, an all-reduce of 2 C backward.
 
 How the variance survives float32 (mean 10, standard deviation 0.01): no square is summed before a pivot near the mean
 is subtracted (Chan, Golub, LeVeque 1983, "Algorithms for computing the sample variance"). The pivot is the first
 sample's mean, which is never more than sqrt(batch) standard deviations from the batch's. The ranks' moments are then
-merged by count (Chan, Golub, LeVeque 1979), in float64 and in the order of the ranks.
+merged by count (Chan, Golub, LeVeque 1979), in float64 and in the order of the ranks. On a GPU the kernels of
+nn.SyncBatchNorm do both, by Welford's method.
 """
 
 from typing import Any
@@ -43,27 +46,28 @@ class SyncBatchNorm(_BatchNorm):
             return F.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, no_statistics, 0.0, self.eps
             )
-        found: tuple[Tensor, Tensor, Tensor, int] = _Normalize.apply(input, self.weight, self.bias, self.eps)
-        output, mean, variance, count = found
-        self._update_running_statistics(mean, variance * (count / (count - 1)))
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        normalize = _NormalizeOnCuda if input.is_cuda else _Normalize
+        output: Tensor = normalize.apply(
+            input, self.weight, self.bias, self.running_mean, self.running_var, self._share(), self.eps
+        )
         return output
 
-    @torch.no_grad()
-    def _update_running_statistics(self, mean: Tensor, variance: Tensor) -> None:
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
-        self.num_batches_tracked.add_(1)
-        share = 1.0 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean.to(self.running_mean), share)
-        self.running_var.lerp_(variance.to(self.running_var), share)
+    def _share(self) -> float | Tensor:
+        """What part of the running statistics this batch makes up."""
+        if self.momentum is not None:
+            return self.momentum
+        if self.num_batches_tracked is None or self.running_mean is None:
+            return 0.0
+        return self.num_batches_tracked.to(self.running_mean.dtype).reciprocal()
 
 
-def convert_batch_norm(module: nn.Module, device_type: str = "cpu") -> nn.Module:
-    """Turn each nn.BatchNorm1d, 2d and 3d in ``module`` (or itself) into its synchronized form; returns the whole.
+def convert_batch_norm(module: nn.Module) -> nn.Module:
+    """Turn each nn.BatchNorm1d, 2d and 3d in ``module`` (or itself) into `SyncBatchNorm`; returns the whole.
 
-    ``device_type`` is where it will run: on "cuda" torch's nn.SyncBatchNorm is chosen, elsewhere ours. Parameters and
-    buffers stay the same objects, and training flags stay. Raises JobError for a subclass of these three: it may
-    compute more (timm's BatchNormAct2d holds an activation), and that would be lost.
+    Parameters and buffers stay the same objects, and training flags stay. Raises JobError for a subclass of these
+    three: it may compute more (timm's BatchNormAct2d holds an activation), and that would be lost.
     """
     plain = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
     found: list[tuple[str, nn.Module]] = [each for each in module.named_modules() if isinstance(each[1], plain)]
@@ -73,9 +77,6 @@ def convert_batch_norm(module: nn.Module, device_type: str = "cpu") -> nn.Module
                 f"model: {name or 'the model'} is a {type(child).__name__}, which cannot be synchronized between "
                 f"ranks; it should be a plain nn.BatchNorm1d, nn.BatchNorm2d or nn.BatchNorm3d"
             )
-    if device_type == "cuda":
-        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
-        return module
     for _, child in found:
         # As torch's lazy modules do: the state is the same, so hooks, sharing and parameters stay as they are.
         child.__class__ = SyncBatchNorm
@@ -83,110 +84,152 @@ def convert_batch_norm(module: nn.Module, device_type: str = "cpu") -> nn.Module
 
 
 class _Normalize(torch.autograd.Function):
-    """(x, weight, bias, eps) -> (output, mean, variance by n, n): both (C,) float64, over all ranks."""
+    """The normalized input; updates the running statistics. On a CPU, whose batch norm kernels these are."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor, int]:
-        pivot = _first_sample_mean(x)
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        share: float | Tensor,
+        eps: float,
+    ) -> Tensor:
+        count, pivot = x.numel() // x.shape[1], _first_sample_mean(x)
         # bfloat16 and float16 would round x - pivot: there the sums do with x itself.
-        ctx.wide = x.dtype == _statistics_dtype(x)
+        ctx.wide = x.dtype == pivot.dtype
         shifted = x - _by_channel(pivot, x) if ctx.wide else x
-        mean, variance, count = _merge(*_local_moments(x, shifted, pivot))
-        if count < 2:
+        moments = gather_tensors(_local_moments(shifted, pivot, count, ctx.wide))
+        means, squares, counts = moments.split([len(pivot), len(pivot), 1], dim=1)
+        n = counts.sum()
+        if count < 2 and n < 2:  # where this rank has 2, there is no need to ask
             raise ValueError(
-                f"SyncBatchNorm needs more than 1 value a channel over all ranks in training, and got {count}; "
+                f"SyncBatchNorm needs more than 1 value a channel over all ranks in training, and got {int(n)}; "
                 f"this rank's input has the shape {tuple(x.shape)}"
             )
-        ctx.save_for_backward(x, weight, bias, mean, variance)
-        ctx.count, ctx.eps = count, eps
-        ctx.mark_non_differentiable(mean, variance)
-        if not ctx.wide:
-            return _normalize(x, mean, variance, weight, bias, eps), mean, variance, count
-        slope = _slope(variance, weight, eps)
-        shift = (pivot - mean) * slope  # with x - pivot for x
-        shifted.mul_(_by_channel(slope, x)).add_(_by_channel(shift if bias is None else shift + bias, x))
-        return shifted, mean, variance, count
+        mean = (counts / n * means).sum(0)
+        apart = means - mean
+        total = torch.addcmul(squares, counts * apart, apart).sum(0)
+        variance, origin = total / n, pivot if ctx.wide else 0
+        statistics = torch.stack([mean, variance, mean - origin, total / (n - 1)]).to(pivot.dtype)
+        ctx.save_for_backward(x, weight, mean, torch.rsqrt(variance + eps), n, statistics[:2])
+        ctx.eps, ctx.has_bias = eps, bias is not None
+        if running_mean is not None and running_var is not None:
+            running_mean.lerp_(statistics[0].to(running_mean.dtype), share)
+            running_var.lerp_(statistics[3].to(running_var.dtype), share)
+        return _normalize(shifted, statistics[2], statistics[1], weight, bias, eps)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
-        x, weight, bias, mean, variance = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inverse_deviation, n, (rounded_mean, variance) = ctx.saved_tensors
         if gradient.stride() != x.stride():  # two layouts in one call are read several times slower
             gradient = torch.empty_like(x).copy_(gradient)
-        local = torch.stack(_channel_sums(gradient, x, mean, torch.rsqrt(variance + ctx.eps)))
-        means = all_reduce_sum(local.clone()) / ctx.count
+        along, total = _channel_sums(gradient, x, rounded_mean, inverse_deviation.to(rounded_mean.dtype)).double()
+        along = torch.addcmul(along, (rounded_mean - mean) * inverse_deviation, total)
+        means = all_reduce_sum(torch.stack([along, total])) / n
 
         # With xhat the normalized input, and means over all ranks (Ioffe, Szegedy 2015, section 3):
         # dx = slope * dy - slope * (xhat * mean(dy * xhat) + mean(dy)).
-        slope = _slope(variance, weight, ctx.eps)
-        scale, offset = -slope * means
-        x_gradient = _normalize(x, mean, variance, scale, offset, ctx.eps)
+        slope = inverse_deviation if weight is None else inverse_deviation * weight
+        scale, offset, slope = torch.cat([means * -slope, slope[None]]).to(rounded_mean.dtype)
+        x_gradient = _normalize(x, rounded_mean, variance, scale, offset, ctx.eps)
         if ctx.wide:
             x_gradient.addcmul_(gradient, _by_channel(slope, x))
         else:  # addcmul_ would first copy whole tensors to float32
-            x_gradient.add_(_normalize(gradient, torch.zeros_like(mean), variance, weight, None, ctx.eps))
-        weight_gradient = None if weight is None else local[0].to(weight.dtype)
-        bias_gradient = None if bias is None else local[1].to(bias.dtype)
-        return x_gradient, weight_gradient, bias_gradient, None
+            nothing, one = torch.zeros_like(variance), torch.ones_like(variance)
+            x_gradient.add_(_normalize(gradient, nothing, one, slope, None, 0.0))
+        weight_gradient = None if weight is None else along.to(weight.dtype)
+        bias_gradient = total.to(rounded_mean.dtype) if ctx.has_bias else None
+        return x_gradient, weight_gradient, bias_gradient, None, None, None, None
+
+
+class _NormalizeOnCuda(torch.autograd.Function):
+    """`_Normalize` by the CUDA kernels of nn.SyncBatchNorm, in the same order, without its wait for empty ranks."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        share: float,
+        eps: float,
+    ) -> Tensor:
+        x = _dense(x)
+        mean, inverse_deviation = torch.batch_norm_stats(x, eps)
+        count = torch.full((1,), x.numel() // x.shape[1], dtype=mean.dtype, device=mean.device)
+        gathered = gather_tensors(torch.cat([mean, inverse_deviation, count]))
+        means, inverse_deviations, counts = gathered.split([len(mean), len(mean), 1], dim=1)
+        mean, inverse_deviation = torch.batch_norm_gather_stats_with_counts(
+            x, means, inverse_deviations, running_mean, running_var, float(share), eps, counts.flatten()
+        )
+        ctx.save_for_backward(x, weight, mean, inverse_deviation, counts.flatten().to(torch.int32))
+        ctx.has_bias = bias is not None
+        output: Tensor = torch.batch_norm_elemt(x, weight, bias, mean, inverse_deviation, eps)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inverse_deviation, counts = ctx.saved_tensors
+        gradient, has_weight = _dense(gradient), weight is not None
+        total, along, weight_gradient, bias_gradient = torch.batch_norm_backward_reduce(
+            gradient, x, mean, inverse_deviation, weight, True, has_weight, ctx.has_bias
+        )
+        total, along = all_reduce_sum(torch.cat([total, along])).chunk(2)
+        x_gradient = torch.batch_norm_backward_elemt(gradient, x, mean, inverse_deviation, weight, total, along, counts)
+        return x_gradient, weight_gradient, bias_gradient, None, None, None, None
+
+
+def _dense(x: Tensor) -> Tensor:
+    """``x`` in one of the layouts that the CUDA kernels know."""
+    last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
+    return x if last is not None and x.is_contiguous(memory_format=last) else x.contiguous()
 
 
 def _first_sample_mean(x: Tensor) -> Tensor:
-    """(C,) float64, representable in x's dtype or float32, whichever is longer; 0 if x is empty."""
+    """(C,) in x's dtype or float32, whichever is longer; 0 if x is empty."""
     if x.numel() == 0:
-        return x.new_zeros(x.shape[1], dtype=torch.float64)
-    return x[:1].mean([0, *range(2, x.dim())], dtype=_statistics_dtype(x)).double()
+        return x.new_zeros(x.shape[1], dtype=_statistics_dtype(x))
+    return x[:1].mean([0, *range(2, x.dim())], dtype=_statistics_dtype(x))
 
 
-def _local_moments(x: Tensor, shifted: Tensor, pivot: Tensor) -> tuple[Tensor, Tensor, int]:
-    """This rank's mean (C,), sum of squared deviations from it (C,), both float64, and count of values a channel."""
-    count = x.numel() // x.shape[1]
-    if shifted is x:
-        product, total = _channel_sums(x, x, pivot, torch.ones_like(pivot))
-        total = total - count * pivot  # of x - pivot
-        squares = product - pivot * total  # of (x - pivot) ** 2: x * (x - pivot) without pivot * (x - pivot)
-    else:
-        squares, total = _channel_sums(shifted, shifted, torch.zeros_like(pivot), torch.ones_like(pivot))
-    distance = total / max(count, 1)
-    return pivot + distance, (squares - distance * total).clamp_(min=0), count
+def _local_moments(shifted: Tensor, pivot: Tensor, count: int, is_shifted: bool) -> Tensor:
+    """This rank's means, sums of squared deviations from them, and count of values a channel: (2 C + 1,) float64.
+
+    shifted: the input, less ``pivot`` if ``is_shifted``.
+    """
+    sums = _channel_sums(shifted, shifted, torch.zeros_like(pivot) if is_shifted else pivot, torch.ones_like(pivot))
+    (squares, total), share = sums.double(), 1 / max(count, 1)
+    if not is_shifted:
+        total = torch.add(total, pivot, alpha=-count)  # of x - pivot
+        squares = torch.addcmul(squares, pivot, total, value=-1)  # of its square: x * (x - pivot) without the pivot's
+    mean = torch.add(pivot.double(), total, alpha=share)
+    squares = torch.addcmul(squares, total, total, value=-share).clamp_(min=0)
+    return torch.cat([mean, squares, torch.full((1,), count, dtype=mean.dtype, device=mean.device)])
 
 
-def _merge(mean: Tensor, squares: Tensor, count: int) -> tuple[Tensor, Tensor, int]:
-    """The mean and the variance (by n) of all ranks' values, and n, from each rank's `_local_moments`."""
-    moments = gather_tensors(torch.cat([mean, squares, mean.new_tensor([count])]))
-    means, all_squares, counts = moments.split([len(mean), len(mean), 1], dim=1)
-    n = int(counts.sum())
-    shares = counts / max(n, 1)
-    merged = (shares * means).sum(0)
-    return merged, all_squares.sum(0) / max(n, 1) + (shares * (means - merged).square()).sum(0), n
-
-
-def _channel_sums(y: Tensor, x: Tensor, mean: Tensor, inverse_deviation: Tensor) -> tuple[Tensor, Tensor]:
-    """The sums of y * (x - mean) * inverse_deviation and of y by channel, (C,) float64, added in float32 at least."""
+def _channel_sums(y: Tensor, x: Tensor, mean: Tensor, inverse_deviation: Tensor) -> Tensor:
+    """The sums of y * (x - mean) * inverse_deviation and of y by channel: (2, C), added in float32 at least."""
     if x.numel() == 0:  # torch's kernel would divide by it
-        return torch.zeros_like(mean), torch.zeros_like(mean)
-    dtype = _statistics_dtype(x)
-    rounded = mean.to(dtype)
+        return mean.new_zeros(2, len(mean))
     _, along, total = torch.ops.aten.native_batch_norm_backward(
-        y, x, None, None, None, rounded, inverse_deviation.to(dtype), True, 0.0, [False, True, True]
+        y, x, None, None, None, mean, inverse_deviation, True, 0.0, [False, True, True]
     )
-    return along - (mean - rounded) * inverse_deviation * total, total.double()
+    return torch.stack([along, total])
 
 
 def _normalize(
     x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
     """A new (x - mean) / sqrt(variance + eps) * weight + bias in x's dtype, computed in float32 at least."""
-    dtype = _statistics_dtype(x)
-    weight, bias = (None if each is None else each.to(dtype) for each in (weight, bias))
-    return F.batch_norm(x, mean.to(dtype), variance.to(dtype), weight, bias, eps=eps)
-
-
-def _slope(variance: Tensor, weight: Tensor | None, eps: float) -> Tensor:
-    """What a deviation from the mean is multiplied by: (C,) float64."""
-    inverse_deviation = torch.rsqrt(variance + eps)
-    return inverse_deviation if weight is None else inverse_deviation * weight
+    weight, bias = (None if each is None else each.to(mean.dtype) for each in (weight, bias))
+    return F.batch_norm(x, mean, variance, weight, bias, eps=eps)
 
 
 def _by_channel(values: Tensor, x: Tensor) -> Tensor:

@@ -99,5 +99,5 @@ def prepare_model(
 ) -> nn.Module:
     """Move it to its device, dtype and memory format; with several ranks, synchronize its batch norms."""
     if world_size > 1:
-        model = convert_batch_norm(model, device.type)
+        model = convert_batch_norm(model)
     return model.to(device=device, dtype=compute_dtype(precision)).to(memory_format=torch_memory_format(memory_format))

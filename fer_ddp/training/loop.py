@@ -137,19 +137,29 @@ class Trainer:
         losses.append(self._backward(batch, last))
         return sum(losses[1:], start=losses[0])
 
-    def _backward(self, batch: Batch, rows: slice) -> Tensor:
-        self.positions.set(batch.positions[rows], batch.keys[:, rows])
-        with autocast(batch.images.device, self.precision):
-            logits = self.ddp_model(batch.images[rows])
-        targets, correction = batch.targets[rows], self.state.label_correction
+    def loss_and_logits(
+        self, images: Tensor, targets: Tensor, indices: Tensor, teacher: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """This part's share of the global batch's mean loss, and the model's output; see `Batch` for the arguments.
+
+        Like `BatchLoader.augmented` it can be traced as one graph, the same one for every step.
+        """
+        with autocast(images.device, self.precision):
+            logits: Tensor = self.ddp_model(images)
+        correction = self.state.label_correction
         if correction is not None and self.state.epoch >= correction.start_epoch:
-            targets = correction.corrected(batch.indices[rows], logits)
+            targets = correction.corrected(indices, logits)
         loss = summed_loss(
             logits, targets, self.loss, self.class_weights, self.logit_offsets, self.has_sets, self.smoothing
         )
-        if batch.teacher is not None:
-            loss = distilled_loss(loss, logits, batch.teacher[rows], self.distillation)
-        loss = loss / self.global_batch_size
+        if teacher is not None:
+            loss = distilled_loss(loss, logits, teacher, self.distillation)
+        return loss / self.global_batch_size, logits
+
+    def _backward(self, batch: Batch, rows: slice) -> Tensor:
+        self.positions.set(batch.positions[rows], batch.keys[:, rows])
+        teacher = None if batch.teacher is None else batch.teacher[rows]
+        loss, logits = self.loss_and_logits(batch.images[rows], batch.targets[rows], batch.indices[rows], teacher)
         ranks = distributed.world_size()  # DDP averages the ranks' gradients; the sum is needed
         self.state.scaler.scale(loss * ranks if ranks > 1 else loss).backward()
         self.state.count_correct(logits, batch.labels[rows])

@@ -77,6 +77,26 @@ def test_the_uses_of_a_module_are_counted_again_in_each_forward() -> None:
     assert torch.equal(torch.stack(first), torch.stack(again))
 
 
+@pytest.mark.parametrize("keys_given", [False, True], ids=["hashed here", "hashed with the batch"])
+def test_masks_made_at_once_are_those_made_one_by_one(keys_given: bool) -> None:
+    model = replace_dropout(nn.Sequential(nn.Dropout(0.25), nn.Dropout(0.5), nn.Dropout2d(0.3), nn.Dropout(0.3)), 7)
+    current, positions = SamplePositions.of(model), torch.arange(5, 17)
+    current.set(positions)
+    one_by_one = model(ones(12, 6, 3, 3))
+    assert list(current.units) == [f"dropout/{layer}/0" for layer in range(4)]
+    keys = randomness.Streams(7, tuple(current.units), torch.device("cpu")).keys(positions)
+    current.set(positions, keys if keys_given else None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(randomness, "sample_keys", None)  # no layer makes its own
+        assert torch.equal(model(ones(12, 6, 3, 3)), one_by_one)
+
+
+def test_a_layer_that_masks_other_units_than_before_makes_its_own_mask() -> None:
+    module = dropout(0.5)
+    drop(module, ones(4, 64))
+    assert torch.equal(drop(module, ones(4, 80)), drop(dropout(0.5), ones(4, 80)))
+
+
 def test_rows_that_are_not_images_are_refused() -> None:
     module = dropout(name="features.3")
     module.current.set(torch.arange(4))
