@@ -13,7 +13,7 @@ $(VENV)/.done: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "make: Python 3.11 to 3.13 is needed, " + sys.executable + " is " + sys.version.split()[0] + "; run make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[completion,faces,hub,onnx,parquet,timm,video]' --group dev
+	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --editable '.[completion,faces,hub,onnx,parquet,tensorboard,timm,video]' --group dev
 	@touch $@
 
 data/fake: | $(VENV)/.done

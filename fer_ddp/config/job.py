@@ -85,6 +85,8 @@ class Job:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     log: LogConfig = field(default_factory=LogConfig)
     wandb: WandbConfig = field(default_factory=WandbConfig)
+    tensorboard: bool = False
+    """Also write the curves into the run's folder ``tensorboard``; needs the extra tensorboard."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionaries, ready for YAML or JSON."""
@@ -92,7 +94,18 @@ class Job:
         return plain
 
 
-MAY_CHANGE = ("data.path", "data.mode", "data.workers", "micro_batch_size", "log", "wandb", "run", "name", "checkpoint")
+MAY_CHANGE = (
+    "data.path",
+    "data.mode",
+    "data.workers",
+    "micro_batch_size",
+    "log",
+    "wandb",
+    "tensorboard",
+    "run",
+    "name",
+    "checkpoint",
+)
 """Keys that may change when a run is resumed, since they don't change the result."""
 
 

@@ -1,12 +1,14 @@
 """Reads the files of a run folder, also while a trainer writes them; without torch, whose import takes seconds."""
 
 import csv
+import io
 import json
 import struct
 from pathlib import Path
 from typing import Any
 
 from fer_ddp.errors import JobError, RunError
+from shards.files import atomic_write_bytes
 
 SCHEMA_VERSION = 1
 """Of ``summary.json``, ``environment.json``, ``status.json`` and checkpoints; a file without one has version 0."""
@@ -18,6 +20,8 @@ LINES = {
 """The numbers that each line of these files holds; ``metrics.jsonl`` has more under train and val."""
 RUNS = Path("runs")
 """The default place of runs and arrays, relative to the working folder."""
+METRICS_CSV = "metrics.csv"
+"""``metrics.jsonl`` as a table, for spreadsheets and pandas."""
 IMPORTED_FILE = "imported.json"
 """In a folder of imported predictions instead of ``config.yaml``."""
 LAST, PREVIOUS, BEST = "last", "previous", "best"
@@ -142,6 +146,26 @@ def wandb_rows(run: Path) -> list[dict[str, Any]]:
             row["images_per_second"] = speed[line["epoch"]]
         rows.append(row)
     return rows
+
+
+def write_metrics_csv(run: Path) -> None:
+    """Write `METRICS_CSV`: ``metrics.jsonl`` as a table, a row an epoch; nothing if it holds none.
+
+    Raises RunError if a line is damaged, OSError if it can't be written.
+    """
+    rows = []
+    for line in read_lines(run / "metrics.jsonl"):
+        row = {key: value for key, value in line.items() if not isinstance(value, dict)}
+        for split in ("train", "val"):
+            row |= {f"{split}_{name}": value for name, value in line.get(split, {}).items()}
+        rows.append(row)
+    if not rows and not (run / METRICS_CSV).exists():
+        return
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    atomic_write_bytes(run / METRICS_CSV, text.getvalue().encode())
 
 
 def finished_summary(run: Path) -> dict[str, Any] | None:

@@ -12,7 +12,16 @@ import torch
 
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.runs import checkpoint, environment
-from fer_ddp.runs.files import IMPORTED_FILE, LAST, NO_RUN, PREVIOUS, SCHEMA_VERSION, read_lines, read_status
+from fer_ddp.runs.files import (
+    IMPORTED_FILE,
+    LAST,
+    NO_RUN,
+    PREVIOUS,
+    SCHEMA_VERSION,
+    read_lines,
+    read_status,
+    write_metrics_csv,
+)
 from fer_ddp.yaml_io import read_yaml, to_yaml
 from shards.files import FileLock, atomic_write_bytes, write_json
 
@@ -153,6 +162,7 @@ class RunFolder:
         """Drop the lines after the state to resume from: after ``step``, and of epochs after ``epoch``."""
         self._filter_lines("steps.jsonl", lambda line: line["step"] <= step)
         self._filter_lines("metrics.jsonl", lambda line: line["epoch"] <= epoch)
+        write_metrics_csv(self.path)
 
     def _filter_lines(self, name: str, is_valid: Callable[[dict[str, Any]], bool]) -> None:
         path = self.path / name

@@ -6,6 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from fer_ddp.runs.files import write_metrics_csv
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.text import duration
 
@@ -84,6 +85,7 @@ class RunLogger(NullLogger):
             self._step_seconds = timing["seconds"] / (self._last_step - self._first_step)
         self._run.append_line("timing.jsonl", timing)  # first, so that whoever follows metrics.jsonl finds it
         self._run.append_line("metrics.jsonl", line)
+        write_metrics_csv(self._run.path)
         print(epoch_line(line, self._epochs, timing, self._seconds_left()), flush=True)
 
     def _seconds_left(self) -> float | None:

@@ -1,21 +1,22 @@
-"""Weights & Biases: never needed and never waited for.
+"""Weights & Biases and TensorBoard: never needed and never waited for.
 
-A child process, `fer_ddp.runs.tracking_process`, reads the run folder and logs it to W&B. The trainer starts it and
-gives it `WAIT_SECONDS` after the run has ended; a server that is absent, slow or silent delays nothing else. What did
-not arrive is sent later, from anywhere, by `send_run`: the run's id is in its folder, and epochs that the server has
-are not sent again.
+A child process, `fer_ddp.runs.tracking_process`, reads the run folder and logs it to W&B; another,
+`fer_ddp.runs.tensorboard_process`, writes TensorBoard's files. The trainer starts them and gives each `WAIT_SECONDS`
+after the run has ended; a server that is absent, slow or silent delays nothing else. What W&B did not get is sent
+later, from anywhere, by `send_run`: the run's id is in its folder, and epochs that the server has are not sent again.
 """
 
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from fer_ddp.errors import RunError
-from fer_ddp.runs.files import check_run_folder
+from fer_ddp.runs.files import METRICS_CSV, check_run_folder
 
 Mode = Literal["offline", "online", "disabled"]
 
@@ -32,34 +33,55 @@ class WandbConfig:
     """Runs that belong together."""
 
 
+TENSORBOARD = "tensorboard"
+"""The folder in the run's of TensorBoard's files."""
 WAIT_SECONDS = 10
-"""How long a run waits for W&B in all, which it does when it has ended, and `send_run` for a connection."""
+"""How long a run waits for W&B, and for TensorBoard, in all, which it does when it has ended, and `send_run` for a
+connection."""
 
 
 class Tracker:
-    """Logs the run in ``folder`` to W&B while it trains; does nothing if ``mode`` is disabled."""
+    """Logs the run in ``folder`` while it trains: to W&B unless ``mode`` is disabled, to TensorBoard if that is set."""
 
-    def __init__(self, folder: Path, mode: Mode) -> None:
-        self._folder, self._mode = folder, mode
-        self._process: subprocess.Popen[bytes] | None = None
+    def __init__(self, folder: Path, mode: Mode, tensorboard: bool = False) -> None:
+        self._followers = [_Follower(folder, _command(folder, mode, folder), report)] if mode != "disabled" else []
+        if tensorboard:
+            command = [sys.executable, "-m", "fer_ddp.runs.tensorboard_process", str(folder)]
+            self._followers.append(_Follower(folder, command, report_tensorboard))
 
     def start(self) -> None:
         """Log what ``metrics.jsonl`` holds, and each line that is added to it from now on."""
-        if self._mode == "disabled":
-            return
+        for follower in self._followers:
+            follower.start()
+
+    def close(self) -> None:
+        """Log the rest, each within `WAIT_SECONDS`, however the run has ended; does nothing when called again."""
+        for follower in self._followers:
+            follower.close()
+
+
+class _Follower:
+    """A process that follows the run in ``folder``; ``report`` tells the user what went wrong with it."""
+
+    def __init__(self, folder: Path, command: list[str], report: Callable[[Path, str], None]) -> None:
+        self._folder, self._command, self._report = folder, command, report
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Begin to follow it."""
         try:
             self._process = subprocess.Popen(
-                _command(self._folder, self._mode, self._folder),
+                self._command,
                 env=_environment(),
                 stdin=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # wandb writes there what it also logs in its folder
                 start_new_session=True,
             )
         except OSError as error:
-            report(self._folder, f"could not start ({error.strerror})")
+            self._report(self._folder, f"could not start ({error.strerror})")
 
     def close(self) -> None:
-        """Log the rest within `WAIT_SECONDS`, however the run has ended; does nothing when called again."""
+        """Wait for it; does nothing when called again."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -68,10 +90,10 @@ class Tracker:
         except subprocess.TimeoutExpired:
             process.kill()  # wandb-core ends itself when the process that started it is gone
             process.wait()
-            report(self._folder, f"did not take everything within {WAIT_SECONDS} s of the run's end")
+            self._report(self._folder, f"did not take everything within {WAIT_SECONDS} s of the run's end")
             return
         if process.returncode != 0:
-            report(self._folder, f"its process exited with status {process.returncode}")
+            self._report(self._folder, f"its process exited with status {process.returncode}")
 
 
 def send_run(run: Path) -> str:
@@ -108,6 +130,11 @@ def _environment() -> dict[str, str]:
     paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     changed = {"PYTHONPATH": os.pathsep.join(paths), "WANDB_ERROR_REPORTING": "false"}
     return {name: text for name, text in (os.environ | changed).items() if name != "WANDB_SERVICE"}
+
+
+def report_tensorboard(run: Path, what: str) -> None:
+    """Print a problem with TensorBoard, and where all of it is."""
+    print(f"TensorBoard: {what}; nothing is lost: {run / METRICS_CSV} has every epoch", flush=True)
 
 
 def report(run: Path, what: str) -> None:

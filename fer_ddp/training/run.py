@@ -62,7 +62,8 @@ def _train(job: Job, device: torch.device, stop: StopFlag) -> None:
     job, finished = distributed.rank_zero_call(lambda: open_run(run, job, manifest, device, stop))
     if finished:
         return
-    tracker = Tracker(run.path, job.wandb.mode if distributed.is_main() else "disabled")
+    is_main = distributed.is_main()
+    tracker = Tracker(run.path, job.wandb.mode if is_main else "disabled", job.tensorboard and is_main)
     try:
         _train_and_evaluate(run, job, manifest, device, tracker, stop)
     except UserError as error:
