@@ -63,23 +63,37 @@ class SyncBatchNorm(_BatchNorm):
         return self.num_batches_tracked.to(self.running_mean.dtype).reciprocal()
 
 
+class SyncBatchNormAct(SyncBatchNorm):
+    """The synchronized form of timm's BatchNormAct2d, which applies dropout and an activation after the norm."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize as `SyncBatchNorm` does, then activate."""
+        output: Tensor = self.act(self.drop(super().forward(input)))
+        return output
+
+
 def convert_batch_norm(module: nn.Module) -> nn.Module:
     """Turn each nn.BatchNorm1d, 2d and 3d in ``module`` (or itself) into `SyncBatchNorm`; returns the whole.
 
-    Parameters and buffers stay the same objects, and training flags stay. Raises JobError for a subclass of these
-    three: it may compute more (timm's BatchNormAct2d holds an activation), and that would be lost.
+    Parameters and buffers stay the same objects, and training flags stay. timm's BatchNormAct2d, which holds an
+    activation, becomes `SyncBatchNormAct`. Raises JobError for any other subclass: it may compute more, which would be
+    lost.
     """
     plain = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
     found: list[tuple[str, nn.Module]] = [each for each in module.named_modules() if isinstance(each[1], plain)]
+    with_activation = [child for _, child in found if type(child).__name__ == "BatchNormAct2d"]
     for name, child in found:
-        if type(child) not in plain:
+        if type(child) not in plain and child not in with_activation:
             raise JobError(
                 f"model: {name or 'the model'} is a {type(child).__name__}, which cannot be synchronized between "
                 f"ranks; it should be a plain nn.BatchNorm1d, nn.BatchNorm2d or nn.BatchNorm3d"
             )
     for _, child in found:
         # As torch's lazy modules do: the state is the same, so hooks, sharing and parameters stay as they are.
-        child.__class__ = SyncBatchNorm
+        child.__class__ = SyncBatchNormAct if child in with_activation else SyncBatchNorm
     return module
 
 

@@ -19,7 +19,7 @@ from fer_ddp.text import closest
 
 def is_own_model(name: str) -> bool:
     """Whether ``name`` names a file or a module, and not a model of a registry."""
-    return ":" in name or name.endswith(".py")
+    return ".py:" in f"{name}:" or (":" in name and not name.startswith(("timm/", "torchvision/")))
 
 
 def is_file(place: str) -> bool:
