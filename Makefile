@@ -31,8 +31,8 @@ test-slurm: setup ## run the tests on private SLURM clusters (installs Debian pa
 test-long: setup ## run the tests that kill long runs many times (half an hour)
 	$(BIN)/python -m pytest -q -n 2 --long -m long
 
-test-gpu: setup ## run the tests that need an NVIDIA GPU
-	$(BIN)/python -m pytest -q --gpu -m gpu
+test-gpu: ## run the tests that need an NVIDIA GPU, without a network: with .venv's packages, else with PYTHON's own
+	PYTHONPATH=.:$$PYTHONPATH $(firstword $(wildcard $(BIN)/python) $(PYTHON)) -m pytest -q --gpu -m gpu $$(grep -rl --include='test_*.py' '^@pytest.mark.gpu' tests)
 
 bench: setup ## time every stage against what a user would pick instead (9 minutes to half an hour)
 	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --group bench

@@ -6,7 +6,6 @@ from itertools import count, islice
 from typing import Any
 
 import torch
-import webdataset
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -82,6 +81,8 @@ def read_batches(dataset: FERDataset) -> None:
 def peer_loader(data: Data, transform: Callable[[Any], Tensor], batch_size: int, shuffle: int = 0) -> Any:
     """Batches of ``transform`` of each image, by workers that stay alive from pass to pass."""
     shards = sorted(str(path) for path in data.folder.glob("train-*.tar"))
+    import webdataset  # a GPU machine, where this stage does not run, may not have it
+
     samples = webdataset.WebDataset(shards, shardshuffle=len(shards) if shuffle else False)
     if shuffle:
         samples = samples.shuffle(shuffle)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from fer_ddp.errors import JobError, RunError, os_error_message
+from fer_ddp.hardware import use_repeatable_kernels
 from shards.errors import UserError
 
 T = TypeVar("T")
@@ -85,8 +86,7 @@ def default_device() -> torch.device:
         )
     device = torch.device("cuda", index)
     torch.cuda.set_device(device)
-    torch.backends.cudnn.allow_tf32 = False  # float32 is what a CPU computes, and bf16 is what is fast
-    torch.backends.cudnn.deterministic = True  # else a continued run would not have the same bytes
+    use_repeatable_kernels()
     return device
 
 

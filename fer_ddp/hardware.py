@@ -1,4 +1,4 @@
-"""The processor of this machine: what it is, its memory pages, how its threads wait."""
+"""This machine: what its processor is, its memory pages, how its threads wait, which kernels its GPU uses."""
 
 import os
 import platform
@@ -54,6 +54,19 @@ def limit_spinning() -> None:
     time.sleep(_OBSERVED_SECONDS)
     if busy_share(before, stat.read_text(), os.sched_getaffinity(0)) > _BUSY_SHARE:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+def use_repeatable_kernels() -> None:
+    """Let cuDNN and cuBLAS give the same bits each time, and float32 be float32; nothing else sets this.
+
+    The trainer, the benchmark and the GPU tests call it, so that all three run the same kernels.
+    """
+    import torch  # this module is imported before torch is
+
+    torch.backends.cudnn.deterministic = True  # else a resumed run would not have the same bytes
+    torch.backends.cudnn.benchmark = False  # it may choose another kernel in another process
+    torch.backends.cudnn.allow_tf32 = False  # float32 is what a CPU computes, and bf16 is what is fast
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def busy_share(before: str, after: str, cpus: Collection[int]) -> float:

@@ -63,6 +63,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kernels(request: pytest.FixtureRequest) -> None:
+    """On a GPU the tests use the trainer's kernels."""
+    if request.config.getoption("--gpu"):
+        from fer_ddp.hardware import use_repeatable_kernels
+
+        use_repeatable_kernels()
+
+
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A packed data set: 240, 70 and 70 synthetic faces in train, val and test."""

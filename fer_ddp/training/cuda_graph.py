@@ -41,6 +41,8 @@ class ForwardBackwardGraph:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: RawBatch | None = None
         self._loss = torch.empty(0)
+        self.replays = 0
+        """Steps that the graph made."""
 
     def __call__(self, raw: RawBatch) -> Tensor:
         """Returns the loss. The next call overwrites it, and the gradients in the model's parameters."""
@@ -66,6 +68,7 @@ class ForwardBackwardGraph:
         self._inputs.indices.copy_(raw.indices)
         self._inputs.positions.copy_(raw.positions)
         self._graph.replay()
+        self.replays += 1
         return self._loss
 
     def _capture(self, inputs: RawBatch) -> torch.cuda.CUDAGraph:

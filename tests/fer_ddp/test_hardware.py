@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fer_ddp.hardware import busy_share
+from fer_ddp.hardware import busy_share, use_repeatable_kernels
+
+ROOT = Path(__file__).parents[2]
 
 CODE = """
 import resource, sys
@@ -21,6 +23,28 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 torch.ones(2**24)  # 64 MiB, 16384 small pages
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
+
+
+def test_one_function_sets_which_kernels_a_gpu_uses() -> None:
+    names = ("cudnn.deterministic", "cudnn.benchmark", "allow_tf32", "use_deterministic_algorithms")
+    files = [path for package in ("fer_ddp", "bench") for path in (ROOT / package).rglob("*.py")]
+    setting = [path for path in files if any(f"{name} =" in path.read_text() for name in names)]
+    assert [str(path.relative_to(ROOT)) for path in setting] == ["fer_ddp/hardware.py"]
+
+
+def test_a_gpus_kernels_are_repeatable_and_float32() -> None:
+    import torch
+
+    settings = [(torch.backends.cudnn, name) for name in ("deterministic", "benchmark", "allow_tf32")]
+    settings.append((torch.backends.cuda.matmul, "allow_tf32"))
+    before = [getattr(owner, name) for owner, name in settings]
+    use_repeatable_kernels()
+    after = [getattr(owner, name) for owner, name in settings]
+    for (owner, name), value in zip(settings, before, strict=True):
+        setattr(owner, name, value)
+    assert after == [True, False, False, False]
+
+
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fer_ddp.config.load import load_job
 from fer_ddp.data.dataset import FERDataset
+from fer_ddp.data.loader import RawBatch
 from fer_ddp.training.cuda_graph import ForwardBackwardGraph, _alike
 from fer_ddp.training.loop import Trainer
 from fer_ddp.training.setup import build_trainer
@@ -63,20 +64,49 @@ def test_where_no_graph_can_be_captured_the_step_is_the_same_without_one(
     assert line.endswith("; training continues without it, more slowly")
 
 
+def assert_replays_and_trains_alike(graphed: Trainer, single: Trainer, tolerance: float) -> None:
+    """Every step of ``graphed`` replays its graph, and ends as that of ``single`` does, which has none."""
+    assert isinstance(graphed.graph, ForwardBackwardGraph)
+    for one, other in zip(trained(graphed, 4), trained(single, 4), strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+    assert graphed.graph.replays == 4
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
 def test_on_a_gpu_the_graph_trains_like_single_kernels(
     tiny_job: Path, capsys: pytest.CaptureFixture[str], precision: str
 ) -> None:
-    graphed = build(tiny_job, "cuda", f"precision={precision}")
-    assert isinstance(graphed.graph, ForwardBackwardGraph)
-    single = build(tiny_job, "cuda", f"precision={precision}")
+    graphed, single = (build(tiny_job, "cuda", f"precision={precision}") for _ in range(2))
     single.graph = None
-    tolerance = 1e-4 if precision == "float32" else 0.05
-    for one, other in zip(trained(graphed, 4), trained(single, 4), strict=True):
-        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
-    assert graphed.graph._graph is not None
+    assert_replays_and_trains_alike(graphed, single, 1e-4 if precision == "float32" else 0.05)
     assert capsys.readouterr().err == ""
+
+
+class _NoGraph:
+    """A capture that records nothing: replaying it leaves the gradients of the warm-up."""
+
+    def replay(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("capture", ["fails", "records nothing"])
+def test_the_check_of_the_graph_fails_with_a_broken_capture(
+    tiny_job: Path, monkeypatch: pytest.MonkeyPatch, capture: str
+) -> None:
+    graphed, single = build(tiny_job, "cpu"), build(tiny_job, "cpu")
+    graphed.graph = ForwardBackwardGraph(graphed.forward_backward, graphed.state)
+
+    def broken(self: ForwardBackwardGraph, inputs: RawBatch) -> _NoGraph:
+        if capture == "fails":
+            raise RuntimeError("operation not permitted when stream is capturing")
+        with self._state.preserve_state():
+            self._loss = self._forward_backward(inputs)
+        return _NoGraph()
+
+    monkeypatch.setattr(ForwardBackwardGraph, "_capture", broken)
+    with pytest.raises(AssertionError):
+        assert_replays_and_trains_alike(graphed, single, 1e-4)
 
 
 @pytest.mark.gpu
