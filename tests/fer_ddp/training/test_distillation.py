@@ -102,7 +102,7 @@ def test_files_of_folds_cover_the_split_together_in_any_order_of_classes(tiny_jo
         write_predictions(path, whole.keys[rows], labels, probabilities[rows][:, order], [names[i] for i in order])
         return path
 
-    first = file("first", slice(0, 100), [6, 5, 4, 3, 2, 1, 0])
+    first = file("first", slice(0, 100), [1, 2, 3, 4, 5, 6, 0])
     second = file("second", slice(100, 240), list(range(7)))
     np.testing.assert_allclose(table(tiny_job, first, second), probabilities, rtol=1e-15)
     even = file("even", slice(0, 240), list(range(7)), np.full_like(probabilities, 1 / 7))
