@@ -1,6 +1,6 @@
 """Several views of an image, whose probabilities are averaged (test-time augmentation, Krizhevsky et al. 2012)."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Annotated
@@ -29,7 +29,7 @@ class ViewsConfig:
     off."""
     rotation_degrees: Turn = 0.0
     """Average also over the image rotated by so many degrees to the left and to the right; 0 is off."""
-    scales: Annotated[Sequence[Zoom], Field(min_length=1)] = (1.0,)
+    scales: Annotated[tuple[Zoom, ...], Field(min_length=1)] = (1.0,)
     """Average over the image zoomed by each of these factors, about its centre."""
 
     @property

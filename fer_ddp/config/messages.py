@@ -27,7 +27,8 @@ _EXAMPLES = {
     "optimizer.lr": "0.001",
 }
 _ABSENT = ("missing", "missing_keyword_only_argument")
-_OTHER_NAMES = {"learning_rate": "lr"}
+_OTHER_NAMES = {"learning_rate": "lr"} | dict.fromkeys(("pretrained", "finetune", "load_from", "init_from"), "weights")
+"""What other tools call a key."""
 
 
 def format_errors(error: ValidationError, job: type, origin_of: Callable[[list[str]], str]) -> str:

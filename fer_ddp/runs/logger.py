@@ -79,11 +79,12 @@ class RunLogger(NullLogger):
             "epoch": line["epoch"],
             "seconds": time.perf_counter() - self._started,
             "train_seconds": self._train_seconds,
-            "images_per_second": images / self._train_seconds,
+            "images_per_second": images / self._train_seconds if images else 0.0,
         }
         if images:
             self._step_seconds = timing["seconds"] / (self._last_step - self._first_step)
-        self._run.append_line("timing.jsonl", timing)  # first, so that whoever follows metrics.jsonl finds it
+        if images or all(line["epoch"] != each["epoch"] for each in self._run.read_lines("timing.jsonl")):
+            self._run.append_line("timing.jsonl", timing)  # first, so that whoever follows metrics.jsonl finds it
         self._run.append_line("metrics.jsonl", line)
         write_metrics_csv(self._run.path)
         print(epoch_line(line, self._epochs, timing, self._seconds_left()), flush=True)
@@ -108,6 +109,7 @@ def epoch_line(line: dict[str, Any], epochs: int, timing: dict[str, float], seco
     width = len(str(epochs))
     return (
         f"epoch {line['epoch']:>{width}}/{epochs}  {train}{measured}  lr {line['lr']:.2e}  "
-        f"{timing['seconds']:.1f} s  {timing['images_per_second']:,.0f} images/s"
+        f"{timing['seconds']:.1f} s"
+        + (f"  {timing['images_per_second']:,.0f} images/s" if timing["images_per_second"] else "  evaluated again")
         + (f"  {duration(seconds_left)} left" if seconds_left is not None and line["epoch"] < epochs else "")
     )

@@ -249,6 +249,8 @@ def test_a_wrong_value_is_refused_with_what_would_be_right(base: Path, override:
 SUGGESTIONS = {
     "optimizer.lr_rate=1": "optimizer.lr",
     "optimizer.learning_rate=1": "optimizer.lr",
+    "pretrained=true": "model.weights",
+    "model.pretrained=true": "model.weights",
     "lr=1": "optimizer.lr",
     "optimizer_lr=1": "optimizer.lr",
     "Epochs=1": "epochs",

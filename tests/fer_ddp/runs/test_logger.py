@@ -64,3 +64,13 @@ def test_a_resumed_epoch_counts_by_its_steps(
     logger = RunLogger(RunFolder(tmp_path), epochs=3, global_batch_size=4)
     train_epoch(logger, clock, 1, 6)
     assert capsys.readouterr().out.endswith("  90 s left\n")  # 20 steps at 18 s for 4
+
+
+def test_an_epoch_whose_evaluation_is_repeated_keeps_its_time_and_speed(
+    tmp_path: Path, clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for first_step in (0, 10):
+        train_epoch(RunLogger(RunFolder(tmp_path), epochs=3, global_batch_size=4), clock, 1, first_step)
+    (timing,) = RunFolder(tmp_path).read_lines("timing.jsonl")
+    assert (timing["seconds"], timing["images_per_second"]) == (36.0, 40 / 30)
+    assert capsys.readouterr().out.endswith("lr 1.00e-03  6.0 s  evaluated again\n")
