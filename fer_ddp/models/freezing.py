@@ -1,24 +1,37 @@
 """Frozen layers: no gradient, no weight decay, and batch norm and dropout as in evaluation."""
 
 from types import MethodType
-from typing import Literal
+from typing import Annotated, Any
 
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 from torch import nn
 
 from fer_ddp.models.structure import head_of, is_under
 from fer_ddp.text import closest
 
-Freeze = Literal["backbone"] | tuple[str, ...]
+BACKBONE = ("backbone",)
+"""In place of names: all but the head."""
+
+
+def _as_names(value: Any) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    raise PydanticCustomError("names", "backbone, or a list of layers such as [conv1, layer1]")
+
+
+Freeze = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
 
 
 def freeze(model: nn.Module, frozen: Freeze, num_classes: int) -> None:
-    """Freeze the parameters whose names begin with one of ``frozen``, or with ``backbone`` all but the head's.
+    """Freeze the parameters of the layers that ``frozen`` names, or with `BACKBONE` all but the head's.
 
     A module all of whose parameters and buffers are frozen stays in evaluation mode, also after ``model.train()``.
     Raises ValueError for a name that matches nothing, and if nothing is left to train.
     """
     names = list(model.state_dict())
-    if frozen == "backbone":
+    if frozen == BACKBONE:
         head = head_of(model, num_classes)
         chosen = {name for name in names if not is_under(name, head)}
     else:

@@ -94,6 +94,8 @@ def describe_weights(weights: Weights, fitted: Fitted, normalization: str) -> st
     parts = [f"{plural(fitted.loaded, 'tensor')} loaded"]
     if fitted.replaced:
         parts.append(f"the head starts untrained ({', '.join(fitted.replaced)})")
+    elif weights.class_names is None:
+        parts.append("the head too, though the names of its classes are not known")
     if fitted.adapted:
         parts.append(f"the first convolution is {fitted.adapted}")
     if fitted.left_out:

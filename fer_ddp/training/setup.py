@@ -56,7 +56,7 @@ def _check_sides(model: nn.Module, job: Job, channels: int) -> None:
         try:
             with torch.no_grad():
                 model(torch.zeros(1, channels, side, side))
-        except RuntimeError as error:
+        except (AssertionError, RuntimeError) as error:
             raise JobError(
                 f"image_size.sides: {job.model.name} can't take images of {side} x {side} with the weights for "
                 f"its own size ({str(error).splitlines()[0]}); choose larger sides, or a model that pools globally"

@@ -21,7 +21,7 @@ def trained(model: nn.Module) -> list[str]:
 
 
 def test_the_backbone_is_all_but_the_head(model: nn.Module) -> None:
-    freeze(model, "backbone", 7)
+    freeze(model, ("backbone",), 7)
     assert trained(model) == ["head.4.weight", "head.4.bias"]
     model.train()
     modes = {type(module).__name__: module.training for module in model.modules()}

@@ -161,3 +161,13 @@ def test_the_first_loss_is_that_of_plain_torch_with_the_same_weights(
     plain.load_state_dict({**rgb.state_dict(), **head})
     expected = nn.functional.cross_entropy(plain((images / 255 - 0.5).div(0.25).expand(-1, 3, -1, -1)), labels)
     assert found == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_what_is_frozen_is_written_as_a_name_or_a_list(tiny_job: Path) -> None:
+    assert load_job(tiny_job, ["model.freeze=backbone"]).model.freeze == ("backbone",)
+    assert load_job(tiny_job, ["model.freeze=[blocks.0, head.1]"]).model.freeze == ("blocks.0", "head.1")
+    with pytest.raises(JobError) as caught:
+        load_job(tiny_job, ["model.freeze=3"])
+    assert str(caught.value) == (
+        "command line: model.freeze: is 3; it must be backbone, or a list of layers such as [conv1, layer1]"
+    )
