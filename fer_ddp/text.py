@@ -1,6 +1,7 @@
 """Numbers, durations and lists as people read them."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
 from shards.text import plural as plural
@@ -68,3 +69,16 @@ def shortened(name: str, longest: int = 24) -> str:
 def closest(name: str, known: Iterable[str]) -> str | None:
     """The one of ``known`` that was probably meant by a mistyped ``name``; None if none is similar."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+
+
+_SPECIAL = re.compile(
+    r"<(?=[A-Za-z/!?])"  # what may begin a tag
+    r"|&(?=#|\w+;)"  # or an entity
+    r"|(?<![^\W_])_|_(?![^\W_])"  # emphasis, where it is not between two letters
+    r"|[\\`*\[\]|$~]"  # code, emphasis, links, cells of a table, formulas
+)
+
+
+def markdown_text(text: object) -> str:
+    """``text`` so that Markdown shows it as it is, on one line: a job may be called ``<b>``, a class ``$a|b$``."""
+    return _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", " ".join(str(text).split()))

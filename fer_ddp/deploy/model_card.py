@@ -11,7 +11,7 @@ from fer_ddp.deploy.onnx import ONNX
 from fer_ddp.metrics.classification import classification_metrics
 from fer_ddp.runs.files import SPLITS
 from fer_ddp.runs.predictions import read_predictions
-from fer_ddp.text import join_names, percent, percent_interval, plural
+from fer_ddp.text import join_names, markdown_text, percent, percent_interval, plural
 from fer_ddp.yaml_io import to_yaml
 from shards.errors import UserError
 from shards.leakage.find import MAX_AUTOMATIC_SAMPLES, leaking_keys
@@ -86,10 +86,10 @@ def model_card(
         "---",
         to_yaml(_front_matter(name, summary, jobs, data, files)).rstrip(),
         "---",
-        f"# {name}",
+        f"# {markdown_text(name)}",
         "",
-        f"Classifies the facial expression of one face: {join_names(class_names)}. {kind}, {parameters:,} parameters, "
-        f"trained with fer-ddp on {colour} images of {width} x {height} pixels.",
+        f"Classifies the facial expression of one face: {markdown_text(join_names(class_names))}. {kind}, "
+        f"{parameters:,} parameters, trained with fer-ddp on {colour} images of {width} x {height} pixels.",
         "",
         *(_USE if ONNX in files else ()),
         "## Files",
@@ -200,7 +200,7 @@ def _metrics(summary: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], data
     ]
     for name, figures in summary[reported]["per_class"].items():
         shares = " | ".join(percent(figures[key]) for key in ("precision", "recall", "f1"))
-        lines.append(f"| {name} | {figures['support']:,} | {shares} |")
+        lines.append(f"| {markdown_text(name)} | {figures['support']:,} | {shares} |")
     return [*lines, "", *_how_measured(summary, jobs, data)]
 
 

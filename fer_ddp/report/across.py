@@ -11,12 +11,12 @@ from typing import Any
 from fer_ddp.config.recipes import identity, recipe_names
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.report.page import render
-from fer_ddp.report.text import left_out_lines, plain
+from fer_ddp.report.text import left_out_lines
 from fer_ddp.report.write import WrittenReport, write_files
 from fer_ddp.runs.files import read_json
 from fer_ddp.runs.finished import FinishedRun, SkippedRun, find_runs, read_runs
 from fer_ddp.statistics.intervals import Interval, wilson_interval
-from fer_ddp.text import percent, percent_interval
+from fer_ddp.text import markdown_text, percent, percent_interval
 from shards.labels import class_meaning
 
 _DIGITS = 12
@@ -182,11 +182,13 @@ def write_across(paths: Sequence[Path], out: Path) -> WrittenReport:
 
 
 def _markdown(across: Across) -> str:
-    head = ["recipe", "trained on", "seeds", *(plain(f"on {column.name}") for column in across.columns)]
+    head = ["recipe", "trained on", "seeds", *(markdown_text(f"on {column.name}") for column in across.columns)]
     lines = ["# Across data sets", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for row in across.rows:
         cells = [_in_words(row.cells.get(column)) for column in across.columns]
-        lines.append("| " + " | ".join([plain(row.recipe), plain(row.trained_on), str(row.seeds), *cells]) + " |")
+        lines.append(
+            "| " + " | ".join([markdown_text(row.recipe), markdown_text(row.trained_on), str(row.seeds), *cells]) + " |"
+        )
     lines += ["", f"{NOTE} In bold: on the data set it was trained on.", ""]
     lines += left_out_lines(across.left_out)
     return "\n".join(lines)

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,30 +11,22 @@ from fer_ddp.report.collect import Recipe, ReportRuns
 from fer_ddp.report.costs import NetworkCost, TimeCost, time_cost
 from fer_ddp.report.views import Leaking, View, leaking_samples
 from fer_ddp.runs.finished import SkippedRun
-from fer_ddp.text import large, p_value, percent, percent_interval, points, points_interval
-
-_SPECIAL = re.compile(
-    r"<(?=[A-Za-z/!?])"  # what may begin a tag
-    r"|&(?=#|\w+;)"  # or an entity
-    r"|(?<![^\W_])_|_(?![^\W_])"  # emphasis, where it is not between two letters
-    r"|[\\`*\[\]|$~]"  # code, emphasis, links, cells of a table, formulas
-)
-
-
-def plain(text: object) -> str:
-    """``text`` so that Markdown shows it as it is, on one line: a job may be called ``<b>``, a class ``$a|b$``."""
-    return _SPECIAL.sub(lambda found: f"&#{ord(found[0])};", " ".join(str(text).split()))
+from fer_ddp.text import large, markdown_text, p_value, percent, percent_interval, points, points_interval
 
 
 def left_out_lines(left_out: Sequence[SkippedRun]) -> list[str]:
     """A list in Markdown; nothing if none is left out."""
-    return ["Left out:", "", *(f"- {_code(out.path)} {plain(out.reason)}" for out in left_out), ""] if left_out else []
+    return (
+        ["Left out:", "", *(f"- {_code(out.path)} {markdown_text(out.reason)}" for out in left_out), ""]
+        if left_out
+        else []
+    )
 
 
 def _code(path: Path) -> str:
     """A path in fixed width, where that is possible."""
     text = str(path)
-    return f"`{text}`" if text.isprintable() and "`" not in text else plain(text)
+    return f"`{text}`" if text.isprintable() and "`" not in text else markdown_text(text)
 
 
 _TITLES = {"all": "All images", "clean": "Without the images that leak"}
@@ -47,13 +38,13 @@ def markdown(collected: ReportRuns, views: Sequence[View], costs: Mapping[str, N
     for view in views:
         lines += [f"## {_TITLES[view.key]}", ""] if len(views) > 1 else []
         if view.verdict:
-            lines += [f"**{plain(view.verdict.summary)}** {plain(' '.join(view.verdict.details))}", ""]
+            lines += [f"**{markdown_text(view.verdict.summary)}** {markdown_text(' '.join(view.verdict.details))}", ""]
         lines += _recipes(view, costs)
         if view.pairs:
             lines += ["", f"Differences on {view.reporting_split}, in points; p corrected by Holm:", ""]
             lines += ["| difference | points | 95 % interval | p | significant |", "|---|---|---|---|---|"]
             lines += [
-                f"| {plain(pair.first)} − {plain(pair.second)} | {points(pair.comparison.difference)} | "
+                f"| {markdown_text(f'{pair.first} − {pair.second}')} | {points(pair.comparison.difference)} | "
                 f"{points_interval(pair.comparison.interval)} | {p_value(pair.corrected_p).removeprefix('p = ')} | "
                 f"{'yes' if pair.significant else 'no'} |"
                 for pair in view.pairs
@@ -85,7 +76,7 @@ def _recipes(view: View, costs: Mapping[str, NetworkCost | None]) -> list[str]:
         size = [large(cost.parameters), large(cost.multiply_accumulates)] if cost else ["–", "–"]
         seeds = f"{len(recipe.runs[0].members['members'])} members" if recipe.is_ensemble else str(len(recipe.runs))
         f1 = percent(figures[view.reporting_split].macro_f1.mean)
-        lines.append("| " + " | ".join([plain(recipe.name), seeds, *cells, f1, *size]) + " |")
+        lines.append("| " + " | ".join([markdown_text(recipe.name), seeds, *cells, f1, *size]) + " |")
     return lines
 
 
@@ -94,7 +85,7 @@ def _origin(recipe: Recipe) -> str:
     origin = recipe.imported
     parts = [f"{recipe.name}: selection {origin['selection'] or 'not stated'}", origin["source"], origin["note"]]
     parts += ["labels alone, so no calibration"] if recipe.labels_only else []
-    return plain("; ".join(filter(None, parts)))
+    return markdown_text("; ".join(filter(None, parts)))
 
 
 def table(

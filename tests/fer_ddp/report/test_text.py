@@ -8,7 +8,6 @@ from made_up_runs import hits, labels_of, predicted, write_run
 
 from fer_ddp import text as words
 from fer_ddp.report.collect import collect_runs
-from fer_ddp.report.text import plain
 from fer_ddp.report.write import write_report
 from fer_ddp.runs.environment import repeat_command
 from fer_ddp.text import plural
@@ -120,7 +119,7 @@ def test_numbers_read_as_people_write_them(written: str, expected: str) -> None:
     ],
 )
 def test_a_name_is_text_in_markdown(name: str, shown: str) -> None:
-    assert plain(name) == shown
+    assert words.markdown_text(name) == shown
 
 
 def test_a_jobs_name_is_no_markup_in_any_line_of_the_markdown(tmp_path: Path) -> None:
