@@ -4,7 +4,9 @@ import json
 import os
 import socket
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from fer_ddp.yaml_io import read_yaml
 from launch import slurm_commands
 from launch.folder import ArrayFolder, all_folders, find_folder
 from launch.slurm_commands import QueueEntry
+from shards.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +27,7 @@ class MemberStatus:
     name: str
     state: str
     """waiting, running, ending (SLURM takes it off its nodes), finished, interrupted, failed, lost (it ran, but no
-    process of it is left) or not started."""
+    process of it is left), not started, or damaged (a file of its folder cannot be read, which ``message`` names)."""
     epoch: int
     """Epochs done."""
     epochs: int
@@ -75,12 +78,44 @@ def members_status(folder: ArrayFolder) -> list[MemberStatus]:
     Raises RunError if SLURM is needed and does not respond.
     """
     runs = folder.runs
-    unfinished = [name for name, run in runs.items() if read_status(run).get("state") != "finished"]
+    unfinished = [name for name, run in runs.items() if not _is_finished(run)]
     tasks = _tasks(folder)
     present: dict[str, QueueEntry] = {}
     if any(name in tasks for name in unfinished):
         present = _queue(folder)
-    return [_member(folder, name, run, tasks.get(name), present) for name, run in runs.items()]
+    return [
+        _unless_damaged(name, partial(_member, folder, name, run, tasks.get(name), present))
+        for name, run in runs.items()
+    ]
+
+
+def _is_finished(run: Path) -> bool:
+    try:
+        return read_status(run).get("state") == "finished"
+    except RunError:  # its row then says what is damaged
+        return True
+
+
+def _unless_damaged(name: str, read: Callable[[], MemberStatus]) -> MemberStatus:
+    """What ``read`` returns; one damaged run does not keep the others' status back."""
+    try:
+        return read()
+    except UserError as error:
+        return MemberStatus(
+            name=name,
+            state="damaged",
+            epoch=0,
+            epochs=0,
+            val_accuracy=None,
+            best_val_accuracy=None,
+            images_per_second=None,
+            seconds_per_epoch=None,
+            seconds_left=None,
+            node=None,
+            restarts=0,
+            job_id=None,
+            message=str(error),
+        )
 
 
 def progress(members: list[MemberStatus], at_once: int | None = None) -> str:
@@ -189,8 +224,12 @@ def _queue(folder: ArrayFolder) -> dict[str, QueueEntry]:
 
 def run_status(run: Path) -> MemberStatus:
     """The status of a run that was started on this machine outside of an array."""
-    state, message = _state(read_status(run), None, submitted=False)
-    return _with_progress(run, read_yaml(run / "config.yaml"), name=run.name, state=state, message=message)
+
+    def read() -> MemberStatus:
+        state, message = _state(read_status(run), None, submitted=False)
+        return _with_progress(run, read_yaml(run / "config.yaml"), name=run.name, state=state, message=message)
+
+    return _unless_damaged(run.name, read)
 
 
 def _member(
@@ -256,7 +295,7 @@ def _state(status: dict[str, Any], entry: QueueEntry | None, *, submitted: bool)
         return ("ending", None) if entry.state == "COMPLETING" else ("running", None)
     if state is None:
         return "not started", None
-    here = status["host"] == socket.gethostname()
+    here = status.get("host") == socket.gethostname()
     if state == "running" and (submitted or (here and not _is_alive(status["pid"]))):
         return "lost", "the process exited without recording why"
     return state, status.get("message")

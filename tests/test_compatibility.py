@@ -15,7 +15,9 @@ import torch
 from PIL import Image
 
 from fer_ddp.config.load import load_job
+from fer_ddp.runs.files import read_json
 from fer_ddp.training.run import train
+from shards.files import sha256_of
 from shards.packing.packer import pack
 from shards.sources.synthetic_faces import Faces, scan_faces
 
@@ -73,10 +75,12 @@ def test_a_run_interrupted_before_continues_along_the_curve_of_the_undisturbed_o
 
 
 def test_a_run_finished_before_is_evaluated_predicted_with_and_reported(runs: Path) -> None:
-    before = (runs / "runs" / "finished" / "summary.json").read_text()
+    before = read_json(runs / "runs" / "finished" / "summary.json")
     command(runs, "evaluate", "runs/finished")
-    summary = json.loads((runs / "runs" / "finished" / "summary.json").read_text())
-    assert summary == {"schema_version": 1} | json.loads(before)
+    summary = read_json(runs / "runs" / "finished" / "summary.json")
+    for split in ("val", "test"):
+        assert summary[split].pop("predictions_sha256") == sha256_of(runs / f"runs/finished/predictions/{split}.csv")
+    assert summary == {"schema_version": 1} | before
     Image.new("L", (60, 60), 128).save(runs / "face.png")
     assert command(runs, "predict", "runs/finished", "face.png").startswith("face.png: ")
     command(runs, "report", "runs/finished", "--out", "report.html")

@@ -1,6 +1,7 @@
 """A job as one frozen, typed object: everything that decides what a run does."""
 
 import dataclasses
+import hashlib
 import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -21,6 +22,7 @@ from fer_ddp.optim.optimizers import OptimizerConfig
 from fer_ddp.optim.schedules import EarlyStoppingConfig, ScheduleConfig
 from fer_ddp.precision import MemoryFormat, Precision
 from fer_ddp.runs.tracking import WandbConfig
+from shards.manifest import Split
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,6 +121,18 @@ def differing_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         if flat_old.get(key) != flat_new.get(key):
             lines.append(f"{key}: {flat_old.get(key)} -> {flat_new.get(key)}")
     return lines
+
+
+def identity(job: Job, train: Split) -> dict[str, Any]:
+    """What a state says of the run that it belongs to: the keys that decide its result, flat, and its training data.
+
+    Without the number of epochs and the selection of weights, which may change where the states before stay right.
+    """
+    free = (*MAY_CHANGE, "epochs", "select")
+    keys = flatten(job.to_dict()).items()
+    decisive = {key: value for key, value in keys if not any(key == one or key.startswith(f"{one}.") for one in free)}
+    data = hashlib.sha256("".join(shard.sha256 for shard in train.shards).encode()).hexdigest()
+    return decisive | {"train_digest": data}
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

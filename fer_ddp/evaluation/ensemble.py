@@ -17,11 +17,11 @@ from fer_ddp.metrics.averaging import mean_probabilities
 from fer_ddp.metrics.calibration import apply_temperature, fit_temperature
 from fer_ddp.metrics.classification import classification_metrics, summary_lines
 from fer_ddp.runs.environment import write_environment
-from fer_ddp.runs.files import SCHEMA_VERSION, read_json
+from fer_ddp.runs.files import PREDICTIONS_SHA256, SCHEMA_VERSION, read_json, write_run_json
 from fer_ddp.runs.finished import MEMBERS_FILE, FinishedRun, find_runs, read_runs
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.predictions import Predictions, write_predictions
-from shards.files import sha256_of, write_json
+from shards.files import sha256_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,8 +75,10 @@ def write_ensemble(runs: Sequence[Path], out: Path, *, temperature: bool = False
         summary[split] = classification_metrics(first.labels, probabilities, first.class_names)
         del summary[split]["confusion"]
         path = out / "predictions" / f"{split}.csv"
-        write_predictions(path, first.keys, first.labels, probabilities, first.class_names)
-    write_json(out / "summary.json", summary)
+        summary[split][PREDICTIONS_SHA256] = write_predictions(
+            path, first.keys, first.labels, probabilities, first.class_names
+        )
+    write_run_json(out / "summary.json", summary)
     write_environment(out, members[0].data_digest, ("numpy", "scipy", "scikit-learn"))
     RunFolder(out).write_status("finished")
     return Ensemble(folder=out, members=len(members), summary=summary)
@@ -153,7 +155,7 @@ def _write_members(out: Path, members: Sequence[FinishedRun], temperature: float
         raise JobError(f"{out}: is not empty and holds no ensemble; choose another --out")
     try:
         (out / "predictions").mkdir(parents=True)
-        write_json(path, record)
+        write_run_json(path, record)
     except OSError as error:
         raise RunError(f"{out}: cannot be written: {error.strerror}") from error
 

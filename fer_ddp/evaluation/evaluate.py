@@ -23,10 +23,9 @@ from fer_ddp.figures.per_class import plot_per_class
 from fer_ddp.figures.style import save_figure
 from fer_ddp.figures.worst_errors import plot_worst_errors
 from fer_ddp.metrics.classification import ClassificationMetrics, classification_metrics, summary_lines
-from fer_ddp.runs.files import SCHEMA_VERSION
+from fer_ddp.runs.files import PREDICTIONS_SHA256, SCHEMA_VERSION, write_run_json
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.predictions import write_predictions
-from shards.files import write_json
 from shards.manifest import Manifest
 from shards.reading.scan import load_or_scan_manifest
 
@@ -128,7 +127,7 @@ def evaluate_run(
         )
         metrics = classification_metrics(samples.labels, samples.probabilities, samples.class_names)
         summary[split] = {key: value for key, value in metrics.items() if key != "confusion"}
-        write_predictions(
+        summary[split][PREDICTIONS_SHA256] = write_predictions(
             folder / "predictions" / f"{split}.csv",
             samples.keys,
             samples.labels,
@@ -138,7 +137,7 @@ def evaluate_run(
         _draw(folder / "figures", subject, split, samples, metrics)
     curves = plot_learning_curves(run.read_lines("metrics.jsonl"), subject=subject)
     save_figure(curves, folder / "figures" / "curves.png")
-    write_json(folder / "summary.json", summary)
+    write_run_json(folder / "summary.json", summary)
     return Results(summary=summary, folder=folder, notes=tuple(notes))
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from fer_ddp.config.job import Job
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.models.build import build_model, prepare_model
-from fer_ddp.runs.checkpoint import load_checkpoint
+from fer_ddp.runs.checkpoint import check_identity, load_checkpoint
 from fer_ddp.runs.files import BEST, LAST
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.model_source import check_model_source
@@ -49,8 +49,10 @@ def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> Traine
     """
     path = run.checkpoints / f"{BEST if job.select == 'best_val' else LAST}.safetensors"
     if not path.exists():
-        raise RunError(f"{path}: there is no such checkpoint: no epoch has ended yet, or the file was removed")
+        hint = ", in which case `train` with select=last evaluates the last weights" if job.select == "best_val" else ""
+        raise RunError(f"{path}: there is no such checkpoint: no epoch has ended yet, or the file was removed{hint}")
     checkpoint = load_checkpoint(path)
+    check_identity(path, checkpoint, {"seed": job.seed, "model.name": job.model.name})
     if job.data.mean is None or job.data.std is None:
         raise RunError(f"{run.path}/config.yaml: data.mean or data.std is null; put back what the run was trained with")
     if "image_shape" not in checkpoint:

@@ -15,10 +15,10 @@ from fer_ddp.report.imported_classes import LABELS_ONLY, ClassesOfFile
 from fer_ddp.report.imported_csv import read_csv
 from fer_ddp.report.imported_onnx import InputDescription, run_onnx
 from fer_ddp.runs.environment import write_environment
-from fer_ddp.runs.files import IMPORTED_FILE, SCHEMA_VERSION, SPLITS, read_json
+from fer_ddp.runs.files import IMPORTED_FILE, PREDICTIONS_SHA256, SCHEMA_VERSION, SPLITS, read_json, write_run_json
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.predictions import write_predictions
-from shards.files import sha256_of, write_json
+from shards.files import sha256_of
 from shards.manifest import Manifest
 from shards.parallel import usable_cpus
 from shards.reading.reader import read_shards
@@ -130,7 +130,7 @@ def import_predictions(
         summary["seed"] = seed
     try:
         (out / "predictions").mkdir(parents=True, exist_ok=True)
-        write_json(out / IMPORTED_FILE, record)
+        write_run_json(out / IMPORTED_FILE, record)
     except OSError as error:
         raise RunError(f"{out}: cannot be written: {error.strerror}") from error
     for split, each in samples.items():
@@ -140,7 +140,7 @@ def import_predictions(
         if found.labels_only:
             del metrics["loss"]
         summary[split] = metrics
-        write_predictions(
+        metrics[PREDICTIONS_SHA256] = write_predictions(
             out / "predictions" / f"{split}.csv",
             each.keys,
             each.labels,
@@ -148,7 +148,7 @@ def import_predictions(
             manifest.class_names,
             labels_only=found.labels_only,
         )
-    write_json(out / "summary.json", summary)
+    write_run_json(out / "summary.json", summary)
     packages = ("numpy", "onnxruntime") if is_model else ("numpy",)
     write_environment(out, manifest.digest, packages, device=processor_name() if is_model else "not known")
     RunFolder(out).write_status("finished")

@@ -50,6 +50,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise RunError(f"{path}: the checkpoint is damaged ({str(error).splitlines()[0]})") from None
 
 
+def check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Raises RunError if ``state``, loaded from ``path``, belongs to a run that differs from ``identity`` in a key.
+
+    Keys that either lacks are not compared: a newer version may have added them, and an older one wrote none.
+    """
+    theirs = state.get("identity", {})
+    differences = [
+        f"{key} {theirs[key]}, not {value}" for key, value in identity.items() if theirs.get(key, value) != value
+    ]
+    if differences:
+        raise RunError(f"{path}: belongs to another run ({'; '.join(differences[:3])}); put this run's own back")
+
+
 def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """``value`` with each tensor replaced by its name; the tensors go, on the CPU, into ``tensors``."""
     if isinstance(value, Tensor):

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fer_ddp.cli import command_line
 from fer_ddp.errors import RunError
 from fer_ddp.hardware import processor_name
-from fer_ddp.runs.files import SCHEMA_VERSION, read_json
-from shards.files import write_json
+from fer_ddp.runs.files import SCHEMA_VERSION, read_json, write_run_json
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +41,7 @@ def write_environment(run: Path, data_digest: str, packages: Sequence[str], **de
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
     }
-    write_json(run / ENVIRONMENT_FILE, here | details | {"data_digest": data_digest})
+    write_run_json(run / ENVIRONMENT_FILE, here | details | {"data_digest": data_digest})
 
 
 def write_training_environment(run: Path, data_digest: str, world_size: int, device: "torch.device") -> None:

@@ -4,11 +4,12 @@ import csv
 import io
 import json
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 from fer_ddp.errors import JobError, RunError
-from shards.files import atomic_write_bytes
+from shards.files import atomic_write_bytes, write_json
 
 SCHEMA_VERSION = 1
 """Of ``summary.json``, ``environment.json``, ``status.json`` and checkpoints; a file without one has version 0."""
@@ -24,17 +25,50 @@ METRICS_CSV = "metrics.csv"
 """``metrics.jsonl`` as a table, for spreadsheets and pandas."""
 IMPORTED_FILE = "imported.json"
 """In a folder of imported predictions instead of ``config.yaml``."""
+PREDICTIONS_SHA256 = "predictions_sha256"
+"""In ``summary.json``, among the figures of a split: of the predictions that these are of."""
 LAST, PREVIOUS, BEST = "last", "previous", "best"
 """The names of checkpoints."""
 
 
+_CHECKSUM = "crc32"
+"""The key of the checksum in a run's JSON files and lines; those of older versions have none."""
+
+
+def with_checksum(values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` and their checksum, for a file in which one wrong digit would be a wrong result."""
+    return values | {_CHECKSUM: _checksum(values)}
+
+
+def _checksum(values: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(values).encode()):08x}"
+
+
+def _checked(text: bytes) -> Any:
+    """The JSON value that is ``text``, an object without its checksum. Raises ValueError if it is not what it was."""
+    try:
+        values = json.loads(text)
+    except RecursionError:
+        raise ValueError("is nested too deep") from None
+    if isinstance(values, dict):
+        checksum = values.pop(_CHECKSUM, None)
+        if checksum not in (None, _checksum(values)):
+            raise ValueError("is not what was written")
+    return values
+
+
+def write_run_json(path: Path, values: dict[str, Any]) -> None:
+    """Write ``values`` with their checksum, whole or not at all."""
+    write_json(path, with_checksum(values))
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file that `write_json` wrote; empty if there is no file.
+    """The object in a file that `write_run_json` wrote, or `write_json`; empty if there is no file.
 
     Raises RunError if it is damaged or has a newer schema version.
     """
     try:
-        values = dict(json.loads(path.read_text(encoding="utf-8")))
+        values = dict(_checked(path.read_bytes()))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (ValueError, TypeError):
@@ -78,16 +112,30 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            lines.append(json.loads(line))
+            lines.append(_checked(line))
         except ValueError:
             raise RunError(f"{path} line {number}: is damaged; remove the line to continue without it") from None
         lacking = _what_it_lacks(lines[-1], LINES[path.name])
         if lacking is not None:
             raise RunError(
-                f"{path} line {number}: is {line[:60]}; it must hold {lacking}; remove the line to continue without it"
+                f"{path} line {number}: is {line[:60].decode()}; it must hold {lacking}; remove the line to continue "
+                f"without it"
             )
+    return lines
+
+
+def intact_lines(path: Path) -> list[dict[str, Any]]:
+    """As `read_lines`, without the damaged lines."""
+    lines = []
+    for text in path.read_bytes().splitlines() if path.exists() else []:
+        try:
+            line = _checked(text)
+        except ValueError:
+            continue
+        if _what_it_lacks(line, LINES[path.name]) is None:
+            lines.append(line)
     return lines
 
 
@@ -180,7 +228,7 @@ def wandb_summary(summary: dict[str, Any]) -> dict[str, Any]:
         for name, value in summary.get(split, {}).items():
             if name == "per_class":
                 flat |= {f"{split}/f1/{of_class}": figures["f1"] for of_class, figures in value.items()}
-            else:
+            elif name != PREDICTIONS_SHA256:
                 flat[f"{split}/{name}"] = value
     return flat
 

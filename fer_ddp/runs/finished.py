@@ -1,6 +1,5 @@
 """Finds run folders and reads finished runs, without their predictions."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_ddp.errors import JobError
-from fer_ddp.runs.files import IMPORTED_FILE, read_json, read_lines, read_status
+from fer_ddp.runs.files import IMPORTED_FILE, PREDICTIONS_SHA256, intact_lines, read_json, read_lines, read_status
 from fer_ddp.runs.predictions import Predictions, read_predictions
 from fer_ddp.yaml_io import read_yaml
 from shards.errors import UserError
@@ -49,6 +48,7 @@ class FinishedRun:
         return read_predictions(
             self.path / "predictions" / f"{split}.csv",
             as_float64=True,
+            sha256=self.summary.get(split, {}).get(PREDICTIONS_SHA256),
             class_names=self.class_names if self.imported.get("labels_only") else (),
         )
 
@@ -131,7 +131,7 @@ def _read_run(path: Path) -> FinishedRun:
         summary=summary,
         environment=environment,
         metrics=read_lines(path / "metrics.jsonl"),
-        timing=_timing(path / "timing.jsonl"),
+        timing=intact_lines(path / "timing.jsonl"),  # they only record speed: no reason to leave the run out
     )
 
 
@@ -142,16 +142,3 @@ def _unfinished(status: dict[str, Any]) -> str:
     where = next((f", {unit} {status[unit]}" for unit in ("epoch", "step") if unit in status), "")
     why = f" ({status['message']})" if status.get("message") else ""
     return f"is not finished: {state}{where}{why}"
-
-
-def _timing(path: Path) -> list[dict[str, Any]]:
-    """The intact lines; they only record speed, so a damaged one is no reason to skip the run."""
-    lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and {"epoch", "seconds", "images_per_second"} <= line.keys():
-            lines.append(line)
-    return lines

@@ -13,6 +13,7 @@ import torch
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.runs import checkpoint, environment
 from fer_ddp.runs.files import (
+    BEST,
     IMPORTED_FILE,
     LAST,
     NO_RUN,
@@ -20,10 +21,12 @@ from fer_ddp.runs.files import (
     SCHEMA_VERSION,
     read_lines,
     read_status,
+    with_checksum,
     write_metrics_csv,
+    write_run_json,
 )
 from fer_ddp.yaml_io import read_yaml, to_yaml
-from shards.files import FileLock, atomic_write_bytes, write_json
+from shards.files import FileLock, atomic_write_bytes
 
 
 class RunFolder:
@@ -96,7 +99,7 @@ class RunFolder:
             "pid": os.getpid(),
             "time": now,
         }
-        write_json(self.path / "status.json", here | more)
+        write_run_json(self.path / "status.json", here | more)
 
     def write_environment(self, data_digest: str, world_size: int, device: torch.device) -> None:
         """``environment.json``: what is not reproducible about this start."""
@@ -125,8 +128,11 @@ class RunFolder:
         """Whether there is a checkpoint to resume from, intact or not."""
         return any((self.checkpoints / f"{name}.safetensors").exists() for name in (LAST, PREVIOUS))
 
-    def load_state(self) -> tuple[dict[str, Any] | None, str | None]:
-        """(the newest intact state or None, a message if that is an older one because the last is damaged)."""
+    def load_state(self, identity: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
+        """(the newest intact state or None, a message if that is an older one because the last is damaged).
+
+        Raises RunError if a state is damaged and none is intact, or if the state is not that of the run ``identity``.
+        """
         paths = [self.checkpoints / f"{name}.safetensors" for name in (LAST, PREVIOUS)]
         present = [path for path in paths if path.exists()]
         problems = []
@@ -136,6 +142,9 @@ class RunFolder:
             except RunError as error:
                 problems.append(str(error))
                 continue
+            checkpoint.check_identity(path, state, identity)
+            if "network" in state and "optimizer" not in state:
+                raise RunError(f"{path}: holds a model's weights alone, not a state to resume from; put that back")
             if problems:
                 # Else the next save would replace the only intact one with the damaged one.
                 present[0].unlink()
@@ -145,6 +154,24 @@ class RunFolder:
             raise RunError(f"{'; '.join(problems)}; no checkpoint is intact: remove {self.path} to start the run again")
         return None, None
 
+    def has_best(self) -> bool:
+        """Whether the best weights so far are there; if they are not, print what will be selected.
+
+        Raises RunError if they are damaged, which would else end the run at its very end.
+        """
+        path = self.checkpoints / f"{BEST}.safetensors"
+        if not path.exists():
+            print(f"{path}: is absent; the best of the epochs from here on will be selected", flush=True)
+            return False
+        try:
+            checkpoint.load_checkpoint(path)
+        except RunError as error:
+            raise RunError(
+                f"{error}; resume with select=last to evaluate the last weights, or remove it to select the best of "
+                f"the epochs from here on"
+            ) from None
+        return True
+
     def drop_previous(self) -> None:
         """Remove the previous checkpoint: a finished run has one state."""
         (self.checkpoints / f"{PREVIOUS}.safetensors").unlink(missing_ok=True)
@@ -152,7 +179,7 @@ class RunFolder:
     def append_line(self, name: str, value: dict[str, Any]) -> None:
         """Add a line to a ``.jsonl`` file."""
         with open(self.path / name, "a", encoding="utf-8") as file:
-            file.write(json.dumps(value) + "\n")
+            file.write(json.dumps(with_checksum(value)) + "\n")
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
         """The lines of one of `fer_ddp.runs.files.LINES`; a line that a crash cut short is left out."""
@@ -168,4 +195,4 @@ class RunFolder:
         path = self.path / name
         if path.exists():
             valid = [line for line in self.read_lines(name) if is_valid(line)]
-            atomic_write_bytes(path, "".join(json.dumps(line) + "\n" for line in valid).encode())
+            atomic_write_bytes(path, "".join(json.dumps(with_checksum(line)) + "\n" for line in valid).encode())

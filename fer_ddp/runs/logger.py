@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from fer_ddp.runs.files import write_metrics_csv
+from fer_ddp.runs.files import intact_lines, write_metrics_csv
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.text import duration
 
@@ -83,7 +83,7 @@ class RunLogger(NullLogger):
         }
         if images:
             self._step_seconds = timing["seconds"] / (self._last_step - self._first_step)
-        if images or all(line["epoch"] != each["epoch"] for each in self._run.read_lines("timing.jsonl")):
+        if images or all(line["epoch"] != each["epoch"] for each in intact_lines(self._run.path / "timing.jsonl")):
             self._run.append_line("timing.jsonl", timing)  # first, so that whoever follows metrics.jsonl finds it
         self._run.append_line("metrics.jsonl", line)
         write_metrics_csv(self._run.path)

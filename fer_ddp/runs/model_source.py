@@ -9,8 +9,8 @@ from pathlib import Path
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.models.own_models import source_file
 from fer_ddp.models.own_source import is_own_model
-from fer_ddp.runs.files import SCHEMA_VERSION, read_json
-from shards.files import atomic_write_bytes, sha256_of, write_json
+from fer_ddp.runs.files import SCHEMA_VERSION, read_json, write_run_json
+from shards.files import atomic_write_bytes, sha256_of
 
 RECORD = "model_source.json"
 _COPIES = "model_source"
@@ -29,7 +29,7 @@ def record_model_source(run: Path, name: str) -> None:
     copy = run / _COPIES / path.name
     copy.parent.mkdir(exist_ok=True)
     atomic_write_bytes(copy, path.read_bytes())
-    write_json(
+    write_run_json(
         run / RECORD,
         {"schema_version": SCHEMA_VERSION, "model": name, "sha256": sha256_of(copy), "copy": f"{_COPIES}/{path.name}"},
     )

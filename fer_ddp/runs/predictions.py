@@ -4,6 +4,7 @@ Imported predictions that are labels alone have the first three columns only.
 """
 
 import csv
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,8 +51,8 @@ def write_predictions(
     class_names: Sequence[str],
     *,
     labels_only: bool = False,
-) -> None:
-    """Write the predictions for one split; the same predictions give the same bytes.
+) -> str:
+    """Write the predictions for one split; the same predictions give the same bytes. Returns the file's SHA-256.
 
     keys: n texts. labels: (n,) integers. probabilities: (n, classes) float32 or float64, each written as the shortest
     text that reads back to the same number of that precision (narrower floats are widened to float32 first). Labels
@@ -76,29 +77,37 @@ def write_predictions(
         [key, label, guess, *row]
         for key, label, guess, row in zip(keys, names[labels], predicted, numbers, strict=True)
     )
+    content = text.getvalue().encode("utf-8")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_bytes(path, text.getvalue().encode("utf-8"))
+        atomic_write_bytes(path, content)
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror}") from error
+    return hashlib.sha256(content).hexdigest()
 
 
-def read_predictions(path: Path, *, as_float64: bool = False, class_names: Sequence[str] = ()) -> Predictions:
+def read_predictions(
+    path: Path, *, as_float64: bool = False, class_names: Sequence[str] = (), sha256: str | None = None
+) -> Predictions:
     """Read what `write_predictions` wrote, the same numbers in the same precision.
 
     The precision is not in the file: numbers that are all the shortest text of a float32 are taken as float32.
     as_float64: the numbers as written, in half the time. class_names: the classes of a file without probabilities.
+    sha256: what `write_predictions` returned, where it is known.
 
     Raises RunError, naming the file and the line, where it is absent, cut short or not such a table.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
+        content = path.read_bytes()
+        text = content.decode("utf-8")
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise RunError(f"{path}: byte {error.start} is not UTF-8; predictions are a UTF-8 CSV") from error
     if not text.endswith("\n"):
         raise RunError(f"{path}: the last line does not end, so the file was cut short; `evaluate` writes it again")
+    if sha256 not in (None, hashlib.sha256(content).hexdigest()):
+        raise RunError(f"{path}: is not what was written with summary.json; `evaluate` writes both again")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header, *rows = [(reader.line_num, row) for row in reader]

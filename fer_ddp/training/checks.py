@@ -48,7 +48,8 @@ def check_same(run: RunFolder, saved: Job, job: Job, data_digest: str) -> None:
     old_digest = run.data_digest()
     if old_digest not in (None, data_digest):
         differences.append(f"the data's digest: {old_digest[:12]} -> {data_digest[:12]}")
-    if [line for line in differences if not line.startswith("epochs: ")]:
+    # The last weights are there whatever became of the best ones.
+    if [line for line in differences if not line.startswith(("epochs: ", "select: best_val -> last"))]:
         raise JobError(
             f"{run.path}: was started with another job ({'; '.join(differences)}); "
             f"choose another run= or put these keys back"

@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -137,7 +138,7 @@ def _train_and_evaluate(
     dataset = distributed.on_every_rank(lambda: open_split(job.data, "train", device, manifest))
     is_new = not distributed.rank_zero_call(run.has_state)
     trainer = build_trainer(job, dataset, distributed.world_size(), device, pretrained=is_new)
-    _resume(run, trainer.state)
+    _resume(run, job, trainer.state)
     tracker.start()
     logger = NullLogger()
     if distributed.is_main():
@@ -159,11 +160,16 @@ def _introduction(job: Job, run: RunFolder, images: int, device: torch.device) -
     )
 
 
-def _resume(run: RunFolder, state: TrainingState) -> None:
+def _resume(run: RunFolder, job: Job, state: TrainingState) -> None:
     """Load the last checkpoint, if there is one, and cut the lines written after it."""
-    saved, damage = distributed.rank_zero_call(run.load_state)
+    saved, damage = distributed.rank_zero_call(partial(run.load_state, state.identity))
     if saved is not None:
-        state.load_state_dict(saved)
+        try:
+            state.load_state_dict(saved)
+        except (KeyError, RuntimeError, ValueError):  # written before states had an identity
+            raise RunError(f"{run.checkpoints}: holds the state of another job; put this run's own back") from None
+    if state.best_accuracy is not None and job.select == "best_val" and not distributed.rank_zero_call(run.has_best):
+        state.best_accuracy = None
     if not distributed.is_main():
         return
     run.cut_back(state.step, state.epoch)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fer_ddp import distributed
-from fer_ddp.config.job import Job
+from fer_ddp.config.job import Job, identity
 from fer_ddp.data.dataset import FERDataset, normalization, with_statistics
 from fer_ddp.data.loader import BatchLoader
 from fer_ddp.data.sampler import StepPlan, among, build_sampler, repeated
@@ -189,6 +189,7 @@ def _first_state(
             warmup_steps=steps.end_of_epoch(job.schedule.warmup_epochs),
         ),
         early_stopping=EarlyStopping(job.early_stopping),
+        identity=identity(job, manifest.splits["train"]),
         image_shape=manifest.image_shape,
         class_names=manifest.class_names,
         untrained_classes=tuple(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -30,6 +30,8 @@ class TrainingState:
     schedule: Schedule
     early_stopping: EarlyStopping
     label_correction: LabelCorrection | None = None
+    identity: dict[str, Any] = field(default_factory=dict)
+    """Whose state it is, see `fer_ddp.config.job.identity`; compared when it is loaded."""
     image_shape: tuple[int, int, int]
     """(channels, height, width) of its input images."""
     class_names: tuple[str, ...]
@@ -123,6 +125,7 @@ class TrainingState:
             "lr": self.lr,
             "epoch": self.epoch,
             "best_accuracy": self.best_accuracy,
+            "identity": self.identity,
             "image_shape": list(self.image_shape),
             "class_names": list(self.class_names),
             "network": self.model.state_dict(),
@@ -163,6 +166,7 @@ class TrainingState:
         return {
             "step": self.step,
             "epoch": self.epoch,
+            "identity": self.identity,
             "image_shape": list(self.image_shape),
             "class_names": list(self.class_names),
             "network": self.evaluated_model.state_dict(),

@@ -1,7 +1,6 @@
 """What `import fer_ddp` offers: in a thread, with str or Path, values returned and UserErrors raised."""
 
 import dataclasses
-import json
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from torch import Tensor
 
 import fer_ddp
 from fer_ddp.deploy.export import export
+from fer_ddp.runs.files import read_json
 from fer_ddp.training.state import TrainingState
 
 
@@ -76,7 +76,7 @@ def test_a_wrong_key_raises_a_user_error(job: fer_ddp.Job) -> None:
 
 def test_training_in_a_thread_returns_the_summary(results: fer_ddp.Results, job: fer_ddp.Job) -> None:
     assert results.folder == Path(job.run)
-    assert results.summary == json.loads((results.folder / "summary.json").read_text())
+    assert results.summary == read_json(results.folder / "summary.json")
     assert results.summary["test"]["n"] == 70
 
 

@@ -12,6 +12,7 @@ from made_up_runs import hits, labels_of, predicted, write_run
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.evaluation.ensemble import write_ensemble
 from fer_ddp.report.collect import collect_runs
+from fer_ddp.runs.files import read_json
 from fer_ddp.runs.predictions import read_predictions
 
 LABELS = labels_of()
@@ -37,7 +38,7 @@ def test_the_mean_of_the_members_predictions(members: list[Path], tmp_path: Path
     np.testing.assert_allclose(together, np.mean(alone, axis=0), rtol=0, atol=1e-15)
     # Two of three are correct on samples 40 to 159, and all three on 80 to 119.
     assert ensemble.summary["test"]["accuracy"] == 120 / 200
-    assert json.loads((tmp_path / "together" / "summary.json").read_text()) == ensemble.summary
+    assert read_json(tmp_path / "together" / "summary.json") == ensemble.summary
 
 
 def test_a_report_shows_it_like_a_run(members: list[Path], tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def damage(run: RunFolder, name: str) -> Path:
 
 
 def step_of(run: RunFolder) -> int:
-    state, _ = run.load_state()
+    state, _ = run.load_state({})
     assert state is not None
     return int(state["step"])
 
@@ -61,20 +61,20 @@ def test_a_run_locked_before_its_first_status_is_refused(run: RunFolder) -> None
 
 
 def test_a_new_run_has_no_state(run: RunFolder) -> None:
-    assert run.load_state() == (None, None)
+    assert run.load_state({}) == (None, None)
 
 
 def test_a_run_goes_on_from_its_last_state(run: RunFolder) -> None:
     run.save_state({"step": 1})
     run.save_state({"step": 2})
-    assert run.load_state() == ({"step": 2}, None)
+    assert run.load_state({}) == ({"step": 2}, None)
 
 
 def test_a_damaged_last_state_gives_way_to_the_one_before_with_a_sentence(run: RunFolder) -> None:
     run.save_state({"step": 1})
     run.save_state({"step": 2})
     last = damage(run, "last")
-    state, sentence = run.load_state()
+    state, sentence = run.load_state({})
     assert state == {"step": 1}
     assert sentence is not None
     assert sentence.startswith(f"{last}: the checkpoint is damaged (")
@@ -85,7 +85,7 @@ def test_a_damaged_state_never_takes_the_place_of_the_only_whole_one(run: RunFol
     run.save_state({"step": 1})
     run.save_state({"step": 2})
     damage(run, "last")
-    run.load_state()
+    run.load_state({})
     with pytest.raises(OSError, match="too large"), full_disk():
         run.save_state({"step": 2, "weight": torch.zeros(1000)})
     assert step_of(run) == 1
@@ -104,7 +104,7 @@ def test_a_run_without_a_whole_state_is_refused_with_a_way_out(run: RunFolder) -
     run.save_state({"step": 2})
     paths = [damage(run, "last"), damage(run, "previous")]
     with pytest.raises(RunError) as caught:
-        run.load_state()
+        run.load_state({})
     assert all(f"{path}: the checkpoint is damaged" in str(caught.value) for path in paths)
     assert str(caught.value).endswith(f"; no checkpoint is intact: remove {run.path} to start the run again")
 
