@@ -1,6 +1,6 @@
 """Evaluation of the bare model on rank zero, every sample once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ from fer_ddp.augment.views import ViewsConfig, mean_over_views
 from fer_ddp.data.dataset import DataConfig, FERDataset, normalization
 from fer_ddp.data.stream import StreamedSplit
 from fer_ddp.evaluation.class_mapping import ImageBatches
-from fer_ddp.metrics.classification import ClassificationMetrics, classification_metrics
+from fer_ddp.metrics.classification import ValidationMetrics, check_predictions, validation_metrics
 from fer_ddp.precision import autocast, compute_dtype, to_memory_format
 
 BATCH_SIZE = 512
@@ -58,16 +58,20 @@ class Evaluator:
 
         ``between_batches`` may raise to end the evaluation early.
         """
+        return torch.cat([part.cpu() for part in self._by_batch(model, images, between_batches)]).numpy()
+
+    def _by_batch(
+        self, model: nn.Module, images: ImageBatches, between_batches: Callable[[], None]
+    ) -> Iterator[Tensor]:
         was_training = model.training
         model.eval()
-        parts = []
-        with torch.inference_mode():
-            for batch in images.split(BATCH_SIZE):
-                between_batches()
+        for batch in images.split(BATCH_SIZE):
+            between_batches()
+            with torch.inference_mode():
                 one_view = partial(self._probabilities, model)
-                parts.append(mean_over_views(one_view, batch.to(self.device), self.views).cpu())
+                probabilities = mean_over_views(one_view, batch.to(self.device), self.views)
+            yield probabilities
         model.train(was_training)
-        return torch.cat(parts).numpy()
 
     def _probabilities(self, model: nn.Module, images: Tensor) -> Tensor:
         pixels = normalize(to_unit_range(images, self.mean.dtype), self.mean, self.std)
@@ -80,7 +84,16 @@ class Evaluator:
         model: nn.Module,
         dataset: FERDataset | StreamedSplit,
         between_batches: Callable[[], None] = lambda: None,
-    ) -> ClassificationMetrics:
-        """`fer_ddp.metrics.classification.classification_metrics` of ``model`` on a split."""
-        probabilities = self.probabilities(model, dataset.images, between_batches)
-        return classification_metrics(dataset.labels.numpy(), probabilities, dataset.class_names)
+    ) -> ValidationMetrics:
+        """`fer_ddp.metrics.classification.validation_metrics` of ``model`` on a split, counted on the device.
+
+        Raises RunError if there is no sample or the model's output is not finite.
+        """
+        probabilities = torch.cat(list(self._by_batch(model, dataset.images, between_batches)))
+        labels, classes = dataset.labels.to(self.device), len(dataset.class_names)
+        if not len(labels) or not probabilities.isfinite().all():
+            check_predictions(dataset.labels.numpy(), probabilities.cpu().numpy(), dataset.class_names)
+        pairs = labels * classes + probabilities.argmax(dim=1)
+        confusion = pairs.bincount(minlength=classes**2).view(classes, classes)
+        likelihoods = probabilities.gather(1, labels[:, None])[:, 0]
+        return validation_metrics(confusion.cpu().numpy(), likelihoods.cpu().numpy())

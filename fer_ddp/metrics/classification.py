@@ -55,24 +55,15 @@ def classification_metrics(
     the caller is (shapes, labels or probabilities out of range).
     """
     check_predictions(labels, probabilities, class_names)
-    from sklearn.metrics import precision_recall_fscore_support  # 1.4 s to import
-
     classes = len(class_names)
     labels = labels.astype(np.int64)  # a uint8 would overflow below
     predicted = probabilities.argmax(axis=1)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        labels, predicted, labels=range(classes), average=None, zero_division=0
-    )
-    likelihoods = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    correct = int((predicted == labels).sum())
-    present = support > 0
+    confusion = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    precision, recall, f1, support = _by_class(confusion)
     return {
         "n": len(labels),
-        "loss": float(-np.log(np.maximum(likelihoods, MIN_PROBABILITY)).mean()),
-        "accuracy": correct / len(labels),
-        "accuracy_ci95": list(wilson_interval(correct, len(labels))),
-        "macro_f1": float(f1[present].mean()),
-        "balanced_accuracy": float(recall[present].mean()),
+        **validation_metrics(confusion, probabilities[np.arange(len(labels)), labels]),
+        "accuracy_ci95": list(wilson_interval(int(confusion.trace()), len(labels))),
         "per_class": {
             name: {
                 "precision": float(precision[index]),
@@ -82,8 +73,36 @@ def classification_metrics(
             }
             for index, name in enumerate(class_names)
         },
-        "confusion": np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes).tolist(),
+        "confusion": confusion.tolist(),
     }
+
+
+def validation_metrics(
+    confusion: NDArray[np.integer[Any]], likelihoods: NDArray[np.floating[Any]]
+) -> ValidationMetrics:
+    """Those of `classification_metrics` that steer training, from what a device can count.
+
+    confusion: counts (classes, classes), ``confusion[true][predicted]``; likelihoods: (n,), the probability that each
+    sample's own class was given.
+    """
+    _, recall, f1, support = _by_class(confusion)
+    likelihoods = likelihoods.astype(np.float64)
+    return {
+        "loss": float(-np.log(np.maximum(likelihoods, MIN_PROBABILITY)).mean()),
+        "accuracy": int(confusion.trace()) / len(likelihoods),
+        "macro_f1": float(f1[support > 0].mean()),
+        "balanced_accuracy": float(recall[support > 0].mean()),
+    }
+
+
+def _by_class(confusion: NDArray[np.integer[Any]]) -> tuple[NDArray[np.float64], ...]:
+    """Precision, recall, F1 (0 where undefined) and support, (classes,) each: scikit-learn's without its import."""
+    correct, predicted, support = (
+        counts.astype(np.float64) for counts in (confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1))
+    )
+    parts = ((correct, predicted), (correct, support), (2 * correct, predicted + support))
+    precision, recall, f1 = (np.divide(part, of, out=np.zeros_like(of), where=of > 0) for part, of in parts)
+    return precision, recall, f1, support
 
 
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:

@@ -189,13 +189,7 @@ def _validation(
 
     def on_rank_zero() -> ValidationMetrics:
         assert dataset is not None
-        metrics = evaluator.metrics(state.evaluated_model, dataset, stop.check)
-        return {
-            "loss": metrics["loss"],
-            "accuracy": metrics["accuracy"],
-            "macro_f1": metrics["macro_f1"],
-            "balanced_accuracy": metrics["balanced_accuracy"],
-        }
+        return evaluator.metrics(state.evaluated_model, dataset, stop.check)
 
     return lambda: distributed.rank_zero_call(on_rank_zero)
 

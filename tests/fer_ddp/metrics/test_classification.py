@@ -8,7 +8,13 @@ import warnings
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, log_loss
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    precision_recall_fscore_support,
+)
 
 from fer_ddp.errors import RunError
 from fer_ddp.metrics.classification import MIN_PROBABILITY, classification_metrics
@@ -24,8 +30,8 @@ def one_hot(predicted: list[int], classes: int = 3) -> NDArray[np.float64]:
     return probabilities
 
 
-def random_predictions(samples: int, classes: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    generator = np.random.default_rng(7)
+def random_predictions(samples: int, classes: int, seed: int = 7) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    generator = np.random.default_rng(seed)
     labels = generator.integers(0, classes, samples)
     return labels, generator.dirichlet(np.ones(classes), samples).astype(np.float32)
 
@@ -62,6 +68,15 @@ def test_with_all_classes_present_the_measures_are_scikit_learns() -> None:
         abs=1e-7,
     )
     assert measured["confusion"] == confusion_matrix(labels, predicted).tolist()
+
+
+def test_the_metrics_of_a_class_are_scikit_learns_to_the_bit() -> None:
+    for seed in range(20):
+        labels, probabilities = random_predictions(40, 3, seed)
+        predicted = probabilities.argmax(axis=1)
+        expected = precision_recall_fscore_support(labels, predicted, labels=range(3), average=None, zero_division=0)
+        measured = classification_metrics(labels, probabilities, NAMES)["per_class"].values()
+        assert [list(each.values()) for each in measured] == np.stack(expected, axis=1).tolist()
 
 
 def test_a_class_absent_from_the_split_does_not_enter_the_means() -> None:
