@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fer_ddp.config.load import load_job
@@ -21,6 +22,7 @@ from fer_ddp.training.pretrained import first_weights
 from fer_ddp.training.run import open_run
 from fer_ddp.training.setup import build_trainer
 from fer_ddp.yaml_io import to_yaml
+from shards.files import write_json
 from shards.manifest import Manifest, read_manifest
 
 CPU = torch.device("cpu")
@@ -171,3 +173,25 @@ def test_what_is_frozen_is_written_as_a_name_or_a_list(tiny_job: Path) -> None:
     assert str(caught.value) == (
         "command line: model.freeze: is 3; it must be backbone, or a list of layers such as [conv1, layer1]"
     )
+
+
+def test_an_exported_folder_gives_weights_and_a_head_of_other_names_is_left_out(
+    tiny_job: Path, manifest: Manifest, tmp_path: Path
+) -> None:
+    job = load_job(tiny_job, [SMALL, f"model.weights={tmp_path}/exported"])
+    model = build_model(job.model, seed=9, image_shape=(3, 48, 48), num_classes=7)
+    folder = tmp_path / "exported"
+    folder.mkdir()
+    save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+    member = {"model": {"name": "plain_cnn"}, "weights_prefix": "", "mean": [0.1, 0.2, 0.3], "std": [0.5]}
+    config = {"members": [member], "class_names": list(reversed(manifest.class_names))}
+    write_json(folder / "config.json", config)
+    first = first_weights(job, manifest)
+    assert first is not None
+    assert first.line == (
+        f"weights of {folder}: 14 tensors loaded; the head starts untrained (head.4.weight, head.4.bias); the first "
+        "convolution is summed over RGB for grey images; mean 0.2 as for the weights, std 0.5 as for the weights"
+    )
+    write_json(folder / "config.json", config | {"members": [member, member]})
+    with pytest.raises(JobError, match=f"model.weights: {folder} holds 2 models; give one of their runs"):
+        first_weights(job, manifest)
