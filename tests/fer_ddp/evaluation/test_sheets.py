@@ -1,21 +1,46 @@
 """``figures``, ``inspect --job`` and ``report --figures``, as a user types them."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from made_up_runs import write_run
 from PIL import Image
 
 import fer_ddp
 from fer_ddp.__main__ import main
+from fer_ddp.data.dataset import with_statistics
 from fer_ddp.errors import JobError
 from fer_ddp.report.write import write_report
+from fer_ddp.runs.checkpoint import save_checkpoint
+from fer_ddp.runs.folder import RunFolder
+from fer_ddp.training.setup import build_trainer
+from shards.reading.reader import read_split
 
 
 @pytest.fixture
-def run(tiny_job: Path) -> Path:
-    """A finished run."""
-    return fer_ddp.train(fer_ddp.load_job(tiny_job), "cpu").folder
+def run(tiny_job: Path, faces: Path) -> Path:
+    """A finished run as `train` leaves it, of an untrained model and made-up predictions."""
+    job, data = fer_ddp.load_job(tiny_job), fer_ddp.FERDataset(faces, "train")
+    job = dataclasses.replace(job, data=with_statistics(job.data, data.manifest))
+    folder = RunFolder(job.run)
+    splits = {split: read_split(faces, split) for split in ("val", "test")}
+    random = np.random.default_rng(0)
+    write_run(
+        folder.path,
+        {split: (each.labels, random.dirichlet(np.ones(7), len(each.labels))) for split, each in splits.items()},
+        classes=data.class_names,
+        digest=data.manifest.digest,
+        keys={split: each.keys for split, each in splits.items()},
+    )
+    folder.create()
+    folder.save_config(job.to_dict())
+    trainer = build_trainer(job, data, 1, torch.device("cpu"))
+    save_checkpoint(folder.checkpoints / "best.safetensors", trainer.state.weights())
+    return folder.path
 
 
 def test_a_run_gets_three_sheets_and_the_report_shows_them(
