@@ -246,7 +246,7 @@ def _data(jobs: Sequence[Mapping[str, Any]], data: Data | None) -> list[str]:
 
 _LIMITS = [
     "For research on facial expressions and for teaching, on images of one face that fills the image, cropped as in",
-    "the training data. Faces are not searched for.",
+    "the training data. The models do not search for faces; `fer-ddp predict --faces` does.",
     "",
     "- A label is what annotators saw in a face, not what a person feels. Annotators disagree on many faces.",
     "- Accuracy on other cameras, ages, skin tones, poses and cultures is unknown and is usually lower. Measure it",
