@@ -111,6 +111,7 @@ def test_a_run_folder_has_its_documented_files(finished: dict[int, Path]) -> Non
         "figures/per_class_val.png",
         "figures/worst_errors_test.png",
         "figures/worst_errors_val.png",
+        "metrics.csv",
         "metrics.jsonl",
         "predictions/test.csv",
         "predictions/val.csv",
@@ -121,7 +122,7 @@ def test_a_run_folder_has_its_documented_files(finished: dict[int, Path]) -> Non
 
 def test_an_epoch_line_holds_train_and_val_figures(finished: dict[int, Path]) -> None:
     first, second = lines(finished[2] / "metrics.jsonl")
-    assert list(first) == ["epoch", "step", "lr", "train", "val"]
+    assert list(first) == ["epoch", "step", "lr", "train", "val", "crc32"]
     assert list(first["train"]) == ["loss", "accuracy"]
     assert list(first["val"]) == ["loss", "accuracy", "macro_f1", "balanced_accuracy"]
     assert (first["step"], second["step"]) == (10, 20)
