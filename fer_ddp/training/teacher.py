@@ -30,7 +30,8 @@ from shards.labels import class_meaning
 from shards.manifest import Manifest
 
 PROBABILITIES, SOURCES = "teacher.csv", "teacher.json"
-"""In the run folder: the probabilities of each training sample, and the files they are of with their digests."""
+"""In the run folder: the probabilities of each training sample, and, written last, the files they are of, with digests
+of all."""
 
 Split = FERDataset | StreamedSplit
 
@@ -51,12 +52,12 @@ def teacher_table(job: Job, dataset: Split, device: torch.device) -> Tensor:
 
     From the run folder, or computed where it has none. Raises as `compute_teacher` does.
     """
-    kept = Path(job.run) / PROBABILITIES
-    if not kept.exists():
+    kept, record = Path(job.run) / PROBABILITIES, Path(job.run) / SOURCES
+    if not record.exists():
         return torch.from_numpy(compute_teacher(job, dataset, device))
+    if not kept.exists() or sha256_of(kept) != read_json(record).get("sha256"):
+        raise RunError(f"{kept}: is not what {record} records; remove both to have them made again from the teacher")
     predictions = read_predictions(kept, as_float64=True)
-    if list(predictions.keys) != list(dataset.keys) or predictions.class_names != tuple(dataset.class_names):
-        raise RunError(f"{kept}: is not of the training split's samples and classes; remove it to have it made again")
     return torch.from_numpy(np.asarray(predictions.probabilities, np.float64))
 
 
@@ -103,16 +104,16 @@ def teacher_kept(
 
     So that a folder whose teacher is refused has not become a run. Raises as `compute_teacher` does, before.
     """
-    if not job.distillation.teacher or (run.path / PROBABILITIES).exists():
+    if not job.distillation.teacher or (run.path / SOURCES).exists():
         yield
         return
     dataset = open_split(job.data, "train", device, manifest)
     probabilities = compute_teacher(job, dataset, device, between_batches)
     yield
+    kept, labels = run.path / PROBABILITIES, dataset.labels.numpy()
+    write_predictions(kept, dataset.keys, labels, probabilities, dataset.class_names)
     sources = [{"path": str(file), "sha256": sha256_of(file)} for file in _files(job)]
-    write_json(run.path / SOURCES, {"schema_version": SCHEMA_VERSION, "sources": sources})
-    labels = dataset.labels.numpy()
-    write_predictions(run.path / PROBABILITIES, dataset.keys, labels, probabilities, dataset.class_names)
+    write_json(run.path / SOURCES, {"schema_version": SCHEMA_VERSION, "sha256": sha256_of(kept), "sources": sources})
 
 
 def _files(job: Job) -> list[Path]:

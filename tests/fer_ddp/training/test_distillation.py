@@ -16,7 +16,7 @@ import fer_ddp
 from fer_ddp import distributed
 from fer_ddp.config.load import load_job
 from fer_ddp.data.dataset import FERDataset
-from fer_ddp.errors import Interrupted, JobError
+from fer_ddp.errors import Interrupted, JobError, RunError
 from fer_ddp.evaluation import evaluate
 from fer_ddp.metrics.calibration import apply_temperature
 from fer_ddp.optim.distillation import softened
@@ -142,6 +142,12 @@ def test_a_run_keeps_what_its_teacher_predicts_and_resumes_to_the_same_bytes_wit
     with patch.object(distributed, "StopConsensus", lambda: FlagAt(5)), pytest.raises(Interrupted):
         train(resumed, CPU)
     shutil.rmtree(teacher)
+    kept = Path(resumed.run) / "teacher.csv"
+    content = kept.read_text()
+    kept.write_text(content.replace("0.1", "0.2", 1))
+    with pytest.raises(RunError, match=r"teacher\.csv: is not what .*teacher\.json records; remove both"):
+        train(resumed, CPU)
+    kept.write_text(content)
     train(resumed, CPU)
     same_files(Path(resumed.run), Path(whole.run))
     (source,) = json.loads((Path(whole.run) / "teacher.json").read_text())["sources"]
