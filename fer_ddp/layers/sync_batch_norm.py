@@ -126,14 +126,20 @@ class _Normalize(torch.autograd.Function):
         mean = (counts / n * means).sum(0)
         apart = means - mean
         total = torch.addcmul(squares, counts * apart, apart).sum(0)
-        variance, origin = total / n, pivot if ctx.wide else 0
-        statistics = torch.stack([mean, variance, mean - origin, total / (n - 1)]).to(pivot.dtype)
-        ctx.save_for_backward(x, weight, mean, torch.rsqrt(variance + eps), n, statistics[:2])
+        variance = total / n
+        inverse_deviation = torch.rsqrt(variance + eps)
+        statistics = torch.stack([mean, variance, total / (n - 1)]).to(pivot.dtype)
+        ctx.save_for_backward(x, weight, mean, inverse_deviation, n, statistics[:2])
         ctx.eps, ctx.has_bias = eps, bias is not None
         if running_mean is not None and running_var is not None:
             running_mean.lerp_(statistics[0].to(running_mean.dtype), share)
-            running_var.lerp_(statistics[3].to(running_var.dtype), share)
-        return _normalize(shifted, statistics[2], statistics[1], weight, bias, eps)
+            running_var.lerp_(statistics[2].to(running_var.dtype), share)
+        if not ctx.wide:
+            return _normalize(x, statistics[0], statistics[1], weight, bias, eps)
+        slope = inverse_deviation if weight is None else inverse_deviation * weight
+        shift = (pivot - mean) * slope
+        slope, shift = torch.stack([slope, shift if bias is None else shift + bias]).to(x.dtype)
+        return torch.addcmul(_by_channel(shift, x), shifted, _by_channel(slope, x), out=shifted)
 
     @staticmethod
     @once_differentiable
@@ -148,11 +154,15 @@ class _Normalize(torch.autograd.Function):
         # With xhat the normalized input, and means over all ranks (Ioffe, Szegedy 2015, section 3):
         # dx = slope * dy - slope * (xhat * mean(dy * xhat) + mean(dy)).
         slope = inverse_deviation if weight is None else inverse_deviation * weight
-        scale, offset, slope = torch.cat([means * -slope, slope[None]]).to(rounded_mean.dtype)
-        x_gradient = _normalize(x, rounded_mean, variance, scale, offset, ctx.eps)
+        scale, offset = means * -slope
         if ctx.wide:
-            x_gradient.addcmul_(gradient, _by_channel(slope, x))
-        else:  # addcmul_ would first copy whole tensors to float32
+            along_x = scale * inverse_deviation
+            parts = torch.stack([along_x, offset - along_x * mean, slope]).to(x.dtype)
+            along_x, offset, slope = (_by_channel(part, x) for part in parts)
+            x_gradient = torch.addcmul(offset, x, along_x).addcmul_(gradient, slope)
+        else:  # addcmul would first copy whole tensors to float32
+            scale, offset, slope = torch.stack([scale, offset, slope]).to(rounded_mean.dtype)
+            x_gradient = _normalize(x, rounded_mean, variance, scale, offset, ctx.eps)
             nothing, one = torch.zeros_like(variance), torch.ones_like(variance)
             x_gradient.add_(_normalize(gradient, nothing, one, slope, None, 0.0))
         weight_gradient = None if weight is None else along.to(weight.dtype)
