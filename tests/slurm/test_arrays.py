@@ -296,6 +296,24 @@ def test_what_is_edited_after_a_submission_changes_nothing_that_waits(place: Pla
     place.finished("short-seed0")
 
 
+def test_a_model_of_the_users_own_is_trained_as_it_was_submitted(place: Place) -> None:
+    nets = place.folder / "nets"
+    nets.mkdir()
+    net = "from torch import nn\n\nclass Net(nn.Sequential):\n    def __init__(self, num_classes: int) -> None:\n"
+    net += "        super().__init__(nn.Flatten(), nn.Linear(48 * 48, num_classes))\n"
+    (nets / "face.py").write_text(net)
+    blocker = place.cluster.run(
+        "sbatch", "--parsable", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap", "sleep 600"
+    ).strip()
+    place.write("jobs/own.yaml", extends="narrow.yaml", epochs=1, model={"name": "nets/face.py:Net"})
+    place.write("jobs/owns.yaml", jobs=["own.yaml"], seeds=[0, 1])
+    place.submit("owns")
+    (nets / "face.py").write_text("raise SystemExit('this was edited after the submission')")
+    place.cluster.run("scancel", blocker)
+    place.finished("owns/own-seed0", "owns/own-seed1")
+    assert (place.folder / "runs/owns/own-seed1/model_source/face.py").read_text() == net
+
+
 def test_a_run_that_fails_at_the_same_step_three_times_is_given_up(place: Place) -> None:
     place.write("jobs/wild.yaml", extends="narrow.yaml", optimizer={"name": "sgd", "lr": 999.0, "weight_decay": 1.0})
     place.submit("wild")
