@@ -88,6 +88,7 @@ def write_onnx(
         return f"{ONNX} is not written: torch can't translate this model ({str(error).splitlines()[0]})"
     preparation = _preparation(image_shape, core)
     whole = onnx.compose.merge_models(preparation, core, io_map=[("pixels", "pixels")])
+    del whole.opset_import[1:]  # each part names the same one, and onnxruntime's quantization refuses two
     onnx.helper.set_model_props(whole, {"class_names": json.dumps(list(class_names), ensure_ascii=False)})
     onnx.checker.check_model(whole, full_check=True)
     content = whole.SerializeToString(deterministic=True)

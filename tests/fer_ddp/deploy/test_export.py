@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -108,6 +109,10 @@ def test_onnxruntime_gives_the_evaluations_probabilities(run: Path, exported: Pa
     found = in_onnxruntime(exported, images_of(run, split).transpose(0, 2, 3, 1))
     np.testing.assert_allclose(found, evaluated.probabilities, rtol=0, atol=1e-5)
     assert (found.argmax(axis=1) == evaluated.predicted).all()
+
+
+def test_the_onnx_file_names_its_operators_once(exported: Path) -> None:
+    assert [opset.domain for opset in onnx.load(exported / "model.onnx").opset_import] == [""]
 
 
 @pytest.mark.parametrize("size", [(48, 48), (60, 60), (31, 97)], ids=str)
