@@ -126,7 +126,7 @@ class Trainer:
         """Compute the gradients of a batch, in the model's parameters.
 
         Returns this rank's part of the global batch's mean loss before the update: a float64 scalar on the device.
-        Nothing here waits for the device, except torch's synchronized batch norm on several GPUs.
+        Nothing here waits for the device.
         """
         self.state.optimizer.zero_grad()
         batch = self.loader.augmented(raw)
