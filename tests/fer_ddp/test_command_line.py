@@ -230,7 +230,7 @@ def test_a_run_without_a_checkpoint_is_not_evaluated(command: Command, tiny_job:
     assert command("evaluate", run_path) == (
         1,
         f"error: {run_path}/checkpoints/best.safetensors: there is no such checkpoint: no epoch has ended yet, or the "
-        "file was removed",
+        "file was removed, in which case `train` with select=last evaluates the last weights",
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from interrupting import children, start, wait_until
 
+from fer_ddp.runs.folder import RunFolder
 from launch.local import _slots
 
 
@@ -35,7 +36,7 @@ def test_a_failed_member_does_not_hide_the_others_and_the_same_command_does_what
         ],
     ), first.stderr
     run = workplace / "runs/four/tiny-seed0"
-    (run / "status.json").write_text((run / "status.json").read_text().replace("finished", "running"))
+    RunFolder(run).write_status("interrupted")
     (run / "checkpoints/last.safetensors").write_bytes(b"damaged")
     second = local(workplace)
     assert (second.returncode, re.sub(r"\d+\.\d+", "N", second.stdout).splitlines(), second.stderr) == (

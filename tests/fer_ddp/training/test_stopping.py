@@ -46,6 +46,7 @@ def state_of(run: Path) -> str:
     return str(json.loads((run / "status.json").read_text())["state"])
 
 
+@pytest.mark.long
 def test_an_evaluation_that_sigterm_stops_is_repeated(long_evaluation: Path, tmp_path: Path) -> None:
     run, undisturbed = tmp_path / "run", undisturbed_runs(long_evaluation)
     process = start(local(long_evaluation, run))
