@@ -17,6 +17,14 @@ def compute_dtype(precision: str) -> torch.dtype:
     return torch.float64 if precision == "float64" else torch.float32
 
 
+def final_precision(precision: str) -> str:
+    """The precision of final figures, predictions and exports of a run trained in ``precision``.
+
+    float32, also where training was faster in bf16 or fp16, so that they are the same on every machine; float64 stays.
+    """
+    return "float64" if precision == "float64" else "float32"
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """Convolutions and matrix products in bf16 or fp16; for the other precisions, no autocast."""
     dtype = _AUTOCAST_DTYPES.get(precision)

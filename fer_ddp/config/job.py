@@ -66,7 +66,8 @@ class Job:
     micro_batch_size: PositiveInt | None = None
     """Samples a rank puts through the model at once, to save memory; null is all of its share."""
     precision: Precision = "auto"
-    """auto: bf16 or fp16 on a GPU; on a CPU the fastest that it supports."""
+    """Of training; auto: bf16 or fp16 on a GPU; on a CPU the fastest that it supports. Final figures are computed in
+    float32 (float64 if that is set), on every machine alike."""
     memory_format: MemoryFormat = "auto"
     """auto: channels_last on a GPU, the faster one on a CPU."""
     select: Literal["best_val", "last"] = "best_val"

@@ -19,6 +19,7 @@ from fer_ddp.evaluation.evaluator import Evaluator
 from fer_ddp.evaluation.trained_model import load_trained_model
 from fer_ddp.metrics.averaging import mean_probabilities
 from fer_ddp.metrics.calibration import apply_temperature
+from fer_ddp.precision import final_precision
 from fer_ddp.runs.files import check_run_folder, read_json
 from fer_ddp.runs.finished import MEMBERS_FILE
 from fer_ddp.runs.folder import RunFolder
@@ -55,7 +56,7 @@ def load(folder: Path, device: torch.device) -> Predictor:
     check_run_folder(folder)
     job = load_job(folder / "config.yaml", [])
     trained = load_trained_model(RunFolder(folder), job, device)
-    evaluator = Evaluator.of(job.data, job.precision, job.memory_format, device, job.views)
+    evaluator = Evaluator.of(job.data, final_precision(job.precision), job.memory_format, device, job.views)
     return _predictor(
         trained.class_names,
         trained.untrained_classes,

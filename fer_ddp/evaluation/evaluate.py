@@ -23,6 +23,7 @@ from fer_ddp.figures.per_class import plot_per_class
 from fer_ddp.figures.style import save_figure
 from fer_ddp.figures.worst_errors import plot_worst_errors
 from fer_ddp.metrics.classification import ClassificationMetrics, classification_metrics, summary_lines
+from fer_ddp.precision import final_precision
 from fer_ddp.runs.files import PREDICTIONS_SHA256, SCHEMA_VERSION, write_run_json
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.predictions import write_predictions
@@ -71,7 +72,7 @@ def evaluate_run(
     class_options = class_options or ClassOptions()
     trained = load_trained_model(run, job, device)
     trained.check_data(manifest, job.data.path)
-    evaluator = Evaluator.of(job.data, job.precision, job.memory_format, device, job.views)
+    evaluator = Evaluator.of(job.data, final_precision(job.precision), job.memory_format, device, job.views)
     splits = [split for split in ("val", "test") if split in manifest.splits]
     mapping = map_to_model(manifest, job.data.path, trained.class_names, class_options, splits)
     is_its_own = run.data_digest() == manifest.digest and class_options == ClassOptions()
