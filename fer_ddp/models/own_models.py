@@ -11,6 +11,7 @@ from torch import nn
 from fer_ddp.models.own_source import find_file, is_file, load_module, split_name
 from fer_ddp.text import closest
 
+_LIBRARIES = ("torch", "torchvision", "timm")
 FROM_THE_DATA = ("in_channels", "image_size", "num_classes")
 
 
@@ -56,6 +57,12 @@ def _target(name: str) -> Any:
         hint = f"did you mean {close}?" if close else f"its models are {', '.join(models)}" if models else "it has none"
         raise ValueError(f"model.name: {place} has no '{attribute}'; {hint}")
     target = getattr(module, attribute)
+    package = str(getattr(target, "__module__", "")).partition(".")[0]
+    if package in _LIBRARIES:  # whose functions may download, or unpickle what an argument names
+        raise ValueError(
+            f"model.name: {name} belongs to {package}; its models are named timm/NAME and torchvision/NAME, such as "
+            f"torchvision/resnet18, or used in a class of your own"
+        )
     # Only what builds models is ever called, since a run folder from a stranger can name any function as its model.
     if isinstance(target, type) and not _is_model(target):
         raise ValueError(f"model.name: {name} is not a model; the class must derive from torch.nn.Module")

@@ -16,6 +16,9 @@ from types import ModuleType
 
 from fer_ddp.text import closest
 
+_OF_A_RUN = ("checkpoints", "environment.json", "model_source.json", "status.json")
+"""One of these beside a ``config.yaml`` makes a run folder, whole or not."""
+
 
 def is_own_model(name: str) -> bool:
     """Whether ``name`` names a file or a module, and not a model of a registry."""
@@ -58,7 +61,7 @@ def load_module(place: str) -> ModuleType:
     path = find_file(place) if is_file(place) else None
     try:
         return _module_of(path) if path else _import(place)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # such as of a script that reads its arguments
         if isinstance(error, ValueError) and str(error).startswith("model.name: "):
             raise
         raise ValueError(f"model.name: {describe_error(error, place)}") from error
@@ -132,7 +135,7 @@ def _spec(module: str) -> ModuleSpec:
 
 def _refuse_run_folder(path: Path) -> None:
     for folder in (path.resolve(), *path.resolve().parents):
-        if (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
+        if (folder / "config.yaml").is_file() and any((folder / name).exists() for name in _OF_A_RUN):
             raise ValueError(
                 f"model.name: {path} is in the run folder {folder}, from which no code is executed; "
                 f"look at it, and copy it to a place of your own"

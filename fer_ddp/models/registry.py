@@ -55,9 +55,11 @@ def create_model(
     if is_own_model(name):
         build, failures = own_model(name, arguments), (Exception,)
     elif name.startswith(TORCHVISION):
+        failures = (Exception,)  # what their constructors make of any argument
         check_torchvision_model(name.removeprefix(TORCHVISION), arguments)
         build = functools.partial(build_torchvision_model, name.removeprefix(TORCHVISION))
     elif name.startswith(TIMM):
+        failures = (Exception,)
         check_timm_model(name.removeprefix(TIMM), arguments)
         build = functools.partial(build_timm_model, name.removeprefix(TIMM))
     else:
@@ -70,7 +72,9 @@ def create_model(
             model = build(in_channels=in_channels, image_size=image_size, num_classes=num_classes, **arguments)
         _try_model(model, in_channels, image_size, num_classes)
     except failures as error:
-        reason = describe_error(error, split_name(name)[0]) if is_own_model(name) else str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if is_own_model(name):
+            reason = describe_error(error, split_name(name)[0])
         given = f" with {', '.join(f'{key}={value!r}' for key, value in arguments.items())}" if arguments else ""
         raise ValueError(
             f"model: {name}{given} can't be built for images of {in_channels} x {image_size} x {image_size} "

@@ -36,10 +36,12 @@ def layers_by_depth(model: nn.Module, num_classes: int) -> list[list[str]]:
 
     A layer is a block of the model: an element of a Sequential or ModuleList of blocks at any depth. Plain layers
     before the first block are the first layer, with the parameters of the model itself (such as position embeddings);
-    those after a block belong to it; the head is the last layer, with the plain layers after the last block.
+    those after a block belong to it; the head is the last layer, with the plain layers after the last block. Raises
+    ValueError where there is no head.
     """
-    units = list(_units(model, ""))
-    head = next(index for index, (path, _) in enumerate(units) if is_under(head_of(model, num_classes), path))
+    head_path = head_of(model, num_classes)
+    units = list(_units(model, "")) or [("", False)]
+    head = next(index for index, (path, _) in enumerate(units) if is_under(head_path, path))
     blocks = [index for index, (_, is_block) in enumerate(units[:head]) if is_block]
     starts = {0, *blocks, blocks[-1] + 1 if blocks else head, len(units)}
     layers = [[path for path, _ in units[start:end]] for start, end in pairwise(sorted(starts))]

@@ -67,7 +67,7 @@ def freeze_layers(model: nn.Module, config: ModelConfig, num_classes: int) -> No
         try:
             freeze(model, config.freeze, num_classes)
         except ValueError as error:
-            raise JobError(str(error)) from None
+            raise JobError(f"model.freeze: {str(error).removeprefix('model.freeze: ')}") from None
 
 
 def _for_channels(values: tuple[float, ...] | None, channels: int) -> tuple[float, ...] | None:

@@ -45,8 +45,19 @@ def resolve_auto(job: Job, manifest: Manifest, device: torch.device) -> Job:
     _check_sides(model, job, manifest.image_shape[0])
     precision, memory_format = choose_precision(model, device, manifest.image_shape, job.precision, job.memory_format)
     freeze_layers(model, job.model, len(manifest.class_names))
+    _layers(model, job, len(manifest.class_names))
     data = with_statistics(job.data, manifest)
     return dataclasses.replace(job, precision=precision, memory_format=memory_format, data=data, ema=job.ema.resolved())
+
+
+def _layers(model: nn.Module, job: Job, num_classes: int) -> list[list[str]] | None:
+    """The layers of different learning rates, None where there is one rate. Raises JobError."""
+    if job.optimizer.layer_decay is None:
+        return None
+    try:
+        return layers_by_depth(model, num_classes)
+    except ValueError as error:
+        raise JobError(f"optimizer.layer_decay: {error}") from None
 
 
 def _check_sides(model: nn.Module, job: Job, channels: int) -> None:
@@ -175,8 +186,7 @@ def _first_state(
         world_size=steps.world_size,
     )
     freeze_layers(model, job.model, len(manifest.class_names))
-    layers = layers_by_depth(model, len(manifest.class_names)) if job.optimizer.layer_decay is not None else None
-    optimizer = build_optimizer(model, job.optimizer, layers)
+    optimizer = build_optimizer(model, job.optimizer, _layers(model, job, len(manifest.class_names)))
     return TrainingState(
         model=model,
         ema=build_ema(model, job.ema),

@@ -145,6 +145,11 @@ def test_the_weights_depend_on_the_seed_alone() -> None:
             "model.name: subprocess:run must be a class that derives from torch.nn.Module, or a function that is "
             "annotated to return one: def run(...) -> nn.Module",
         ),
+        (
+            "torchvision.models:get_model",
+            "model.name: torchvision.models:get_model belongs to torchvision; its models are named timm/NAME and "
+            "torchvision/NAME, such as torchvision/resnet18, or used in a class of your own",
+        ),
     ],
 )
 def test_what_is_not_a_model_is_refused(name: str, sentence: str) -> None:
@@ -162,6 +167,7 @@ def test_a_module_that_is_nowhere_is_refused(workplace: Path) -> None:
     ("code", "sentence"),
     [
         ("import torch\nclass Net(\n", "nets/bad.py line 2: '(' was never closed"),
+        ("import sys\nsys.exit(2)\n", "nets/bad.py line 2: SystemExit: 2"),
         ("\n\nimport no_such_package\n", "nets/bad.py line 3: ModuleNotFoundError: No module named 'no_such_package'"),
     ],
 )
@@ -179,9 +185,10 @@ def test_an_argument_that_the_class_does_not_take_is_refused() -> None:
     )
 
 
+@pytest.mark.parametrize("of_a_run", ["checkpoints", "environment.json"])
 @pytest.mark.parametrize("name", ["run/face.py:Net", "run.face:Net"])
-def test_no_code_in_a_run_folder_is_executed(workplace: Path, name: str) -> None:
-    (workplace / "run" / "checkpoints").mkdir(parents=True)
+def test_no_code_in_a_run_folder_is_executed(workplace: Path, name: str, of_a_run: str) -> None:
+    (workplace / "run" / of_a_run).mkdir(parents=True)
     (workplace / "run" / "config.yaml").touch()
     for file in ("__init__.py", "face.py"):
         (workplace / "run" / file).write_text("raise SystemExit('executed')")

@@ -52,5 +52,7 @@ def test_a_model_of_plain_layers_has_a_head_and_the_rest() -> None:
 
 
 def test_a_model_without_a_layer_for_the_classes_has_no_head() -> None:
-    with pytest.raises(ValueError, match="the model has no linear or convolution layer with 7 outputs"):
-        head_of(nn.Linear(9, 6), 7)
+    for find in (head_of, layers_by_depth):
+        with pytest.raises(ValueError, match="the model has no linear or convolution layer with 7 outputs"):
+            find(nn.Linear(9, 6), 7)
+    assert layers_by_depth(nn.Linear(9, 7), 7) == [["weight", "bias"]]

@@ -44,6 +44,10 @@ def test_a_wrong_name_or_argument_is_refused(name: str, arguments: dict[str, obj
     assert refusal(name, arguments) == message
 
 
+def test_an_argument_that_its_constructor_can_not_use_is_one_message() -> None:
+    assert refusal("timm/resnet18", {"block": "basic"}).endswith(": 'str' object has no attribute 'expansion'")
+
+
 def test_without_timm_the_command_that_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "timm" else find(name))
