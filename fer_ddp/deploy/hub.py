@@ -102,6 +102,8 @@ def _failures(name: str) -> Iterator[None]:
         status = error.response.status_code
         hint = "; `hf auth login` logs in" if status in (401, 403) else ""
         raise RunError(f"{PREFIX}{name}: the server refused ({status} {error.response.reason_phrase}){hint}") from None
+    except errors.HFValidationError:  # of the library's own rules, such as no --
+        raise JobError(f"{name}: is not the name of a repository; give USER/NAME, such as ada/faces") from None
     except (OSError, ValueError, _network_error()) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RunError(f"{PREFIX}{name}: the server can't be reached ({reason})") from None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fer_ddp.errors import RunError
 from fer_ddp.report.imported_classes import ClassesOfFile, ClassNames, FoundPredictions
-from fer_ddp.text import plural
+from fer_ddp.text import plural, shortened
 from shards.labels import is_expression, split_of_word, whole_number
 from shards.sources.sample_keys import path_keys, row_key
 
@@ -184,7 +184,7 @@ def _matched(
     left_out = 0
     for line, cells in rows:
         name = cells[columns.name].strip()
-        place = f"line {line} ({name})"
+        place = f"line {line} ({shortened(name, 80)})"
         among = list(places)
         if columns.split is not None:
             split = split_of_word(cells[columns.split])

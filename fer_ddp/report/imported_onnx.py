@@ -123,12 +123,22 @@ def run_onnx(
         for start in range(0, len(decoded.images), size):
             images = decoded.images[start : start + size]
             filler = np.repeat(images[:1], size - len(images) if isinstance(shape[0], int) else 0, axis=0)
+            given_images = inputs.batch(np.concatenate([images, filler]))
             try:
-                found = session.run([output], {name: inputs.batch(np.concatenate([images, filler]))})[0]
+                found = session.run([output], {name: given_images})[0]
             except Exception as error:  # noqa: BLE001  onnxruntime has a class for each code
                 raise RunError(f"{path}: onnxruntime can't run it ({_first_line(error)})") from None
-            found = np.asarray(found, np.float64).reshape(len(found), -1)[: len(images)]
-            if found.shape != (len(images), len(order)):
+            if (
+                not isinstance(found, np.ndarray)
+                or found.dtype.kind not in "fiu"
+                or found.shape[:1] != (len(given_images),)
+            ):
+                raise RunError(
+                    f"{path}: its output {output} is not a row of numbers for each image; remove what comes after the "
+                    f"probabilities, such as ZipMap"
+                )
+            found = found.astype(np.float64).reshape(len(found), -1)[: len(images)]
+            if found.shape[1] != len(order):
                 raise RunError(
                     f"{path}: its output {output} has {plural(found.shape[1], 'number')} an image, for the "
                     f"{len(order)} classes {', '.join(order)}; name its classes with --classes"
@@ -162,8 +172,8 @@ def _input(
     path: Path, inputs: Sequence[Any], is_ours: bool, image_shape: Sequence[int], given: InputDescription
 ) -> _Input:
     """What the model takes. Raises JobError where neither the file nor ``given`` says it."""
-    shape = list(inputs[0].shape)
-    if len(inputs) != 1 or len(shape) != 4:
+    shape = list(inputs[0].shape) if inputs else []
+    if len(inputs) != 1 or len(shape) != 4 or 0 in shape:
         raise JobError(
             f"{path}: takes {plural(len(inputs), 'input')} of shape {shape}; one input of images is supported"
         )

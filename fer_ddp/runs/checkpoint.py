@@ -46,7 +46,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         return dict(_put_tensors(skeleton, tensors))
     except FileNotFoundError:
         raise RunError(f"{path}: there is no such checkpoint") from None
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"{path}: the checkpoint is damaged ({str(error).splitlines()[0]})") from None
 
 

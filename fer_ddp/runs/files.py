@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -158,9 +159,10 @@ def _saved(run: Path, name: str, number: str) -> int | None:
     try:
         with open(run / "checkpoints" / f"{name}.safetensors", "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
+            length = min(length, os.fstat(file.fileno()).st_size)  # a damaged one may ask for all memory
             state = json.loads(file.read(length))["__metadata__"]["state"]
             return int(json.loads(json.loads(state)["state"])[number])
-    except (OSError, ValueError, KeyError, TypeError, struct.error):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, struct.error):
         return None
 
 

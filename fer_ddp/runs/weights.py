@@ -2,7 +2,6 @@
 
 import dataclasses
 import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +62,10 @@ def read_weights(source: str, model_name: str) -> Weights:
         return Weights(tensors=_read_file(path), source=source, file=path, class_names=_class_names(path))
     except ValueError as error:
         raise JobError(f"model.weights: {str(error).removeprefix('model.weights: ')}") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise JobError(
+            f"model.weights: {source} is not as fer-ddp writes it, so it was edited or is something else ({error})"
+        ) from None
 
 
 def evaluated_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -184,14 +187,20 @@ def _read_file(file: Path) -> dict[str, Tensor]:
             f"{file} is not a state dict: it is no file of torch.save, or holds objects beside tensors, which are not "
             f"executed; save model.state_dict() alone ({str(error).splitlines()[0][:80]})"
         ) from None
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{file} cannot be read by torch.load ({str(error).splitlines()[0][:120]})") from None
+    except Exception as error:  # noqa: BLE001  a damaged file makes the unpickler raise almost anything
+        raise ValueError(
+            f"{file} cannot be read by torch.load ({(str(error).splitlines() or [''])[0][:120]})"
+        ) from None
     for key in _WRAPPERS:
         if isinstance(values, dict) and isinstance(values.get(key), dict):
             values = values[key]
             break
     named = values if isinstance(values, dict) else {}
-    found = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+    found = {
+        name: value
+        for name, value in named.items()
+        if isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided
+    }
     if not found:
         raise ValueError(
             f"{file} holds no tensors by name (it has {list(map(str, named))[:5]}); save model.state_dict()"

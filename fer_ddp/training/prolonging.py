@@ -4,6 +4,7 @@ import shutil
 
 from fer_ddp.config.job import Job
 from fer_ddp.errors import JobError
+from fer_ddp.evaluation.sheets import SHEETS
 from fer_ddp.runs.files import BEST, saved_epoch
 from fer_ddp.runs.folder import RunFolder
 
@@ -46,7 +47,8 @@ def check_epochs(run: RunFolder, saved: Job, job: Job) -> None:
 def reopen(run: RunFolder, saved: Job, job: Job) -> None:
     """Make a finished run one to be resumed, and say so; ``config.yaml`` may then be that of ``job``.
 
-    Evaluations on other data were of weights that will not be the run's, so they are removed.
+    Evaluations on other data and the sheets of `fer-ddp figures` were of weights that will not be the run's, so they
+    are removed.
     """
     run.write_status("interrupted", message=f"prolonged from {saved.epochs} to {job.epochs} epochs")
     print(f"{run.path}: finished with {saved.epochs} epochs, now trained for {job.epochs}", flush=True)
@@ -54,3 +56,8 @@ def reopen(run: RunFolder, saved: Job, job: Job) -> None:
     if evaluations.exists():
         print(f"{evaluations}: were made with the weights so far; removed, run `fer-ddp evaluate` again", flush=True)
         shutil.rmtree(evaluations)
+    sheets = [path for name in SHEETS for path in run.figures.glob(f"{name}_*.png")]
+    if sheets:
+        print(f"{run.figures}: removed {', '.join(sorted(path.name for path in sheets))}, run `fer-ddp figures` again")
+        for path in sheets:
+            path.unlink()

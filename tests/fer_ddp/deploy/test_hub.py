@@ -71,9 +71,11 @@ def test_a_repository_that_is_not_there_and_a_name_that_none_has_are_one_message
 ) -> None:
     assert main(["predict", "hf:ada/absent", "face.png"]) == 1
     assert main(["predict", "hf:absent", "face.png"]) == 2
-    first, second = capsys.readouterr().err.splitlines()
+    assert main(["predict", "hf:../..", "face.png"]) == 2
+    first, second, third = capsys.readouterr().err.splitlines()
     assert first.startswith("error: hf:ada/absent: there is no such repository, or it is private")
     assert second == "error: absent: is not the name of a repository; give USER/NAME, such as ada/faces"
+    assert third == "error: ../..: is not the name of a repository; give USER/NAME, such as ada/faces"
 
 
 def test_a_run_folder_is_not_pushed(capsys: pytest.CaptureFixture[str]) -> None:

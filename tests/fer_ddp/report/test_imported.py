@@ -20,6 +20,7 @@ from fer_ddp.report.imported_onnx import InputDescription
 from fer_ddp.report.write import write_report
 from fer_ddp.runs.finished import read_runs
 from fer_ddp.runs.folder import RunFolder
+from shards.errors import UserError
 from shards.manifest import read_manifest
 from shards.reading.reader import DecodedSplit, read_split
 
@@ -323,6 +324,40 @@ def test_what_remains_open_is_asked_for(
             run=tmp_path / "other",
             classes=ClassesOfFile(order=NAMES),
             input_description=InputDescription(**options),
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("no input", "takes 0 inputs of shape"),
+        ("no images at once", "takes 1 input of shape"),
+        ("texts", "its output y is not a row of numbers for each image"),
+        ("one number", "its output y is not a row of numbers for each image"),
+    ],
+)
+def test_a_model_of_another_kind_is_refused(faces: Path, tmp_path: Path, change: str, message: str) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    make, number, text = onnx.helper, onnx.TensorProto.FLOAT, onnx.TensorProto.STRING
+    is_text = change == "texts"
+    value = make.make_tensor("v", text, [1], [b"happy"]) if is_text else make.make_tensor("v", number, [], [1.0])
+    images = make.make_tensor_value_info("x", number, [0 if change == "no images at once" else "n", 1, 48, 48])
+    graph = make.make_graph(
+        [make.make_node("Constant", [], ["y"], value=value)],
+        "g",
+        [] if change == "no input" else [images],
+        [make.make_tensor_value_info("y", text if is_text else number, [1] if is_text else [])],
+    )
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(UserError, match=message):
+        import_predictions(
+            *(tmp_path / "model.onnx", faces, "theirs"),
+            run=tmp_path / "other",
+            classes=ClassesOfFile(order=NAMES),
+            input_description=InputDescription(scale=255.0),
         )
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import struct
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from fer_ddp.errors import RunError
 from fer_ddp.runs.checkpoint import load_checkpoint, save_checkpoint
+from fer_ddp.runs.files import saved_epoch
 from shards.files import atomic_write_bytes
 
 
@@ -155,3 +157,10 @@ def test_a_new_file_is_seen_only_when_it_is_whole(path: Path, monkeypatch: pytes
     monkeypatch.setattr(os, "fsync", lambda descriptor: (seen.append(path.read_bytes()), sync(descriptor)))
     atomic_write_bytes(path, b"new")
     assert seen == [b"old", b"new"]  # before the rename the file's content is synced, after it the folder
+
+
+@pytest.mark.parametrize("length", [2**63 + 5, 2**40])
+def test_a_header_that_claims_more_than_the_file_holds_takes_no_memory(tmp_path: Path, length: int) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.safetensors").write_bytes(struct.pack("<Q", length) + b"{}")
+    assert saved_epoch(tmp_path) is None

@@ -1,6 +1,7 @@
 """A run that starts from weights: what it says and records, how it resumes, and what stays frozen."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ from fer_ddp.signals import StopFlag
 from fer_ddp.training.checks import check_run
 from fer_ddp.training.pretrained import first_weights
 from fer_ddp.training.run import open_run
-from fer_ddp.training.setup import build_trainer
+from fer_ddp.training.setup import build_trainer, resolve_auto
 from fer_ddp.yaml_io import to_yaml
+from shards.errors import UserError
 from shards.files import write_json
 from shards.manifest import Manifest, read_manifest
 
@@ -120,6 +122,7 @@ def test_weights_that_are_nowhere_are_refused_before_anything_starts(
     [
         (nn.Linear(2, 2), "is not a state dict"),
         ({"epoch": 3}, "holds no tensors by name (it has ['epoch'])"),
+        ({0: torch.ones(1)}, "holds no tensors by name (it has ['0'])"),
         ({"state_dict": {"a": torch.ones(1)}}, "does not fit plain_cnn: it lacks blocks.0.0.weight, blocks.0.0.bias"),
     ],
 )
@@ -130,6 +133,37 @@ def test_a_file_that_does_not_hold_its_weights_is_refused(
     with pytest.raises(JobError) as caught:
         first_weights(load_job(tiny_job, [f"model.weights={tmp_path}/weights.pt"]), manifest)
     assert f"model.weights: {tmp_path}/weights.pt {message}" in str(caught.value)
+
+
+def _state(path: Path, state: dict[str, object]) -> None:
+    save_checkpoint(path.with_suffix(".safetensors"), state)
+
+
+LIES: dict[str, Callable[[Path], object]] = {
+    "an empty file": lambda path: path.with_suffix(".pt").write_bytes(b""),
+    "a pickle that ends early": lambda path: path.with_suffix(".pt").write_bytes(b"\x80\x02X"),
+    "a state without classes": lambda path: _state(path, {"network": {}}),
+    "a state that is not one": lambda path: _state(path, {"class_names": 5, "network": 3}),
+    "a header nested too deep": lambda path: save_file({}, path.with_suffix(".safetensors"), {"state": "[" * 5000}),
+    "a run without a model": lambda path: (
+        (path / "checkpoints").mkdir(parents=True),
+        (path / "config.yaml").write_text("model: {}\nselect: last\n"),
+        save_checkpoint(path / "checkpoints" / "last.safetensors", {"class_names": ["a"], "network": {}, "epoch": 1}),
+    ),
+    "an export without members": lambda path: (
+        path.mkdir(),
+        save_file({}, path / "model.safetensors"),
+        write_json(path / "config.json", {"members": [{}]}),
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_what_only_looks_like_weights_is_refused_by_its_name(tmp_path: Path, lie: str) -> None:
+    LIES[lie](tmp_path / "weights")
+    (written,) = tmp_path.iterdir()
+    with pytest.raises(UserError, match=str(written)):
+        read_weights(str(written), "plain_cnn")
 
 
 @pytest.mark.parametrize("optimizer", ["{name: adamw, lr: 0.01, weight_decay: 0.1}", "{name: sgd, lr: 0.1}"])
@@ -163,6 +197,24 @@ def test_the_first_loss_is_that_of_plain_torch_with_the_same_weights(
     plain.load_state_dict({**rgb.state_dict(), **head})
     expected = nn.functional.cross_entropy(plain((images / 255 - 0.5).div(0.25).expand(-1, 3, -1, -1)), labels)
     assert found == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("option", ["model.freeze=backbone", "optimizer.layer_decay=0.5"])
+def test_options_that_need_a_head_are_refused_for_a_model_without_one(
+    tiny_job: Path, faces: Path, tmp_path: Path, option: str
+) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self, num_classes: int) -> None:\n"
+        "        super().__init__()\n"
+        "        self.matrix = torch.nn.Parameter(torch.zeros(48, num_classes))\n"
+        "    def forward(self, images):\n"
+        "        return images.mean((1, 2)) @ self.matrix\n"
+    )
+    job = load_job(tiny_job, [f"model={{name: '{tmp_path}/net.py:Net'}}", option])
+    with pytest.raises(JobError, match=f"^{option.partition('=')[0]}: the model has no linear or convolution layer"):
+        resolve_auto(job, read_manifest(faces), CPU)
 
 
 def test_what_is_frozen_is_written_as_a_name_or_a_list(tiny_job: Path) -> None:

@@ -42,6 +42,7 @@ def test_a_run_with_other_epochs_than_it_was_begun_with_ends_in_the_bytes_of_one
     finished = trained(tiny_job, tmp_path / "finished", "epochs=1")
     stale = finished / "evaluations" / "0123"
     stale.mkdir(parents=True)
+    (finished / "figures" / "grad_cam_val.png").write_bytes(b"of the weights before")
     assert run_files(finished) != run_files(three)
     trained(tiny_job, finished, "epochs=3")
     same_files(finished, three)
