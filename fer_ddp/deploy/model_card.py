@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fer_ddp.deploy.int8 import INT8
 from fer_ddp.deploy.onnx import ONNX
 from fer_ddp.metrics.classification import classification_metrics
 from fer_ddp.runs.files import SPLITS
@@ -104,6 +105,7 @@ def model_card(
         "",
         *_metrics(summary, jobs, data),
         "",
+        *(_int8(card["int8"]) if "int8" in card else ()),
         "## Data",
         "",
         *_data(jobs, data),
@@ -119,6 +121,7 @@ def model_card(
 _USE = ["```sh", "pip install onnxruntime numpy pillow", "python example.py FACE.jpg", "```", ""]
 _FILES = {
     ONNX: "onnxruntime: uint8 images (batch, height, width, 1 or 3) of any size in, probabilities out",
+    INT8: f"the same as `{ONNX}`, with convolutions and linear layers in int8; both are compared below",
     "example.py": "how to use it, with onnxruntime, NumPy and Pillow alone",
     "model.pt2": "torch.export: uint8 pixels (batch, channels, height, width) of the training size in, "
     "probabilities out; `torch.export.load`",
@@ -174,7 +177,8 @@ def _inside(card: Mapping[str, Any], colour: str, *, with_onnx: bool) -> str:
         if with_onnx
         else ""
     )
-    return f"{', '.join(parts)}. They compute in float32.{resized}"
+    precision = f"They compute in float32, `{INT8}` in int8." if "int8" in card else "They compute in float32."
+    return f"{', '.join(parts)}. {precision}{resized}"
 
 
 def _metrics(summary: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]], data: Data | None) -> list[str]:
@@ -230,6 +234,29 @@ def _how_measured(summary: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]],
         ]
         leaks = f"Equal or nearly equal to an image of train: {join_names(found)}."
     return [f"{selected} {measured} {leaks}"]
+
+
+def _int8(quantized: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"### `{ONNX}` or `{INT8}`",
+        "",
+        "| file | computes in | size | accuracy on val | images/s, one at a time | 32 at a time |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, file in quantized["files"].items():
+        speeds = " | ".join(f"{file['images_per_second'][size]:,.0f}" for size in ("1", "32"))
+        lines.append(
+            f"| `{name}` | {file['precision']} | {file['bytes'] / 1e6:.1f} MB | {percent(file['val_accuracy'], 2)} | "
+            f"{speeds} |"
+        )
+    return [
+        *lines,
+        "",
+        f"Measured at export with these files, on all {quantized['val_images']:,} val images; speed with one thread of "
+        f"onnxruntime {quantized['onnxruntime']} on {quantized['processor']}, the files in turns. The ranges of the "
+        f"int8 numbers are those of {quantized['calibration_images']:,} training images.",
+        "",
+    ]
 
 
 def _data(jobs: Sequence[Mapping[str, Any]], data: Data | None) -> list[str]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,8 +21,10 @@ from safetensors.torch import load_file
 
 from fer_ddp.__main__ import main
 from fer_ddp.augment.views import ViewsConfig, mean_over_views
+from fer_ddp.config.load import load_job
 from fer_ddp.data.dataset import FERDataset
 from fer_ddp.deploy import export as export_module
+from fer_ddp.deploy import int8 as int8_module
 from fer_ddp.deploy import onnx as onnx_module
 from fer_ddp.deploy.export import export
 from fer_ddp.deploy.load import load
@@ -36,7 +39,7 @@ from shards.sources.synthetic_faces import Faces, scan_faces
 
 RECORDED = Path(__file__).parents[2] / "data" / "runs_35d5d40" / "finished"
 """A finished run, of two convolutions in float64."""
-FILES = ["README.md", "example.py", "model.onnx", "model.pt2", "model.safetensors"]
+FILES = ["README.md", "example.py", "model.onnx", "model.int8.onnx", "model.pt2", "model.safetensors"]
 FILES += ["config.json", "labels.json", "model.json"]
 CPU = torch.device("cpu")
 
@@ -60,10 +63,24 @@ def printed() -> io.StringIO:
     return io.StringIO()
 
 
+def let_int8_lose(monkeypatch: pytest.MonkeyPatch, images: int) -> None:
+    """Count ``images`` fewer correct of int8 than of float32, calibrate and measure speed only briefly."""
+    count = int8_module._count_correct
+
+    def counted(sessions: dict[str, Any], split: FERDataset) -> dict[str, int]:
+        correct = count(sessions, split)
+        return correct | {"model.int8.onnx": correct["model.onnx"] - images}
+
+    monkeypatch.setattr(int8_module, "_count_correct", counted)
+    monkeypatch.setattr(int8_module, "_SECONDS", 0)
+    monkeypatch.setattr(int8_module, "_CALIBRATION_IMAGES", 64)
+
+
 @pytest.fixture(scope="module")
 def exported(run: Path, printed: io.StringIO) -> Path:
-    with contextlib.redirect_stdout(printed):
-        assert main(["export", str(run), "--out", str(run.parent / "exported")]) == 0
+    with contextlib.redirect_stdout(printed), pytest.MonkeyPatch.context() as monkeypatch:
+        let_int8_lose(monkeypatch, 0)
+        assert main(["export", str(run), "--out", str(run.parent / "exported"), "--int8"]) == 0
     return run.parent / "exported"
 
 
@@ -133,6 +150,59 @@ def test_example_py_runs_as_it_is(run: Path, exported: Path, tmp_path: Path) -> 
     assert path == "face.png"
     assert expected.startswith(f"{tmp_path}/face.png: {first} %")
     assert len(others) == 6
+
+
+def test_int8_as_accurate_as_float32_is_kept_and_described(run: Path, exported: Path) -> None:
+    evaluated = predicted(run, "val")
+    session = onnxruntime.InferenceSession(exported / "model.int8.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map == {"class_names": json.dumps(evaluated.class_names)}
+    found = session.run(None, {"images": images_of(run, "val").transpose(0, 2, 3, 1)})[0]
+    assert 1e-4 < abs(found - evaluated.probabilities).max() < 0.05
+    files = json.loads((exported / "model.json").read_text())["int8"]["files"]
+    accuracy = float(np.mean(evaluated.predicted == evaluated.labels))
+    assert [(name, file["precision"], file["val_accuracy"]) for name, file in files.items()] == [
+        ("model.onnx", "float32", accuracy),
+        ("model.int8.onnx", "int8", accuracy),
+    ]
+    assert all(speed > 0 for file in files.values() for speed in file["images_per_second"].values())
+    card, example = ((exported / name).read_text() for name in ("README.md", "example.py"))
+    rows = [line.split(" | ") for line in card.splitlines() if line.startswith("| `model.") and " MB |" in line]
+    assert [[row[0], row[1], row[3]] for row in rows] == [
+        ["| `model.onnx`", "float32", f"{100 * accuracy:.2f} %"],
+        ["| `model.int8.onnx`", "int8", f"{100 * accuracy:.2f} %"],
+    ]
+    assert f"It computes in int8: accuracy on val {rows[1][3]} instead of\n# {rows[0][3]}, and" in example
+
+
+def test_int8_less_accurate_than_float32_is_not_kept(
+    run: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_int8_lose(monkeypatch, 1)
+    data = int8_module.open_calibration_data(run, load_job(run / "config.yaml", []).data)
+    assert isinstance(data.train, FERDataset)
+    assert data.train.split == "train"
+    written, note = int8_module.write_int8(tmp_path / "model.int8.onnx", exported / "model.onnx", data)
+    correct = int((predicted(run, "val").predicted == predicted(run, "val").labels).sum())
+    assert note == (
+        f"model.int8.onnx is not kept: its accuracy on val is {(correct - 1) / 0.64:.2f} %, and that of model.onnx "
+        f"{correct / 0.64:.2f} %; it may be at most 0.3 points less"
+    )
+    assert written is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("int8", "kept"), [(703, True), (697, True), (696, False)])
+def test_int8_may_lose_three_images_of_a_thousand(int8: int, kept: bool) -> None:
+    assert int8_module.is_as_accurate(int8, 700, 1000) is kept
+
+
+def test_int8_without_the_runs_data_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy)
+    change_config(copy, str(run.parent / "fake"), str(tmp_path / "moved"))
+    assert main(["export", str(copy), "--out", str(tmp_path / "out"), "--int8"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: --int8 needs the run's data: {tmp_path}/moved: ")
+    assert not (tmp_path / "out").exists()
 
 
 def test_torch_alone_gives_the_evaluations_probabilities(run: Path, exported: Path, tmp_path: Path) -> None:
@@ -222,7 +292,9 @@ def test_an_ensemble_is_one_model_and_without_onnx_the_rest_is_written(
         "model.onnx is not written: it needs onnx, onnxruntime and onnxscript; pip install 'fer-ddp[onnx]' and "
         "export again"
     )
-    assert sorted(path.name for path in folder.iterdir()) == sorted(set(FILES) - {"model.onnx", "example.py"})
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        set(FILES) - {"model.onnx", "model.int8.onnx", "example.py"}
+    )
     card = (folder / "README.md").read_text()
     assert "onnxruntime" not in card
     assert "2 networks (plain_cnn), whose probabilities are averaged" in card
