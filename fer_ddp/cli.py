@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -88,7 +89,9 @@ def parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Nam
     overrides = getattr(options, "overrides", None)
     unknown = [word for word in left if overrides is None or word.startswith("-") or "=" not in word]
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        keys = [word.lstrip("-") for word in unknown if re.match(r"--[a-z_.]+=", word)]
+        hint = f"; keys of a job have no dashes: {' '.join(keys)}" if keys and overrides is not None else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     if overrides is not None:
         options.overrides = [*overrides, *left]
     return options

@@ -203,6 +203,10 @@ def _pack(options: argparse.Namespace) -> None:
 
     if options.out.resolve().is_relative_to(options.source.resolve()) and options.source.is_dir():
         raise DataError(f"{options.out}: is inside the source {options.source}; choose an OUT beside it", exit_status=2)
+    if options.out.exists() and not (options.source.exists() or (options.out / "manifest.json").exists()):
+        raise DataError(
+            f"{options.source}: there is no such file or folder; SOURCE comes first, then OUT", exit_status=2
+        )
     if rejects_path(options.out).resolve() == options.source.resolve():
         raise DataError(
             f"{options.source}: is where the rejects of {options.out} would be listed; choose another OUT",
@@ -289,6 +293,11 @@ def _write(options: argparse.Namespace, source: "Source", **chosen: Any) -> None
         general = "there is no val: --val-fraction 0.1 sets a tenth of train aside as one, --folds 5 makes five"
         # Where test was taken out of train, the advice that all of the source is train is not true any more.
         notes += [general] if "test_fraction" in manifest.options else advice or [general]
+    totals = [sum(counts) for counts in zip(*(split.class_counts for split in manifest.splits.values()), strict=True)]
+    if "division" in chosen and "train" in manifest.splits and not all(totals):
+        found = ",".join(name for name, total in zip(manifest.class_names, totals, strict=True) if total)
+        absent = ", ".join(name for name, total in zip(manifest.class_names, totals, strict=True) if not total)
+        notes.append(f"no sample of {absent}; models get an output for each, unless packed with --classes {found}")
     print("\n".join([*notes, *class_table(manifest)]))
 
 

@@ -130,7 +130,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise DataError(
             f"{folder}: has no {FILE_NAME}, so it is not a data set that `fer-ddp pack` wrote; "
-            f"pack it first with `fer-ddp pack {folder} OUT`",
+            f"pack it first with `fer-ddp pack {shlex.quote(str(folder))} OUT`",
             exit_status=2,
         )
     try:
@@ -158,7 +158,7 @@ def _no_folder(path: Path) -> str:
         if (path.parent / FILE_NAME).is_file():
             return f"is a file of a data set; give its folder, {path.parent}"
         kind = {".csv": "a CSV", ".tar": "one tar"}.get(path.suffix.lower(), "a file")
-        return f"is {kind}; pack it first with `fer-ddp pack {path} OUT`, and give the folder OUT"
+        return f"is {kind}; pack it first with `fer-ddp pack {shlex.quote(str(path))} OUT`, and give the folder OUT"
     if any(mark in path.name for mark in "{*"):
         return f"is a pattern of files; pack them first with `fer-ddp pack {shlex.quote(str(path))} OUT`, and give OUT"
     return "there is no such folder; it should be one that `fer-ddp pack` wrote"

@@ -24,6 +24,11 @@ _JOB = TypeAdapter(Job)
 def load_job(name: str | Path, overrides: list[str]) -> Job:
     """Read a job file, given by path or name, its parents and ``key.sub=value`` overrides. Raises JobError."""
     path = find_job(name)
+    if path.is_dir():
+        what = "a recipe's name or a YAML file"
+        if (path / "config.yaml").is_file():
+            what += f", such as this run's {path / 'config.yaml'}"
+        raise JobError(f"{name}: is a folder; a job is {what}, and data.path=FOLDER names the data")
     layers = _read_with_parents(path, ())
     if path.name == "config.yaml" and (path.parent / "environment.json").exists():  # a run's own
         layers[-1] = dataclasses.replace(layers[-1], values=_as_it_was(layers[-1].values))

@@ -47,6 +47,8 @@ import json, pathlib, sys
 import numpy, onnxruntime
 from PIL import Image, ImageOps
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 folder = pathlib.Path(__file__).parent
 names = json.loads((folder / "labels.json").read_text())
 {int8}model = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])

@@ -125,7 +125,10 @@ def _predictions(
 ) -> dict[str, Predictions] | SkippedRun:
     """The run's predictions by split, or why it can't be compared with the ``first``."""
     if run.splits != splits:
-        reason = f"was not evaluated on {' and '.join(s for s in splits if s not in run.splits)}; `evaluate` does it"
+        missing = " and ".join(split for split in splits if split not in run.splits)
+        reason = f"was not evaluated on {missing}; `evaluate` does it"
+        if run.imported:
+            reason = f"holds no predictions of {missing}, which other runs here have; import them too, without --split"
         return SkippedRun(path=run.path, reason=reason)
     predictions = {}
     for split in splits:

@@ -71,8 +71,8 @@ def choose_classes(scan: SourceScan, choice: ClassChoice) -> SourceScan:
     for name, new, count in zip(scan.class_names, becomes, counts, strict=True):
         if new is not None and new != name:
             notes.append(f"merged: {count:,} samples of {name} into {new}")
-    if dropped:
-        texts = ", ".join(f"{count:,} of {name}" for name, count in dropped.items())
+    if any(dropped.values()):
+        texts = ", ".join(f"{count:,} of {name}" for name, count in dropped.items() if count)
         notes.append(f"left out by --classes: {texts}")
     if scan.votes is not None and choice.merge:
         scan = replace(scan, votes=_merge_votes(scan.votes, dict(zip(scan.class_names, becomes, strict=True))))

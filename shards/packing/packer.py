@@ -248,7 +248,7 @@ def _report_rejects(scan: SourceScan, out: Path, max_rejects: int) -> None:
         raise DataError(
             f"{count} of {count + len(scan.table)} samples cannot be used, more than --max-rejects {max_rejects}, "
             f"so {out} was not written; the first is {first.place}: {first.reason} "
-            f"(all are in {rejects_path(out)})"
+            f"(all are in {rejects_path(out)}); repair them, or leave them out with --max-rejects {count}"
         )
     if not len(scan.table):
         raise DataError(f"the source has no usable sample, so {out} was not written")

@@ -1,6 +1,7 @@
 """A manifest for a WebDataset folder from elsewhere, which has none."""
 
 import hashlib
+import shlex
 from functools import lru_cache
 from pathlib import Path
 
@@ -42,8 +43,9 @@ def _refuse_unpacked(folder: Path) -> None:
         found = next(inside, None)
         what = f"holds {found.relative_to(folder)}, which is not read as it is" if found else ""
     if what:
+        quoted = shlex.quote(str(folder))
         raise DataError(
-            f"{folder}: {what}; pack it first with `fer-ddp pack {folder} OUT`, and give the folder OUT", exit_status=2
+            f"{folder}: {what}; pack it first with `fer-ddp pack {quoted} OUT`, and give the folder OUT", exit_status=2
         )
 
 

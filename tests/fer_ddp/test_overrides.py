@@ -32,3 +32,9 @@ def test_any_other_word_too_many_is_refused_by_its_name(words: str, capsys: pyte
         parse(commands(), words.split())
     last = capsys.readouterr().err.splitlines()[-1]
     assert (ended.value.code, words.split()[-1] in last) == (2, True), last
+
+
+def test_a_key_with_dashes_is_refused_with_how_to_write_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(commands(), ["with", "job", "--data.path=a"])
+    assert capsys.readouterr().err.endswith("--data.path=a; keys of a job have no dashes: data.path=a\n")

@@ -107,7 +107,24 @@ def test_too_many_rejects_are_a_failure_of_the_work(write_csv, tmp_path, capsys)
     assert run("pack", path, tmp_path / "out", "--workers", 1) == 1
     error = capsys.readouterr().err
     assert error.startswith("shards pack: 1 of 2 samples cannot be used, more than --max-rejects 0, so ")
+    assert error.endswith("; repair them, or leave them out with --max-rejects 1\n")
     assert error.count("\n") == 1
+
+
+def test_classes_without_a_sample_are_named_with_the_flag_that_leaves_them_out(write_csv, tmp_path, capsys):
+    path = write_csv(["3,1 2 3 4,Training", "4,1 2 3 5,Training"])
+    assert run("pack", path, tmp_path / "out", "--workers", 1) == 0
+    note = "no sample of angry, disgust, fear, surprise, neutral; models get an output for each, unless packed with "
+    assert f"{note}--classes happy,sad\n" in capsys.readouterr().out
+    assert run("pack", path, tmp_path / "two", "--workers", 1, "--classes", "happy,sad") == 0
+    printed = capsys.readouterr().out
+    assert "no sample of" not in printed
+    assert "left out by --classes" not in printed
+
+
+def test_pack_with_source_and_out_exchanged_names_their_order(write_csv, tmp_path, capsys):
+    assert run("pack", tmp_path / "out", write_csv(["3,1 2 3 4,Training"])) == 2
+    assert capsys.readouterr().err.endswith("out: there is no such file or folder; SOURCE comes first, then OUT\n")
 
 
 @pytest.mark.parametrize(

@@ -362,7 +362,14 @@ def test_a_missing_file_is_refused_with_the_one_that_was_meant(base: Path, name:
 def test_a_folder_is_refused_as_a_job(tmp_path: Path) -> None:
     folder = tmp_path / "jobs"
     folder.mkdir()
-    assert refusal(folder) == "jobs: can't be read (Is a directory); give a YAML file"
+    expected = "jobs: is a folder; a job is a recipe's name or a YAML file, and data.path=FOLDER names the data"
+    assert refusal(folder) == expected
+
+
+def test_a_run_folder_as_a_job_is_refused_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "config.yaml").touch()
+    assert ", such as this run's " in refusal(tmp_path / "a")
 
 
 # What a continued run may change.

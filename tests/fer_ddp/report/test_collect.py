@@ -145,6 +145,14 @@ def test_a_run_without_one_of_the_splits_is_left_out(tmp_path: Path) -> None:
     assert left_out(collect_runs([tmp_path])) == {"a": "was not evaluated on test; `evaluate` does it"}
 
 
+def test_imported_predictions_of_val_alone_are_left_out_beside_a_run_with_test(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", VAL)
+    (tmp_path / "a" / "imported.json").write_text('{"name": "theirs"}')
+    write_run(tmp_path / "b", VAL | {"test": VAL["val"]}, seed=1)
+    reason = "holds no predictions of test, which other runs here have; import them too, without --split"
+    assert left_out(collect_runs([tmp_path])) == {"a": reason}
+
+
 def test_a_seed_that_a_recipe_has_already_is_left_out(tmp_path: Path) -> None:
     first = write_run(tmp_path / "a", VAL, seed=3)
     write_run(tmp_path / "b", VAL, seed=3)
