@@ -1,5 +1,6 @@
 """A teacher's probabilities of the training images: computed or read once, then kept in the run folder."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,6 +151,9 @@ def _from_file(path: Path, dataset: Split) -> tuple[NDArray[np.int64], NDArray[n
     predictions = read_predictions(path, as_float64=True)
     place = {key: index for index, key in enumerate(dataset.keys)}
     rows = [row for row, key in enumerate(predictions.keys) if key in place]
+    repeated = next((key for key, times in Counter(predictions.keys[row] for row in rows).items() if times > 1), None)
+    if repeated is not None:
+        raise JobError(f"distillation.teacher: {path} has two rows for {repeated}; each image has one row in a file")
     probabilities = _in_order(predictions.probabilities, predictions.class_names, dataset.class_names, path)
     return np.array([place[predictions.keys[row]] for row in rows], np.int64), probabilities[rows]
 

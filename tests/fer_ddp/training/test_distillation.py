@@ -122,6 +122,10 @@ def test_a_teacher_of_other_classes_and_what_is_no_teacher_are_refused(tiny_job:
     write_predictions(tmp_path / "t.csv", keys, np.zeros(240, np.int64), np.full((240, 2), 0.5), ["happy", "sad"])
     with pytest.raises(JobError, match=r"t\.csv has the classes happy, sad; the data have angry, .* the same classes$"):
         table(tiny_job, tmp_path / "t.csv")
+    names = FERDataset(load_job(tiny_job, []).data.path, "train").class_names
+    write_predictions(tmp_path / "d.csv", [*keys, keys[0]], np.zeros(241, np.int64), np.full((241, 7), 1 / 7), names)
+    with pytest.raises(JobError, match=rf"d\.csv has two rows for {keys[0]}; each image has one row in a file$"):
+        table(tiny_job, tmp_path / "d.csv")
     with pytest.raises(JobError, match=r"^distillation\.teacher: .*/nothing is not a run, an ensemble or a CSV"):
         table(tiny_job, tmp_path / "nothing")
     job = load_job(tiny_job, [f"distillation.teacher={tmp_path}/t.csv"])
