@@ -18,7 +18,7 @@ from fer_ddp.evaluation.evaluator import Evaluator
 from fer_ddp.metrics.classification import ValidationMetrics
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.logger import NullLogger, RunLogger
-from fer_ddp.runs.model_source import record_model_source
+from fer_ddp.runs.model_source import check_model_source, record_model_source
 from fer_ddp.runs.tracking import Tracker
 from fer_ddp.runs.weights import record_weights
 from fer_ddp.signals import StopFlag
@@ -118,6 +118,8 @@ def open_run(run: RunFolder, job: Job, manifest: Manifest, device: torch.device,
     if is_finished and (saved is None or saved.epochs == job.epochs):
         print(f"{run.path}: this run is finished; choose another run= to train again", flush=True)
         return job, True
+    if is_finished:
+        check_model_source(run.path, job.model.name)  # before a finished run is made one to be resumed
     run.create()
     run.lock()
     if is_finished and saved is not None:
