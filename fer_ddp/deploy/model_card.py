@@ -10,6 +10,7 @@ import numpy as np
 from fer_ddp.deploy.int8 import INT8
 from fer_ddp.deploy.onnx import ONNX
 from fer_ddp.metrics.classification import classification_metrics
+from fer_ddp.precision import final_precision
 from fer_ddp.runs.files import SPLITS
 from fer_ddp.runs.predictions import read_predictions
 from fer_ddp.text import join_names, markdown_text, percent, percent_interval, plural
@@ -219,7 +220,7 @@ def _how_measured(summary: Mapping[str, Any], jobs: Sequence[Mapping[str, Any]],
     selected = f"Selection: {'; '.join(rules)}."
     if len(jobs) > 1:
         selected = f"The {len(jobs)} members were given and none was chosen by a score. Of each member: {rules[0]}."
-    precisions = join_names(list(dict.fromkeys(job["precision"] for job in jobs)))
+    precisions = join_names(list(dict.fromkeys(final_precision(job["precision"]) for job in jobs)))
     measured = f"Measured in {precisions} by fer-ddp, Wilson intervals"
     measured += "." if precisions == "float32" else ", while the exported files compute in float32."
     if data is None:

@@ -381,7 +381,7 @@ def test_the_model_card_gives_the_metrics_with_and_without_leaks_and_the_selecti
     assert rows[1].split(" | ")[1:3] == ["60", "25.0 % (20.0 to 30.0 %)"]
     assert "4 of 64 val images and 0 of 64 test images" in known
     assert "the epoch with the best accuracy on val was kept" in known
-    assert "while the exported files compute in float32" in known
+    assert "Measured in float64 by fer-ddp, Wilson intervals, while the exported files compute in float32" in known
     assert "drawn from formulas" in known
     assert "Its licence is not known to fer-ddp" in text(None)
     assert (exported / "README.md").read_text().count("Equal or nearly equal to an image of train") == 1
