@@ -43,7 +43,7 @@ def check_model_source(run: Path, name: str) -> None:
     if not is_own_model(name):
         return
     record = read_json(run / RECORD)
-    if not {"sha256", "copy"} <= record.keys():
+    if not all(isinstance(record.get(key), str) for key in ("sha256", "copy")):
         raise RunError(f"{run / RECORD}: is absent or damaged; it must hold the SHA-256 of the file of {name}")
     copy = run / record["copy"]
     try:
