@@ -17,6 +17,7 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from bench.data import RECIPES
+from fer_ddp.cli import exit_status_of
 from fer_ddp.config.load import load_job
 from fer_ddp.data.dataset import FERDataset
 from fer_ddp.data.loader import BatchLoader
@@ -94,6 +95,10 @@ def marked(trainer: Trainer) -> Iterator[None]:
 
 
 def main(arguments: list[str]) -> int:
+    return exit_status_of(lambda: _print_table(arguments))
+
+
+def _print_table(arguments: list[str]) -> None:
     recipe, *overrides = arguments
     path = Path(recipe) if Path(recipe).exists() else RECIPES / f"{recipe}.yaml"
     job = load_job(path, overrides)
@@ -115,7 +120,6 @@ def main(arguments: list[str]) -> int:
         kinds = [f"{name} {count}" for (where, name), count in counts.most_common() if where == part]
         print(f"| {part} | {total} | {', '.join(kinds)} |")
     print(f"| all | {parts.total()} | |")
-    return 0
 
 
 if __name__ == "__main__":
