@@ -8,9 +8,10 @@ from typing import Any
 import shards.__main__
 from fer_ddp import __version__
 from fer_ddp.cli import end_process, exit_status_of, parse
-from fer_ddp.deploy import command as predict_command
+from fer_ddp.deploy import predict_command
 from fer_ddp.errors import JobError
 from fer_ddp.hardware import limit_spinning, request_huge_pages
+from fer_ddp.report import import_command
 from shards.files import user_path
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
@@ -140,7 +141,14 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
         action="store_true",
         help="show what `figures` drew of each recipe's first run: puts images of the data in it, and makes it large",
     )
-    _add_import(commands)
+    imported = _add(
+        commands,
+        "import-predictions",
+        import_command.import_predictions,
+        help="measure another model's predictions by the same rules",
+        description=import_command.DESCRIPTION,
+    )
+    import_command.add_arguments(imported)
     ensemble = _add(
         commands,
         "ensemble",
@@ -179,45 +187,6 @@ def _add_job_to_inspect(inspect: argparse.ArgumentParser) -> None:
     inspect.set_defaults(
         execute=lambda options: exit_status_of(lambda: _inspect_job(options)) if options.job else of_data(options)
     )
-
-
-def _add_import(commands: "Commands[argparse.ArgumentParser]") -> None:
-    imported = _add(
-        commands,
-        "import-predictions",
-        _import_predictions,
-        help="measure another model's predictions by the same rules",
-        description="Makes a folder that `report` takes like a finished run, of a CSV of predictions or of an ONNX "
-        "model, which is run here. docs/others.md has the columns.",
-    )
-    imported.add_argument("file", type=user_path, metavar="FILE", help="predictions as .csv, or a model as .onnx")
-    imported.add_argument("--data", type=user_path, required=True, metavar="OUT", help="the packed data set")
-    imported.add_argument("--name", required=True, help="what the report calls it")
-    imported.add_argument(
-        "--split",
-        action="append",
-        default=[],
-        choices=("val", "test"),
-        help="what it covers (all there is); repeatable",
-    )
-    imported.add_argument("--run", type=user_path, metavar="DIR", help="the folder to make (runs/NAME)")
-    imported.add_argument("--seed", type=int, metavar="N", help="of one of several runs of the same model")
-    imported.add_argument("--source", metavar="URL", help="of the model, its code or its paper")
-    imported.add_argument("--selection", metavar="TEXT", help="how its weights were chosen, and on which data")
-    imported.add_argument("--note", metavar="TEXT", help="what else the report should tell")
-    imported.add_argument("--logits", action="store_true", help="it gives logits, not probabilities")
-    imported.add_argument("--classes", default="", metavar="NAME,...", help="what 0, 1, 2 ... or the outputs mean")
-    imported.add_argument(
-        "--merge", action="append", default=[], metavar="NAME=NAME", help="add a class of it to one of the data"
-    )
-    imported.add_argument("--drop-classes", default="", metavar="NAME,...", help="leave out these classes of it")
-    model = imported.add_argument_group("what an ONNX model takes, where its file does not say it")
-    model.add_argument("--size", type=int, metavar="PIXELS", help="height and width")
-    model.add_argument("--color", choices=("grey", "rgb", "bgr"))
-    model.add_argument("--layout", choices=("NCHW", "NHWC"))
-    model.add_argument("--scale", type=float, metavar="X", help="divisor of the pixels, 255 for 0 to 1")
-    model.add_argument("--mean", default="0", metavar="X,...", help="subtracted after that, a number a channel (0)")
-    model.add_argument("--std", default="1", metavar="X,...", help="divisor after that, a number a channel (1)")
 
 
 def _add(
@@ -272,9 +241,7 @@ def _train(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from fer_ddp import distributed, evaluate
 
-    other = [override for override in options.overrides if not override.startswith("data.path=")]
-    if other:
-        raise JobError(f"{other[0]}: evaluate takes data.path=FOLDER alone; all else is the run's own")
+    _check_data_path_alone("evaluate", options.overrides)
     folders = [override.removeprefix("data.path=") for override in options.overrides]
     dropped = options.drop_classes.split(",") if options.drop_classes else []
     results = evaluate(
@@ -282,6 +249,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     if distributed.is_main():
         print(results.text())
+
+
+def _check_data_path_alone(command: str, overrides: list[str]) -> None:
+    other = [override for override in overrides if not override.startswith("data.path=")]
+    if other:
+        raise JobError(f"{other[0]}: {command} takes data.path=FOLDER alone; all else is the run's own")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -334,9 +307,7 @@ def _figures(options: argparse.Namespace) -> None:
     from fer_ddp.runs.files import check_run_folder
     from fer_ddp.runs.folder import RunFolder
 
-    other = [override for override in options.overrides if not override.startswith("data.path=")]
-    if other:
-        raise JobError(f"{other[0]}: figures takes data.path=FOLDER alone; all else is the run's own")
+    _check_data_path_alone("figures", options.overrides)
     check_run_folder(options.run)
     with distributed.world() as device:
         job = load_job(options.run / "config.yaml", options.overrides)
@@ -354,44 +325,6 @@ def _inspect_job(options: argparse.Namespace) -> None:
     if options.out is not None:
         overrides.append(f"data.path={json.dumps(str(options.out))}")
     print(f"look at {draw_augmented_batch(load_job(name, overrides), options.figures or Path())}")
-
-
-def _import_predictions(options: argparse.Namespace) -> None:
-    from fer_ddp.report.imported import Origin, import_predictions
-    from fer_ddp.report.imported_classes import ClassesOfFile
-    from fer_ddp.report.imported_onnx import InputDescription
-
-    def names(text: str) -> tuple[str, ...]:
-        return tuple(name.strip() for name in text.split(",") if name.strip())
-
-    def numbers(option: str, text: str) -> tuple[float, ...]:
-        try:
-            return tuple(float(number) for number in text.split(","))
-        except ValueError:
-            raise JobError(f"{option} {text}: should be a number, or one a channel such as 0.5,0.5,0.5") from None
-
-    imported = import_predictions(
-        options.file,
-        options.data,
-        options.name,
-        splits=options.split,
-        run=options.run,
-        seed=options.seed,
-        origin=Origin(source=options.source, selection=options.selection, note=options.note),
-        classes=ClassesOfFile(
-            order=names(options.classes), merge=tuple(options.merge), drop=names(options.drop_classes)
-        ),
-        logits=options.logits,
-        input_description=InputDescription(
-            size=options.size,
-            color=options.color,
-            layout=options.layout,
-            scale=options.scale,
-            mean=numbers("--mean", options.mean),
-            std=numbers("--std", options.std),
-        ),
-    )
-    print(imported.text())
 
 
 def _ensemble(options: argparse.Namespace) -> None:

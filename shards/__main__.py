@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from shards.errors import DataError
 from shards.files import user_path
-from shards.labels import SPLITS
 from shards.parallel import usable_cpus
+from shards.splits import SPLITS
 from shards.text import plural
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ import numpy as np
 
 from shards.errors import DataError
 from shards.images import shape_in_words
-from shards.labels import SPLITS
 from shards.manifest import Manifest
 from shards.reading.reader import refuse_url
 from shards.reading.scan import load_or_scan_manifest
 from shards.reading.votes import votes_by_key
+from shards.splits import SPLITS
 from shards.votes import CATEGORIES, describe_votes, vote_lines
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from shards.errors import DataError
-from shards.labels import SPLITS
+from shards.splits import SPLITS
 from shards.validation import InvalidValue, from_json
 
 SCHEMA_VERSION = 1

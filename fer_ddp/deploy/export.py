@@ -31,13 +31,14 @@ from fer_ddp.metrics.calibration import MIN_PROBABILITY
 from fer_ddp.models.build import ModelConfig, build_model
 from fer_ddp.runs.environment import read_data_digest
 from fer_ddp.runs.files import SCHEMA_VERSION, SPLITS, check_run_folder, read_json
-from fer_ddp.runs.finished import MEMBERS_FILE
+from fer_ddp.runs.finished import MEMBERS_FILE, member_paths
 from fer_ddp.runs.folder import RunFolder
+from fer_ddp.runs.weights import EXPORTED_CONFIG, EXPORTED_WEIGHTS
 from fer_ddp.text import percent
 from shards.files import atomic_write_bytes, sha256_of, write_json
 
 MODEL, CARD = "model.pt2", "model.json"
-WEIGHTS, CONFIG, LABELS = "model.safetensors", "config.json", "labels.json"
+LABELS = "labels.json"
 README, EXAMPLE = "README.md", "example.py"
 _CHECKED_WITH = 8
 """Random images on which an exported file must give the model's output."""
@@ -152,21 +153,6 @@ def export(run: Path, folder: Path, *, int8: bool = False) -> Exported:
     return Exported(files=tuple(files), notes=tuple(notes))
 
 
-def member_paths(run: Path, recorded: dict[str, Any]) -> list[Path]:
-    """The run folders of an ensemble's members. Raises JobError if one is absent, or not what was averaged."""
-    paths = []
-    for member in recorded["members"]:
-        path = Path(member["run"])
-        if not path.is_dir():  # recorded as given, perhaps in another working folder
-            path = run.parent / path.name
-        if not (path / "config.yaml").is_file():
-            raise JobError(f"{run}: the run folder of its member {member['run']} is needed and is not there")
-        if sha256_of(path / "config.yaml") != member["config_sha256"]:
-            raise JobError(f"{path}: its config.yaml has changed since {run} was made; make the ensemble again")
-        paths.append(path)
-    return paths
-
-
 def _load(run: Path) -> _Member:
     job, device = load_job(run / "config.yaml", []), torch.device("cpu")
     trained = load_trained_model(RunFolder(run), job, device)
@@ -230,7 +216,7 @@ def _example(quantized: dict[str, Any] | None) -> str:
 
 
 def _order(path: Path) -> int:
-    return (README, EXAMPLE, ONNX, INT8, MODEL, WEIGHTS, CONFIG, LABELS, CARD).index(path.name)
+    return (README, EXAMPLE, ONNX, INT8, MODEL, EXPORTED_WEIGHTS, EXPORTED_CONFIG, LABELS, CARD).index(path.name)
 
 
 def _write_program(path: Path, program: ExportedProgram, model: nn.Module, images: Tensor) -> None:
@@ -245,7 +231,7 @@ def _write_program(path: Path, program: ExportedProgram, model: nn.Module, image
 
 
 def _write_weights(folder: Path, members: Sequence[_Member], temperature: float) -> None:
-    """Write `WEIGHTS` and `CONFIG`. Raises RunError if the network that they describe is not the trained one."""
+    """Write the weights and their description. Raises RunError if it does not describe the trained network."""
     prefixes = [f"members.{index}." for index in range(len(members))] if len(members) > 1 else [""]
     weights = {
         # A copy, since safetensors refuses tensors that share memory, as tied weights do.
@@ -253,7 +239,7 @@ def _write_weights(folder: Path, members: Sequence[_Member], temperature: float)
         for prefix, member in zip(prefixes, members, strict=True)
         for name, tensor in member.trained.model.state_dict().items()
     }
-    atomic_write_bytes(folder / WEIGHTS, save(weights, metadata={"format": "pt"}))
+    atomic_write_bytes(folder / EXPORTED_WEIGHTS, save(weights, metadata={"format": "pt"}))
     channels, height, width = shape = members[0].trained.image_shape
     config = {
         "schema_version": SCHEMA_VERSION,
@@ -271,8 +257,8 @@ def _write_weights(folder: Path, members: Sequence[_Member], temperature: float)
         ],
         "temperature": temperature,
     }
-    write_json(folder / CONFIG, config)
-    saved, described = load_file(folder / WEIGHTS), read_json(folder / CONFIG)
+    write_json(folder / EXPORTED_CONFIG, config)
+    saved, described = load_file(folder / EXPORTED_WEIGHTS), read_json(folder / EXPORTED_CONFIG)
     pixels = torch.rand(2, *shape)
     for member, entry in zip(members, described["members"], strict=True):
         network = build_model(
@@ -282,7 +268,9 @@ def _write_weights(folder: Path, members: Sequence[_Member], temperature: float)
         network.load_state_dict({key.removeprefix(prefix): saved[key] for key in saved if key.startswith(prefix)})
         with torch.inference_mode():
             if not torch.allclose(network(pixels), member.trained.model.eval()(pixels), atol=1e-5):
-                raise RunError(f"{WEIGHTS}: its network's output differs from the model's, so nothing was written")
+                raise RunError(
+                    f"{EXPORTED_WEIGHTS}: its network's output differs from the model's, so nothing was written"
+                )
 
 
 def load_exported(

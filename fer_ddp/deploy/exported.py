@@ -18,12 +18,13 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fer_ddp.augment.views import ViewsConfig
-from fer_ddp.deploy.export import CARD, CONFIG, LABELS, WEIGHTS, FromPixels, MeanOfModels
+from fer_ddp.deploy.export import CARD, LABELS, FromPixels, MeanOfModels
 from fer_ddp.deploy.onnx import ONNX
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.evaluation.evaluator import BATCH_SIZE
 from fer_ddp.models.build import ModelConfig, build_model
 from fer_ddp.runs.files import read_json
+from fer_ddp.runs.weights import EXPORTED_CONFIG, EXPORTED_WEIGHTS
 
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
 """What is raised for files that are not what `export` wrote."""
@@ -41,13 +42,13 @@ class LoadedExport:
 
 
 def load_without_code(folder: Path, device: torch.device) -> LoadedExport:
-    """The model from `WEIGHTS` and `CONFIG`; from the ONNX file if they are absent or the network is a user's own.
+    """The model from its weights; from the ONNX file if they are absent, or the network is a user's own.
 
     Raises JobError if ``folder`` has none of these or onnxruntime is needed and absent, RunError if a file is damaged.
     """
-    has_weights = (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file()
+    has_weights = (folder / EXPORTED_WEIGHTS).is_file() and (folder / EXPORTED_CONFIG).is_file()
     try:
-        if has_weights and _is_known(read_json(folder / CONFIG)):
+        if has_weights and _is_known(read_json(folder / EXPORTED_CONFIG)):
             return _from_weights(folder, device)
         if (folder / ONNX).is_file():
             return _from_onnx(folder)
@@ -55,7 +56,9 @@ def load_without_code(folder: Path, device: torch.device) -> LoadedExport:
         raise RunError(f"{folder}: its files are damaged ({error}); export the run again") from None
     if has_weights:
         raise JobError(f"{folder}: its network is its author's own code, which is not run, and there is no {ONNX}")
-    raise JobError(f"{folder}: is not an exported folder (it has no {WEIGHTS} with {CONFIG}, and no {ONNX})")
+    raise JobError(
+        f"{folder}: is not an exported folder (it has no {EXPORTED_WEIGHTS} with {EXPORTED_CONFIG}, and no {ONNX})"
+    )
 
 
 def _is_known(config: dict[str, Any]) -> bool:
@@ -64,7 +67,7 @@ def _is_known(config: dict[str, Any]) -> bool:
 
 
 def _from_weights(folder: Path, device: torch.device) -> LoadedExport:
-    config, saved = read_json(folder / CONFIG), load_file(folder / WEIGHTS)
+    config, saved = read_json(folder / EXPORTED_CONFIG), load_file(folder / EXPORTED_WEIGHTS)
     channels, height, width = shape = tuple(int(size) for size in config["image_shape"])
     models: list[nn.Module] = []
     for member in config["members"]:

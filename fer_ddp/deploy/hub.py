@@ -11,14 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from fer_ddp.deploy.export import CARD, CONFIG, LABELS, MODEL, README, WEIGHTS
+from fer_ddp.deploy.export import CARD, LABELS, MODEL, README
 from fer_ddp.deploy.onnx import ONNX
 from fer_ddp.errors import JobError, RunError
+from fer_ddp.runs.weights import EXPORTED_CONFIG, EXPORTED_WEIGHTS
 
 PREFIX = "hf:"
 """Precedes the name of a repository where a folder may be given as well."""
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_FETCHED = (WEIGHTS, CONFIG, LABELS, CARD, ONNX)
+_FETCHED = (EXPORTED_WEIGHTS, EXPORTED_CONFIG, LABELS, CARD, ONNX)
 _SECONDS = 10.0
 """To wait for the server's answer."""
 
@@ -51,7 +52,7 @@ def push(folder: Path, name: str, *, private: bool = False) -> str:
     Returns its address. Raises JobError if ``folder`` is not an exported one, or without the extra; RunError if it
     can't be sent, such as without ``hf auth login``.
     """
-    if not (folder / CARD).is_file() or not (folder / WEIGHTS).is_file():
+    if not (folder / CARD).is_file() or not (folder / EXPORTED_WEIGHTS).is_file():
         raise JobError(f"{folder}: is not an exported folder; make one: fer-ddp export RUN --out DIR")
     hub = _hub()
     card = (folder / README).read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fer_ddp.config.load import load_job
-from fer_ddp.deploy.export import CARD, MODEL, WEIGHTS, load_exported, member_paths
+from fer_ddp.deploy.export import CARD, MODEL, load_exported
 from fer_ddp.deploy.exported import load_without_code
 from fer_ddp.deploy.hub import fetch, repository
 from fer_ddp.deploy.predict import Predictor
@@ -21,15 +21,16 @@ from fer_ddp.metrics.averaging import mean_probabilities
 from fer_ddp.metrics.calibration import apply_temperature
 from fer_ddp.precision import final_precision
 from fer_ddp.runs.files import check_run_folder, read_json
-from fer_ddp.runs.finished import MEMBERS_FILE
+from fer_ddp.runs.finished import MEMBERS_FILE, member_paths
 from fer_ddp.runs.folder import RunFolder
+from fer_ddp.runs.weights import EXPORTED_WEIGHTS
 from shards.images import shape_in_words
 
 
 def is_model(path: Path) -> bool:
     """Whether ``path`` is what `load` takes."""
     return repository(path) is not None or any(
-        (path / name).is_file() for name in ("config.yaml", MEMBERS_FILE, CARD, WEIGHTS)
+        (path / name).is_file() for name in ("config.yaml", MEMBERS_FILE, CARD, EXPORTED_WEIGHTS)
     )
 
 
@@ -45,7 +46,7 @@ def load(folder: Path, device: torch.device) -> Predictor:
         _, channels, height, width = card["input"]["shape"]
         return _predictor(card["class_names"], card.get("untrained_classes", ()), (channels, height, width), model)
     name = repository(folder)
-    if name is not None or (folder / CARD).is_file() or (folder / WEIGHTS).is_file():
+    if name is not None or (folder / CARD).is_file() or (folder / EXPORTED_WEIGHTS).is_file():
         exported = load_without_code(folder if name is None else fetch(name), device)
         return _predictor(
             exported.class_names, exported.untrained_classes, exported.image_shape, exported.probabilities

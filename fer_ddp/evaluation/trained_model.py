@@ -9,7 +9,7 @@ from fer_ddp.config.job import Job
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.models.build import build_model, prepare_model
 from fer_ddp.runs.checkpoint import check_identity, load_checkpoint
-from fer_ddp.runs.files import BEST, LAST
+from fer_ddp.runs.files import selected_checkpoint
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.model_source import check_model_source
 from fer_ddp.runs.weights import evaluated_weights
@@ -47,7 +47,7 @@ def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> Traine
     Raises RunError if there is no checkpoint, or if the run folder was edited so that its files don't match; JobError
     if the file of a user's own model is not there, or has changed since it was trained.
     """
-    path = run.checkpoints / f"{BEST if job.select == 'best_val' else LAST}.safetensors"
+    path = selected_checkpoint(run.path, job.select)
     if not path.exists():
         hint = ", in which case `train` with select=last evaluates the last weights" if job.select == "best_val" else ""
         raise RunError(f"{path}: there is no such checkpoint: no epoch has ended yet, or the file was removed{hint}")

@@ -53,7 +53,8 @@ def plot_image_grid(
     width = max((len(row.cells) for row in rows), default=0)
     if width == 0:
         return figure_without_data(headline_of(subject, headline), "There is no image to show.")
-    pitch, height = _PICTURE + _GAP, _PICTURE + _CAPTION + _GAP
+    lines = max(cell.caption.count("\n") + 1 for row in rows for cell in row.cells if cell is not None)
+    pitch, height = _PICTURE + _GAP, _PICTURE + lines * _CAPTION + _GAP
     above = 0.24 if any(columns) else 0.0
     size = (max(_LABEL + width * pitch, 6.0), above + len(rows) * height)
     figure = new_figure(*size, headline_of(subject, headline), detail)
@@ -74,7 +75,7 @@ def plot_image_grid(
             centre, middle = left + _PICTURE / 2, top + _PICTURE / 2
             extent = (centre - wide / 2, centre + wide / 2, middle + high / 2, middle - high / 2)
             sheet.imshow(pixels, interpolation="nearest", extent=extent)
-            caption = shortened(cell.caption, _LONGEST_CAPTION)
+            caption = "\n".join(shortened(line, _LONGEST_CAPTION) for line in cell.caption.split("\n"))
             sheet.text(centre, top + _PICTURE + 0.03, caption, ha="center", va="top", fontsize=7.5)
     sheet.set_xlim(0, size[0])
     sheet.set_ylim(size[1], 0)

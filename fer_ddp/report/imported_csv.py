@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from fer_ddp.errors import RunError
 from fer_ddp.report.imported_classes import ClassesOfFile, ClassNames, FoundPredictions
 from fer_ddp.text import plural, shortened
-from shards.labels import is_expression, split_of_word, whole_number
+from shards.labels import is_expression, whole_number
 from shards.sources.sample_keys import path_keys, row_key
+from shards.splits import split_of_word
 
 _KEYS = ("key", "sample_key", "sample", "id")
 _ROWS = {"row": 1, "index": 0, "unnamed: 0": 0, "": 0}

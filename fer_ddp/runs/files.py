@@ -32,6 +32,11 @@ LAST, PREVIOUS, BEST = "last", "previous", "best"
 """The names of checkpoints."""
 
 
+def selected_checkpoint(run: Path, select: str) -> Path:
+    """The checkpoint of a run folder whose weights ``select`` of its job names: best_val or last."""
+    return run / "checkpoints" / f"{LAST if select == 'last' else BEST}.safetensors"
+
+
 _CHECKSUM = "crc32"
 """The key of the checksum in a run's JSON files and lines; those of older versions have none."""
 

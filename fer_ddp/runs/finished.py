@@ -11,6 +11,7 @@ from fer_ddp.runs.files import IMPORTED_FILE, PREDICTIONS_SHA256, intact_lines, 
 from fer_ddp.runs.predictions import Predictions, read_predictions
 from fer_ddp.yaml_io import read_yaml
 from shards.errors import UserError
+from shards.files import sha256_of
 
 MEMBERS_FILE = "members.json"
 """In an ensemble's folder instead of ``config.yaml``."""
@@ -60,6 +61,24 @@ class SkippedRun:
     path: Path
     reason: str
     """Continues a message that begins with the path: "is not finished: ..."."""
+
+
+def member_paths(ensemble: Path, recorded: dict[str, Any]) -> list[Path]:
+    """The run folders of the members that an ensemble's `MEMBERS_FILE` records.
+
+    Raises JobError if one is absent, or not what was averaged.
+    """
+    paths = []
+    for member in recorded["members"]:
+        path = Path(member["run"])
+        if not path.is_dir():  # recorded as given, perhaps in another working folder
+            path = ensemble.parent / path.name
+        if not (path / "config.yaml").is_file():
+            raise JobError(f"{ensemble}: the run folder of its member {member['run']} is needed and is not there")
+        if sha256_of(path / "config.yaml") != member["config_sha256"]:
+            raise JobError(f"{path}: its config.yaml has changed since {ensemble} was made; make the ensemble again")
+        paths.append(path)
+    return paths
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:

@@ -20,7 +20,7 @@ def record_model_source(run: Path, name: str) -> None:
     """Record the file of the model ``name`` at a run's start; at a later one check it, as `check_model_source` does."""
     if not is_own_model(name):
         return
-    if (run / RECORD).exists():
+    if (run / RECORD).exists() or any((run / "checkpoints").glob("*.safetensors")):
         return check_model_source(run, name)
     try:
         path = source_file(name)

@@ -15,15 +15,16 @@ from fer_ddp.errors import JobError
 from fer_ddp.models.default_weights import default_weights
 from fer_ddp.models.fitting import Fitted
 from fer_ddp.runs.checkpoint import load_checkpoint
-from fer_ddp.runs.files import BEST, LAST, SCHEMA_VERSION, read_json
+from fer_ddp.runs.files import SCHEMA_VERSION, read_json, selected_checkpoint, write_run_json
 from fer_ddp.text import plural
 from fer_ddp.yaml_io import read_yaml
-from shards.files import sha256_of, write_json
+from shards.files import sha256_of
 
 WEIGHTS_FILE = "weights.json"
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network")
 """Keys under which trainers save a state dict."""
-_EXPORTED_WEIGHTS, _EXPORTED_CONFIG = "model.safetensors", "config.json"
+EXPORTED_WEIGHTS, EXPORTED_CONFIG = "model.safetensors", "config.json"
+"""What an exported folder holds of weights: themselves, and the networks that they belong to."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +90,7 @@ def record_weights(run: Path, weights: Weights, fitted: Fitted) -> None:
             f"put it back, or choose another run="
         )
     record = {"source": weights.source, "file": str(weights.file), "sha256": digest}
-    write_json(run / WEIGHTS_FILE, {"schema_version": SCHEMA_VERSION} | record | dataclasses.asdict(fitted))
+    write_run_json(run / WEIGHTS_FILE, {"schema_version": SCHEMA_VERSION} | record | dataclasses.asdict(fitted))
 
 
 def describe_weights(weights: Weights, fitted: Fitted, normalization: str) -> str:
@@ -123,7 +124,7 @@ def _default(model_name: str) -> Weights:
 def _of_folder(folder: Path) -> Weights:
     if (folder / "config.yaml").is_file():
         job = read_yaml(folder / "config.yaml")
-        file = folder / "checkpoints" / f"{LAST if job.get('select') == 'last' else BEST}.safetensors"
+        file = selected_checkpoint(folder, job.get("select", "best_val"))
         if not file.is_file():
             raise ValueError(f"{file} is not there: no epoch of {folder} has ended yet, or it was removed")
         checkpoint = load_checkpoint(file)
@@ -136,16 +137,16 @@ def _of_folder(folder: Path) -> Weights:
             class_names=tuple(checkpoint["class_names"]),
             **_statistics(job.get("data", {})),
         )
-    config = read_json(folder / _EXPORTED_CONFIG) if (folder / _EXPORTED_WEIGHTS).is_file() else {}
+    config = read_json(folder / EXPORTED_CONFIG) if (folder / EXPORTED_WEIGHTS).is_file() else {}
     if "members" not in config:
         raise ValueError(f"{folder} is neither a run folder nor an exported folder; give one, or a file of weights")
     if len(config["members"]) != 1:
         raise ValueError(f"{folder} holds {len(config['members'])} models; give one of their runs")
     (member,) = config["members"]
     return Weights(
-        tensors=_read_file(folder / _EXPORTED_WEIGHTS),
+        tensors=_read_file(folder / EXPORTED_WEIGHTS),
         source=str(folder),
-        file=folder / _EXPORTED_WEIGHTS,
+        file=folder / EXPORTED_WEIGHTS,
         model=member["model"]["name"],
         class_names=tuple(config["class_names"]),
         **_statistics(member),

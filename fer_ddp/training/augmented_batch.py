@@ -88,5 +88,5 @@ def _cell(batch: Batch, row: int, names: tuple[str, ...], mean: torch.Tensor, st
     if target.max() < _CHANGED:
         largest = target.topk(2)
         parts = zip(largest.values.tolist(), largest.indices.tolist(), strict=True)
-        caption = ", ".join(f"{shortened(names[index], 5)} {100 * share:.0f}" for share, index in parts)
+        caption = "\n".join(f"{shortened(names[index], 9)} {100 * share:.0f}" for share, index in parts)
     return Cell(image=pixels.numpy(), caption=caption)

@@ -122,15 +122,19 @@ def open_run(run: RunFolder, job: Job, manifest: Manifest, device: torch.device,
         check_model_source(run.path, job.model.name)  # before a finished run is made one to be resumed
     run.create()
     run.lock()
-    if is_finished and saved is not None:
-        reopen(run, saved, job)
-    with teacher_kept(run, job, manifest, device, stop.check):
-        run.save_config(job.to_dict())
-        record_model_source(run.path, job.model.name)
-        if first is not None:
-            record_weights(run.path, first.weights, first.fitted)
-            print(first.line, flush=True)
-        run.write_environment(manifest.digest, distributed.world_size(), device)
+    try:
+        if is_finished and saved is not None:
+            reopen(run, saved, job)
+        with teacher_kept(run, job, manifest, device, stop.check):
+            run.save_config(job.to_dict())
+            record_model_source(run.path, job.model.name)
+            if first is not None:
+                record_weights(run.path, first.weights, first.fitted)
+                print(first.line, flush=True)
+            run.write_environment(manifest.digest, distributed.world_size(), device)
+    except BaseException:
+        run.unlock()  # in a notebook the error would keep the lock
+        raise
     return job, False
 
 

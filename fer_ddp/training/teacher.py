@@ -21,12 +21,13 @@ from fer_ddp.evaluation.evaluator import Evaluator
 from fer_ddp.evaluation.trained_model import load_trained_model
 from fer_ddp.metrics.averaging import mean_probabilities
 from fer_ddp.metrics.calibration import apply_temperature
-from fer_ddp.runs.files import BEST, LAST, SCHEMA_VERSION, read_json
-from fer_ddp.runs.finished import MEMBERS_FILE
+from fer_ddp.precision import final_precision
+from fer_ddp.runs.files import SCHEMA_VERSION, read_json, selected_checkpoint, write_run_json
+from fer_ddp.runs.finished import MEMBERS_FILE, member_paths
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.predictions import read_predictions, write_predictions
 from fer_ddp.text import plural
-from shards.files import sha256_of, write_json
+from shards.files import sha256_of
 from shards.labels import class_meaning
 from shards.manifest import Manifest
 
@@ -79,7 +80,7 @@ def compute_teacher(
             indices, probabilities = _from_file(path, dataset)
         elif (path / MEMBERS_FILE).is_file():
             recorded = read_json(path / MEMBERS_FILE)
-            members = [Path(member["run"]) for member in recorded["members"]]
+            members = member_paths(path, recorded)
             mean = mean_probabilities([_of_run(member, job, dataset, device, between_batches) for member in members])
             temperature = recorded.get("temperature")
             probabilities = mean if temperature is None else apply_temperature(mean, temperature)
@@ -114,22 +115,19 @@ def teacher_kept(
     kept, labels = run.path / PROBABILITIES, dataset.labels.numpy()
     write_predictions(kept, dataset.keys, labels, probabilities, dataset.class_names)
     sources = [{"path": str(file), "sha256": sha256_of(file)} for file in _files(job)]
-    write_json(run.path / SOURCES, {"schema_version": SCHEMA_VERSION, "sha256": sha256_of(kept), "sources": sources})
+    record = {"schema_version": SCHEMA_VERSION, "sha256": sha256_of(kept), "sources": sources}
+    write_run_json(run.path / SOURCES, record)
 
 
 def _files(job: Job) -> list[Path]:
     """The checkpoints and CSVs of the teachers."""
     files = []
     for path in map(Path, job.distillation.teacher):
-        members = read_json(path / MEMBERS_FILE).get("members", [{"run": str(path)}])
-        for run in [Path(member["run"]) for member in members]:
-            files.append(run if run.suffix == ".csv" else _checkpoint(run))
+        recorded = read_json(path / MEMBERS_FILE)
+        for run in member_paths(path, recorded) if recorded else [path]:
+            is_run = run.suffix != ".csv"
+            files.append(selected_checkpoint(run, load_job(run / "config.yaml", []).select) if is_run else run)
     return files
-
-
-def _checkpoint(run: Path) -> Path:
-    selected = load_job(run / "config.yaml", []).select
-    return run / "checkpoints" / f"{BEST if selected == 'best_val' else LAST}.safetensors"
 
 
 def _of_run(
@@ -139,7 +137,7 @@ def _of_run(
     job = load_job(path / "config.yaml", [])
     trained = load_trained_model(RunFolder(path), job, device)
     trained.check_data(dataset.manifest, student.data.path)
-    evaluator = Evaluator.of(job.data, job.precision, job.memory_format, device)
+    evaluator = Evaluator.of(job.data, final_precision(job.precision), job.memory_format, device)
     images = InChannels(images=dataset.images, channels=trained.image_shape[0])
     print(f"distillation.teacher: {path} predicts {plural(len(dataset.keys), 'training image')}", flush=True)
     probabilities = evaluator.probabilities(trained.model, images, between_batches)

@@ -1,15 +1,15 @@
 """Exact duplicates: images whose pixels are equal, within a split and across splits.
 
 Here ``first``, ``splits`` and ``labels`` are int64, (samples,): of each sample the index of the first sample with the
-same pixels (its own, if there is none before it), the index of its split in :data:`shards.labels.SPLITS`, its label.
+same pixels (its own, if there is none before it), the index of its split in :data:`shards.splits.SPLITS`, its label.
 """
 
 from collections.abc import Iterable
 
 import numpy as np
 
-from shards.labels import SPLITS
 from shards.manifest import Duplicates
+from shards.splits import SPLITS
 
 
 def first_occurrences(digests: Iterable[str]) -> np.ndarray:

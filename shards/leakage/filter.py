@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from shards.images import decode_image
-from shards.labels import SPLITS
 from shards.leakage.find import Leakage, compare, leaking
 from shards.leakage.near import MAX_DISTANCE, SIDE, thumbnails
 from shards.progress import with_progress
 from shards.sources.scan import Images, SourceScan
+from shards.splits import SPLITS
 
 RULE = f"distance up to {MAX_DISTANCE}"
 _IMAGES_AT_ONCE = 512

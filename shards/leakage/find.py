@@ -14,13 +14,13 @@ import numpy as np
 
 from shards.errors import DataError
 from shards.files import atomic_write_bytes
-from shards.labels import SPLITS
 from shards.leakage.exact import count_duplicates, earliest_by_split, first_occurrences, pairs_of_splits
 from shards.leakage.near import NearPairs, find_near, thumbnails
 from shards.pixel_statistics import pixel_digests
 from shards.progress import with_progress
 from shards.reading.reader import DecodedSplit, map_shards, refuse_url
 from shards.reading.scan import load_or_scan_manifest
+from shards.splits import SPLITS
 
 COLUMNS = (
     *("split_a", "key_a", "label_a", "split_b", "key_b", "label_b"),
@@ -36,7 +36,7 @@ class Leakage:
     """The samples of a data set, sorted by split (train, val, test), then by key, and which are the same picture."""
 
     splits: np.ndarray
-    """int64, (samples,): indices in :data:`shards.labels.SPLITS`."""
+    """int64, (samples,): indices in :data:`shards.splits.SPLITS`."""
     keys: list[str]
     labels: np.ndarray
     """int64, (samples,)."""

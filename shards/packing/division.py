@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from shards.errors import DataError
-from shards.labels import SPLITS
 from shards.leakage.find import Leakage
 from shards.sources.scan import SourceScan
+from shards.splits import SPLITS
 from shards.text import plural
 
 MAX_FOLDS = 100

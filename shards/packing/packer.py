@@ -12,7 +12,6 @@ import numpy as np
 
 from shards.errors import DataError
 from shards.files import atomic_write_bytes, sync_folder
-from shards.labels import SPLITS
 from shards.leakage.exact import count_duplicates, first_occurrences
 from shards.leakage.filter import compare_samples, remove_leaks
 from shards.manifest import FILE_NAME, SCHEMA_VERSION, Manifest, Shard, Split, read_manifest
@@ -25,6 +24,7 @@ from shards.parallel import worker_pool
 from shards.pixel_statistics import mean_and_std
 from shards.progress import with_progress
 from shards.sources.scan import Reject, Source, SourceScan
+from shards.splits import SPLITS
 from shards.votes import vote_lines
 
 

@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 
 from shards.errors import DataError
-from shards.labels import FERPLUS, SPLITS
+from shards.labels import FERPLUS
 from shards.sources.scan import SourceScan
+from shards.splits import SPLITS
 from shards.votes import CATEGORIES, clearest_emotion, describe_votes, is_usable, majority_targets, parse_votes
 
 

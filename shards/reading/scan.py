@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from shards.errors import DataError
-from shards.labels import SPLIT_FOLDERS, SPLITS, split_in_name
 from shards.manifest import FILE_NAME, SCHEMA_VERSION, Duplicates, Manifest, Shard, Split, data_sets_in, read_manifest
 from shards.pixel_statistics import mean_and_std, pixel_sums
 from shards.reading.content import Content
+from shards.splits import SPLIT_FOLDERS, SPLITS, split_in_name
 
 _GZIP = (".tar.gz", ".tgz")
 _ENDINGS = (".tar", ".parquet", *_GZIP)

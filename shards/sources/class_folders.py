@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from shards.errors import DataError
-from shards.labels import SPLIT_FOLDERS, class_meaning, is_expression, split_of_word
+from shards.labels import class_meaning, is_expression
 from shards.sources.listing import ListedImage, SourceOptions
+from shards.splits import SPLIT_FOLDERS, split_of_word
 from shards.text import plural
 
 _FEW = 5

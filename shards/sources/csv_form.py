@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.errors import DataError
-from shards.labels import USAGES, LabelScheme, split_of_word
+from shards.labels import LabelScheme
 from shards.sources.scan import Reject, all_train
+from shards.splits import USAGES, split_of_word
 from shards.text import plural
 
 PUBLISHED = ("emotion", "pixels", "Usage")

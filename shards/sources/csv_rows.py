@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shards.errors import DataError
-from shards.labels import FER2013, SPLITS, USAGES, LabelScheme
+from shards.labels import FER2013, LabelScheme
 from shards.pixel_statistics import pixel_digests, pixel_sums
 from shards.sources.csv_form import (
     PUBLISHED,
@@ -27,6 +27,7 @@ from shards.sources.csv_form import (
     wrong_usage,
 )
 from shards.sources.scan import PixelFile, Reject
+from shards.splits import SPLITS, USAGES
 
 _USAGES = {usage.encode(): SPLITS.index(split) for usage, split in USAGES.items()}
 ROWS_AT_ONCE = 16

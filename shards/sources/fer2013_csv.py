@@ -17,13 +17,14 @@ import numpy as np
 from shards.errors import DataError
 from shards.file_kind import other_than_text
 from shards.files import sha256_of
-from shards.labels import FER2013, FERPLUS, SPLIT_FOLDERS, SPLITS, LabelScheme
+from shards.labels import FER2013, FERPLUS, LabelScheme
 from shards.progress import with_progress
 from shards.sources.csv_form import PUBLISHED, Header, is_published_form, read_header, rewrite
 from shards.sources.csv_rows import BLANK, ROWS_AT_ONCE, Piece, parse_piece
 from shards.sources.packed_csv import PackedCSV, extract, find_csv, first_bytes
 from shards.sources.sample_keys import row_key
 from shards.sources.scan import PixelFile, Reject, SourceScan
+from shards.splits import SPLIT_FOLDERS, SPLITS
 
 
 def scan_csv(

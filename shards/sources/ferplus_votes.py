@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from shards.errors import DataError
-from shards.labels import FER2013, FER2013_CLASSES, USAGES
+from shards.labels import FER2013, FER2013_CLASSES
 from shards.sources.scan import Source, SourceScan
+from shards.splits import USAGES
 from shards.votes import CATEGORIES, votes_text
 
 _AGREEMENT = {

@@ -12,10 +12,11 @@ from pathlib import Path, PurePosixPath
 
 from shards.errors import DataError
 from shards.images import is_image_name
-from shards.labels import CKPLUS, JAFFE, KDEF, SPLIT_FOLDERS, LabelScheme, is_expression
+from shards.labels import CKPLUS, JAFFE, KDEF, LabelScheme, is_expression
 from shards.sources.listed_files import files_below
 from shards.sources.listing import Folder, ListedImage, Listing, SourceOptions
 from shards.sources.scan import all_train
+from shards.splits import SPLIT_FOLDERS
 
 _LOOKED_AT = 50
 """Images whose names tell what a folder is."""

@@ -6,9 +6,9 @@ from itertools import islice
 from pathlib import Path
 
 from shards.errors import DataError
-from shards.labels import split_in_name
 from shards.sources.class_folders import has_class_folders
 from shards.sources.scan import all_train
+from shards.splits import split_in_name
 
 _PATTERN = "{*?["
 _MAX_NAMES = 100_000

@@ -9,11 +9,12 @@ from pathlib import Path
 from shards.errors import DataError
 from shards.files import irregular
 from shards.images import EXTENSIONS, is_image_name, other_file
-from shards.labels import SPLITS, is_expression, split_of_word
+from shards.labels import is_expression
 from shards.sources import list_csv
 from shards.sources.class_folders import check_class_folders
 from shards.sources.listing import Folder, ListedImage, Listing, SourceOptions
 from shards.sources.scan import Reject, all_train
+from shards.splits import SPLITS, split_of_word
 
 _NOT_DATA = {
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r"),

@@ -11,11 +11,12 @@ from pathlib import Path, PurePosixPath
 from shards.errors import DataError
 from shards.file_kind import other_than_text
 from shards.images import is_image_name
-from shards.labels import SPLIT_FOLDERS, split_in_name, split_of_word, whole_number
+from shards.labels import whole_number
 from shards.sources.class_folders import check_stated_classes, has_class_folders
 from shards.sources.listed_files import ImageFinder, NotFound
 from shards.sources.listing import Box, Folder, ListedImage, Listing, SourceOptions
 from shards.sources.scan import Reject, all_train
+from shards.splits import SPLIT_FOLDERS, split_in_name, split_of_word
 from shards.text import plural
 
 LAYOUT = (

@@ -8,10 +8,11 @@ from pathlib import Path, PurePosixPath
 
 from shards.errors import DataError
 from shards.images import is_image_name
-from shards.labels import RAFDB, split_of_word
+from shards.labels import RAFDB
 from shards.sources.listed_files import files_below
 from shards.sources.listing import Folder, ListedImage, Listing, SourceOptions
 from shards.sources.scan import Reject
+from shards.splits import split_of_word
 
 LAYOUT = (
     "basic/EmoLabel/list_patition_label.txt with basic/Image/aligned/train_00001_aligned.jpg, "

@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from shards.errors import DataError
-from shards.labels import FER2013_CLASSES, SPLITS
+from shards.labels import FER2013_CLASSES
 from shards.pixel_statistics import pixel_digests, pixel_sums
 from shards.progress import with_progress
 from shards.sources.sample_keys import row_key
 from shards.sources.scan import PixelFile, SourceScan
+from shards.splits import SPLITS
 
 SIDE = 48
 _Number = np.ndarray | float

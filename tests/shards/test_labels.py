@@ -18,8 +18,8 @@ from shards.labels import (
     SYNONYMS,
     class_labels,
     read_scheme,
-    split_in_name,
 )
+from shards.splits import split_in_name
 from shards.votes import CATEGORIES
 
 

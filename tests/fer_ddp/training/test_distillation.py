@@ -86,8 +86,8 @@ def test_runs_and_ensembles_predict_each_image_as_it_is_and_are_averaged(tiny_jo
     np.testing.assert_allclose(table(tiny_job, *runs), (single[0] + single[1]) / 2, atol=1e-6)
     ensemble = tmp_path / "ensemble"
     ensemble.mkdir()
-    members = {"temperature": 2.0, "members": [{"run": str(run)} for run in runs]}
-    (ensemble / "members.json").write_text(json.dumps(members))
+    members = [{"run": str(run), "config_sha256": sha256_of(run / "config.yaml")} for run in runs]
+    (ensemble / "members.json").write_text(json.dumps({"temperature": 2.0, "members": members}))
     mean = apply_temperature((single[0] + single[1]) / 2, 2.0)
     np.testing.assert_allclose(table(tiny_job, ensemble), mean, atol=1e-6)
 

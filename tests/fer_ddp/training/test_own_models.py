@@ -13,7 +13,7 @@ from interrupting import kill_after, resume, same_files, write_job
 from launching import ROOT
 
 from fer_ddp.config.load import load_job
-from fer_ddp.errors import JobError
+from fer_ddp.errors import JobError, RunError
 from fer_ddp.evaluation.trained_model import load_trained_model
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.training.run import train
@@ -64,6 +64,11 @@ def test_a_run_holds_a_copy_of_its_model_and_refuses_another(workplace: Path, ti
     with pytest.raises(JobError) as caught:
         trained(tiny_job)
     assert str(caught.value) == sentence
+    record = run.path / "model_source.json"
+    record.rename(workplace / "record")
+    with pytest.raises(RunError, match=r"model_source\.json: is absent or damaged"):
+        trained(tiny_job)
+    (workplace / "record").rename(record)
     file.unlink()
     assert refusal(run) == (
         f"run: needs its own model: there is no file nets/face.py; it is looked for from {workplace}; a copy of the "
