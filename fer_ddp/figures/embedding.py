@@ -35,7 +35,7 @@ def plot_embedding(
     neighbours_alike: the share of an image's nearest ``neighbours``, by all ``dimensions``, that have its class.
     subject, split: for the headline.
     """
-    headline = f"{percent(neighbours_alike)} of an image's {neighbours} nearest neighbours have its class"
+    headline = f"{percent(neighbours_alike)} of the {neighbours} nearest neighbours have the same class"
     detail = (
         f"{plural(len(points), f'{split} image'.lstrip())}; the {dimensions} features before the last layer, by t-SNE "
         "in two dimensions, coloured by true class. Distances between groups mean little."
