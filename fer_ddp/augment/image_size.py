@@ -5,8 +5,6 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fer_ddp.constraints import OpenFraction
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageSizeConfig:
@@ -15,7 +13,7 @@ class ImageSizeConfig:
     sides: tuple[Annotated[int, Field(ge=8)], ...] = ()
     """Sides in pixels to which training images are resized, in this order, each for an equal share of the steps before
     `until` (Tan and Le 2021, arXiv 2104.00298); empty is off."""
-    until: OpenFraction = 0.5
+    until: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Fraction of the steps after which training images have their own size; used with `sides`."""
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from fer_ddp.augment.image_size import ImageSizeConfig
 from fer_ddp.augment.parameters import AugmentConfig
 from fer_ddp.augment.views import ViewsConfig
-from fer_ddp.constraints import UserPath
+from fer_ddp.constraints import PositiveFloat, UserPath
 from fer_ddp.data.dataset import DataConfig
 from fer_ddp.models.build import ModelConfig
 from fer_ddp.optim.distillation import DistillationConfig
@@ -61,6 +61,9 @@ class Job:
     """Decides initialization, order, augmentation and dropout."""
     epochs: PositiveInt = 30
     """Passes over the training split."""
+    time_limit_s: PositiveFloat | None = None
+    """Seconds of training: as many epochs as fit, measured at the start, instead of ``epochs``. Loading data before it
+    and the final evaluation after it are not included."""
     global_batch_size: PositiveInt = 64
     """Samples per step over all ranks; the ranks share them evenly."""
     micro_batch_size: PositiveInt | None = None
@@ -127,9 +130,10 @@ def differing_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 def identity(job: Job, train: Split) -> dict[str, Any]:
     """What a state says of the run that it belongs to: the keys that decide its result, flat, and its training data.
 
-    Without the number of epochs and the selection of weights, which may change where the states before stay right.
+    Without the number of epochs, a time limit that decides it, and the selection of weights, which may change where the
+    states before stay right.
     """
-    free = (*MAY_CHANGE, "epochs", "select")
+    free = (*MAY_CHANGE, "epochs", "time_limit_s", "select")
     keys = flatten(job.to_dict()).items()
     decisive = {key: value for key, value in keys if not any(key == one or key.startswith(f"{one}.") for one in free)}
     data = hashlib.sha256("".join(shard.sha256 for shard in train.shards).encode()).hexdigest()

@@ -44,6 +44,8 @@ def check_same(run: RunFolder, saved: Job, job: Job, data_digest: str) -> None:
     for section, key in (("data", "mean"), ("data", "std"), ("ema", "warmup")):
         if new[section][key] is None:
             new[section][key] = old[section][key]
+    if saved.time_limit_s is not None:
+        new["epochs"] = old["epochs"]
     differences = differing_keys(old, new)
     old_digest = run.data_digest()
     if old_digest not in (None, data_digest):
@@ -54,7 +56,7 @@ def check_same(run: RunFolder, saved: Job, job: Job, data_digest: str) -> None:
             f"{run.path}: was started with another job ({'; '.join(differences)}); "
             f"choose another run= or put these keys back"
         )
-    if saved.epochs != job.epochs:
+    if new["epochs"] != old["epochs"]:
         check_epochs(run, saved, job)
 
 

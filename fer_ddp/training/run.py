@@ -30,6 +30,7 @@ from fer_ddp.training.prolonging import reopen
 from fer_ddp.training.setup import build_trainer, resolve_auto
 from fer_ddp.training.state import TrainingState
 from fer_ddp.training.teacher import teacher_kept
+from fer_ddp.training.time_limit import with_epochs_that_fit
 from shards.errors import UserError
 from shards.manifest import Manifest
 from shards.reading.scan import load_or_scan_manifest
@@ -114,6 +115,8 @@ def open_run(run: RunFolder, job: Job, manifest: Manifest, device: torch.device,
         job = dataclasses.replace(
             job, precision=saved.precision, memory_format=saved.memory_format, data=data, ema=saved.ema
         )
+        if saved.time_limit_s is not None:
+            job = dataclasses.replace(job, epochs=saved.epochs)
     is_finished = run.status().get("state") == "finished"
     if is_finished and (saved is None or saved.epochs == job.epochs):
         print(f"{run.path}: this run is finished; choose another run= to train again", flush=True)
@@ -143,6 +146,11 @@ def _train_and_evaluate(
 ) -> None:
     dataset = distributed.on_every_rank(lambda: open_split(job.data, "train", device, manifest))
     is_new = not distributed.rank_zero_call(run.has_state)
+    if is_new and job.time_limit_s is not None:
+        job = with_epochs_that_fit(
+            job, dataset, device, lambda state: _validation(job, manifest, state, device, stop)()
+        )
+        distributed.rank_zero_call(partial(run.save_config, job.to_dict()))
     trainer = build_trainer(job, dataset, distributed.world_size(), device, pretrained=is_new)
     _resume(run, job, trainer.state)
     tracker.start()
