@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from fer_ddp.errors import Interrupted, RunError, os_error_message
+from fer_ddp.rank_variables import is_main
 from fer_ddp.signals import StoppedEarly, ignore_stop_signals, stop_early
 from shards.errors import UserError
 
@@ -73,7 +74,7 @@ def end_process(exit_status: int) -> NoReturn:
 
 def _print_error(message: str) -> None:
     """On rank zero, on a line of its own: a terminal may show a progress bar or ``^C`` where the cursor is."""
-    if os.environ.get("RANK", "0") == "0":
+    if is_main():
         clear_line = "\r\x1b[K" if sys.stderr.isatty() else ""
         print(f"{clear_line}{message}", file=sys.stderr, flush=True)
 

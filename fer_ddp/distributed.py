@@ -2,7 +2,10 @@
 
 import inspect
 import os
+import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -15,9 +18,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fer_ddp.errors import JobError, RunError, os_error_message
 from fer_ddp.hardware import use_repeatable_kernels
+from fer_ddp.rank_variables import check_rank_variables, how_to_unset, launched
+from fer_ddp.signals import raise_pending_stop
 from shards.errors import UserError
 
 T = TypeVar("T")
+
+NOTICE_SECONDS = 15
+"""How long a rank waits for the others before it says so."""
 
 
 @contextmanager
@@ -25,21 +33,106 @@ def world() -> Iterator[torch.device]:
     """Join the ranks that torchrun started (or be alone), and yield this rank's device.
 
     A rank that fails does not leave the group, since NCCL would then wait for the others, which wait for it:
-    `fer_ddp.cli.end_process` ends the process. Raises JobError if this machine has GPUs, but fewer than ranks.
+    `fer_ddp.cli.end_process` ends the process. Raises JobError if torchrun's variables are wrong or this machine has
+    GPUs, but fewer than ranks; RunError if the ranks don't find each other.
     """
+    raise_pending_stop()  # one that came while torch was imported
+    check_rank_variables()
     device = default_device()
-    if not launched():
+    if world_size() == 1:
         yield device
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(minutes=30))
+    store = _join()
+    # The ranks are all there, so this takes a moment; where one dies in it, torch would wait for as long as below.
+    end = threading.Timer(_join_seconds(), _end_alone)
+    end.daemon = True
+    end.start()
+    dist.init_process_group(backend, store=store, rank=rank(), world_size=world_size(), timeout=timedelta(minutes=30))
+    end.cancel()
     yield device
     dist.destroy_process_group()
 
 
-def launched() -> bool:
-    """Whether torchrun (or anything that sets its variables) started this process."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+def _join() -> dist.Store:
+    """The store in which all ranks have registered. Raises RunError if they don't within `_join_seconds`.
+
+    Waits in Python and not in torch, whose waiting no signal ends.
+    """
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    waiting = _Waiting(f"rank {rank()} of {world_size()} waits at {host}:{port} (MASTER_ADDR:MASTER_PORT)")
+    is_host = is_main() and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    while problem := _unreachable(host, None if is_host else port):
+        waiting.pause(problem, is_loud=True)
+    try:
+        store = dist.TCPStore(
+            host, port, world_size(), is_host, timedelta(seconds=30), wait_for_workers=False, multi_tenant=True
+        )
+        # torchrun's own store outlives an attempt of its ranks.
+        shared = dist.PrefixStore(f"fer_ddp/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        shared.set(f"rank{rank()}", "")
+        while absent := [number for number in range(world_size()) if not shared.check([f"rank{number}"])]:
+            names = ", ".join(map(str, absent[:8])) + (", ..." if len(absent) > 8 else "")
+            is_loud = rank() == min(set(range(world_size())) - set(absent))  # one of those that came
+            waiting.pause(f"{'ranks' if len(absent) > 1 else 'rank'} {names} did not come", is_loud=is_loud)
+    except dist.DistError as error:
+        raise waiting.failure(f"it failed ({str(error).splitlines()[0]})", is_loud=True) from None
+    return shared
+
+
+def _unreachable(host: str, port: int | None) -> str | None:
+    """Why nothing can connect to ``host`` now, for None why its name is not known; None if it can."""
+    try:
+        if port is None:
+            socket.getaddrinfo(host, None)
+        else:
+            socket.create_connection((host, port), timeout=5).close()
+    except (socket.gaierror, UnicodeError) as error:
+        return f"the name {host} can't be resolved ({getattr(error, 'strerror', error)})"
+    except OSError as error:
+        return f"no connection was possible ({error.strerror or error})"
+    return None
+
+
+class _Waiting:
+    """For the other ranks: prints the reason after `NOTICE_SECONDS`, and ends after `_join_seconds`."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._began, self._is_told = time.monotonic(), False
+
+    def pause(self, problem: str, *, is_loud: bool) -> None:
+        """Wait a moment, in which signals are handled. Raises RunError once there was time enough."""
+        waited = time.monotonic() - self._began
+        if waited > _join_seconds():
+            raise self.failure(f"{problem} within {waited:.0f} s", is_loud=is_loud)
+        if is_loud and waited > NOTICE_SECONDS and not self._is_told:
+            self._is_told = True
+            print(f"{self._what}: {problem} so far; {_remedy()}", file=sys.stderr, flush=True)
+        time.sleep(0.05)
+
+    def failure(self, problem: str, *, is_loud: bool) -> RunError:
+        """The error, which is printed here where it is not rank zero's, which prints its own."""
+        message = f"{self._what}: {problem}; {_remedy()}"
+        if is_loud:
+            print_from_rank(message)
+        return RunError(message)
+
+
+def _remedy() -> str:
+    return f"start all ranks, best by torchrun or `fer-ddp launch`; to train on one rank alone: {how_to_unset()}"
+
+
+def _join_seconds() -> float:
+    """How long a rank waits for others: a cluster's nodes may load torch at very different speeds."""
+    return 300 if "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_PROCID" in os.environ else 35
+
+
+def _end_alone() -> None:
+    print(
+        f"error: rank {rank()}: another rank exited while the ranks connected; see its log", file=sys.stderr, flush=True
+    )
+    os._exit(RunError.exit_status)
 
 
 def rank() -> int:
@@ -54,7 +147,7 @@ def world_size() -> int:
 
 def local_rank() -> int:
     """This process's number among the ranks of this machine, from 0."""
-    return int(os.environ["LOCAL_RANK"]) if launched() else 0
+    return int(os.environ.get("LOCAL_RANK", "0")) if launched() else 0
 
 
 def local_world_size() -> int:

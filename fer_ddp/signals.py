@@ -7,9 +7,14 @@ from typing import Any
 
 from fer_ddp.errors import Interrupted
 
-STOP_SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2]
-if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # a terminal that closes sends it; `nohup` has it ignored
-    STOP_SIGNALS.append(signal.SIGHUP)
+# Windows has the first two alone.
+_NAMES = ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGHUP")
+STOP_SIGNALS: list[signal.Signals] = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+if STOP_SIGNALS[-1].name == "SIGHUP" and signal.getsignal(STOP_SIGNALS[-1]) == signal.SIG_IGN:
+    STOP_SIGNALS.pop()  # a terminal that closes sends it; `nohup` has it ignored
+
+_pending: list[str] = []
+"""The name of a stop signal whose `StoppedEarly` may have been lost."""
 
 
 class StoppedEarly(BaseException):
@@ -20,17 +25,29 @@ class StoppedEarly(BaseException):
 
 
 def stop_early() -> None:
-    """While no `StopFlag` listens, a stop signal raises `StoppedEarly`."""
+    """While no `StopFlag` listens, a stop signal raises `StoppedEarly`.
+
+    Code in C, such as what torch runs while it is imported, may drop an exception: so see `raise_pending_stop`.
+    """
+    _pending.clear()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise StoppedEarly(signal.Signals(number).name)
+        _pending.append(signal.Signals(number).name)
+        raise StoppedEarly(_pending[0])
 
     for number in STOP_SIGNALS:
         signal.signal(number, stop)
 
 
+def raise_pending_stop() -> None:
+    """Raises `StoppedEarly` again if a stop signal came and the command did not end."""
+    if _pending:
+        raise StoppedEarly(_pending[0])
+
+
 def ignore_stop_signals() -> None:
     """Ignore stop signals from now on; processes that are started later do not inherit this."""
+    _pending.clear()
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: None)
 
@@ -48,6 +65,7 @@ class StopFlag:
 
     def __enter__(self) -> "StopFlag":
         if threading.current_thread() is threading.main_thread():
+            raise_pending_stop()
             self._previous = {number: signal.signal(number, self._raise) for number in STOP_SIGNALS}
         return self
 

@@ -3,18 +3,17 @@
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 from types import FrameType
 from typing import IO
 
 from fer_ddp.cli import LAUNCHED
-from fer_ddp.errors import Interrupted, JobError
-from fer_ddp.signals import STOP_SIGNALS
+from fer_ddp.errors import Interrupted, JobError, RunError
+from fer_ddp.rank_variables import RANK_VARIABLES
+from fer_ddp.signals import STOP_SIGNALS, raise_pending_stop
 from shards.parallel import usable_cpus
-
-_RANKS_OWN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What torchrun sets for each rank; left over in a shell, it would make one that starts alone wait for others."""
 
 
 def start_ranks(
@@ -31,13 +30,17 @@ def start_ranks(
     ``output``: where stdout and stderr go, None to this process's own. One rank alone needs no torchrun, whose start
     takes seconds. What is started is in a session of its own, so that Ctrl-C in the terminal reaches this process
     alone, which forwards it once. It ignores SIGUSR1 and SIGUSR2, which SLURM sends to every process of a job and
-    which would kill torchrun; the ranks take them.
+    which would kill torchrun; the ranks take them. Raises RunError if the ranks could not reach each other.
     """
     start = ["-u"]  # as torchrun starts its ranks, so that logs are up to date
+    if ranks > 1 and not rendezvous:
+        _check_loopback()
     if ranks > 1 or rendezvous:
-        options = [*(rendezvous or ["--standalone"]), f"--nproc-per-node={ranks}"]
+        # Without an address torchrun takes this machine's name, and waits for ever where that cannot be resolved.
+        options = [*(rendezvous or ["--standalone", f"--local-addr={_LOOPBACK}"]), f"--nproc-per-node={ranks}"]
         start = ["-m", "launch.torchrun", *options]
-    inherited = {name: value for name, value in os.environ.items() if name not in _RANKS_OWN}
+    # Left over in a shell, the ranks' own variables would make one that starts alone wait for others.
+    inherited = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
     threads = max(1, usable_cpus() // ranks)
     return subprocess.Popen(
         [sys.executable, *start, *arguments],
@@ -47,6 +50,20 @@ def start_ranks(
         start_new_session=True,
         preexec_fn=_ignore_user_signals,
     )
+
+
+_LOOPBACK = "127.0.0.1"
+
+
+def _check_loopback() -> None:
+    try:
+        with socket.create_server((_LOOPBACK, 0)) as server:
+            socket.create_connection(server.getsockname(), timeout=10).close()
+    except OSError as error:
+        raise RunError(
+            f"this machine cannot connect to itself at {_LOOPBACK} ({error.strerror or error}), as several ranks must; "
+            f"bring up its loopback interface (ip link set lo up), or train on one rank: --ranks 1"
+        ) from None
 
 
 def _ignore_user_signals() -> None:
@@ -70,6 +87,7 @@ class SignalForwarder:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> "SignalForwarder":
+        raise_pending_stop()
         self._previous = {number: signal.signal(number, self._forward) for number in STOP_SIGNALS}
         return self
 

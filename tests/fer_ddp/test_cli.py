@@ -4,13 +4,14 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.machinery import ModuleSpec
 
 import pytest
 
 from fer_ddp.cli import LAUNCHED, exit_status_of
 from fer_ddp.errors import Interrupted, JobError, RunError
-from fer_ddp.signals import STOP_SIGNALS, StoppedEarly
+from fer_ddp.signals import STOP_SIGNALS, StopFlag, StoppedEarly
 from shards.errors import DataError
 
 
@@ -97,7 +98,14 @@ def test_a_mistake_of_ours_is_not_hidden() -> None:
 
 
 def test_only_rank_zero_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("RANK", "1")
+    for name, value in {
+        "RANK": "1",
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": "1",
+        "MASTER_ADDR": "a",
+        "MASTER_PORT": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
     assert end_of(JobError("the job is wrong")) == 2
     assert capsys.readouterr() == ("", "")
 
@@ -110,3 +118,16 @@ def test_a_stop_signal_ends_a_command_that_does_not_listen(capsys: pytest.Captur
 def test_a_signal_after_the_end_is_ignored() -> None:
     exit_status_of(lambda: None)
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_stop_signal_whose_exception_is_lost_ends_the_command_before_it_trains(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def command() -> None:
+        with suppress(BaseException):  # as C code does while torch is imported
+            os.kill(os.getpid(), signal.SIGTERM)
+        with StopFlag():
+            raise AssertionError("trained")
+
+    assert exit_status_of(command) == 75
+    assert capsys.readouterr().err.splitlines()[0] == "interrupted: stopped by SIGTERM"
