@@ -82,7 +82,8 @@ class Predictions:
         header = ["path"]
         header += [] if self.seconds is None else ["seconds"]
         header += [] if self.boxes is None else ["left", "top", "right", "bottom"]
-        writer.writerow([*header, "label", *self.class_names])
+        header.append("label")
+        writer.writerow([*header, *_columns_of_classes(self.class_names, header)])
         for index, (image, name, row) in enumerate(zip(self.images, self.classes, self.probabilities, strict=True)):
             more: list[Any] = [] if self.seconds is None else [self.seconds[index]]
             more += [] if self.boxes is None else self.boxes[index]
@@ -96,6 +97,15 @@ class Predictions:
             atomic_write_bytes(path, self.to_csv().encode())
         except OSError as error:
             raise RunError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _columns_of_classes(class_names: Sequence[str], others: Sequence[str]) -> list[str]:
+    """A column for each class, called as it is; as ``p_NAME`` if there is such a column already."""
+    columns = list(class_names)
+    for index, name in enumerate(columns):
+        while name in (*others, *class_names[:index], *class_names[index + 1 :]):
+            columns[index] = name = f"p_{name}"
+    return columns
 
 
 def display_names(class_names: Sequence[str], language: str) -> list[str]:

@@ -16,6 +16,7 @@ from fer_ddp.data.dataset import DataConfig, FERDataset, normalization
 from fer_ddp.data.stream import StreamedSplit
 from fer_ddp.evaluation.class_mapping import ImageBatches
 from fer_ddp.metrics.classification import ValidationMetrics, check_predictions, validation_metrics
+from fer_ddp.models.own_code import failure_of_own_code
 from fer_ddp.precision import autocast, compute_dtype, to_memory_format
 
 BATCH_SIZE = 512
@@ -75,8 +76,14 @@ class Evaluator:
 
     def _probabilities(self, model: nn.Module, images: Tensor) -> Tensor:
         pixels = normalize(to_unit_range(images, self.mean.dtype), self.mean, self.std)
-        with autocast(self.device, self.precision):
-            logits: Tensor = model(to_memory_format(pixels, self.memory_format))
+        try:
+            with autocast(self.device, self.precision):
+                logits: Tensor = model(to_memory_format(pixels, self.memory_format))
+        except Exception as error:
+            failure = None if isinstance(error, torch.OutOfMemoryError) else failure_of_own_code(error)
+            if failure is None:
+                raise
+            raise failure from None
         return logits.to(self.mean.dtype).softmax(dim=1)
 
     def metrics(

@@ -12,7 +12,8 @@ from fer_ddp.errors import JobError
 from fer_ddp.layers.dropout import SamplePositions, replace_dropout
 from fer_ddp.layers.sync_batch_norm import convert_batch_norm
 from fer_ddp.models.freezing import Freeze
-from fer_ddp.models.own_source import describe_error, is_own_model, split_name
+from fer_ddp.models.own_code import describe_error
+from fer_ddp.models.own_source import is_own_model, split_name
 from fer_ddp.models.registry import create_model
 from fer_ddp.precision import compute_dtype, torch_memory_format
 
@@ -63,29 +64,40 @@ def build_model(
         except ValueError as error:
             raise JobError(str(error)) from None
     model = replace_dropout(model, seed)
-    SamplePositions.of(model).units = _check_randomness(model, config.name, image_shape)
+    SamplePositions.of(model).units = _check_training(model, config.name, image_shape, num_classes)
     return model
 
 
-def _check_randomness(model: nn.Module, name: str, image_shape: tuple[int, int, int]) -> dict[str, tuple[int, float]]:
-    """The units that its dropout layers mask, from a trial.
+def _check_training(
+    model: nn.Module, name: str, image_shape: tuple[int, int, int], num_classes: int
+) -> dict[str, tuple[int, float]]:
+    """The units that its dropout layers mask, from a trial with three images; `create_model` has tried two.
 
-    Raises JobError for a model that uses torch's generator in a training forward, or returns more than logits.
+    Raises JobError for a model that uses torch's generator in a training forward, or returns something else than
+    logits; for one of the user's own also if it can't be differentiated.
     """
     trial = copy.deepcopy(model).train()
     positions = SamplePositions.of(trial)
-    positions.set(torch.arange(2))
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    positions.set(torch.arange(3))
+    is_own = is_own_model(name)
+    with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(is_own):
         before = torch.get_rng_state()
         try:
-            output = trial(torch.zeros(2, *image_shape))
+            output = trial(torch.zeros(3, *image_shape))
+            if is_own and isinstance(output, torch.Tensor):
+                output.sum().backward()
         except Exception as error:
-            if not is_own_model(name):
+            if not is_own:
                 raise
             raise JobError(f"model: {name} fails in training: {describe_error(error, split_name(name)[0])}") from None
         drawn = not torch.equal(before, torch.get_rng_state())
     if not isinstance(output, torch.Tensor):
         raise JobError(f"model: {name} returns {type(output).__name__} in training, not logits alone; turn that off")
+    if output.shape != (3, num_classes):
+        raise JobError(
+            f"model: {name} returns {tuple(output.shape)} for 3 images of {num_classes} classes in training, not "
+            f"logits (3, {num_classes})"
+        )
     if drawn:
         raise JobError(
             f"model: {name} uses torch's random generator in training, so its curve would depend on the number of "

@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from fer_ddp.models.own_source import find_file, is_file, load_module, split_name
+from fer_ddp.models.own_code import describing_errors, load_module
+from fer_ddp.models.own_definition import OTHER_CLASS, OTHER_FUNCTION
+from fer_ddp.models.own_source import find_file, is_file, split_name
 from fer_ddp.text import closest
 
 _LIBRARIES = ("torch", "torchvision", "timm")
@@ -23,7 +25,8 @@ def own_model(name: str, arguments: Mapping[str, object]) -> Callable[..., nn.Mo
     nn.Module, or does not take ``arguments``.
     """
     target = _target(name)
-    parameters = inspect.signature(target).parameters
+    with describing_errors(split_name(name)[0]):
+        parameters = inspect.signature(target).parameters
     _check_arguments(name, parameters, arguments)
 
     def build(**given: Any) -> nn.Module:
@@ -50,13 +53,15 @@ def source_file(name: str) -> Path:
 
 def _target(name: str) -> Any:
     place, attribute = split_name(name)
-    module = load_module(place)
-    if not hasattr(module, attribute):
+    module = load_module(place, attribute)
+    with describing_errors(place):  # a module may have a __getattr__
+        target = getattr(module, attribute, None)
+    if target is None:
         models = [key for key, value in vars(module).items() if _is_model(value)]
         close = closest(attribute, models)
-        hint = f"did you mean {close}?" if close else f"its models are {', '.join(models)}" if models else "it has none"
+        known = f"its models are {', '.join(models)}" if models else "it has none"
+        hint = f"did you mean {close}?" if close else known
         raise ValueError(f"model.name: {place} has no '{attribute}'; {hint}")
-    target = getattr(module, attribute)
     package = str(getattr(target, "__module__", "")).partition(".")[0]
     if package in _LIBRARIES:  # whose functions may download, or unpickle what an argument names
         raise ValueError(
@@ -65,12 +70,9 @@ def _target(name: str) -> Any:
         )
     # Only what builds models is ever called, since a run folder from a stranger can name any function as its model.
     if isinstance(target, type) and not _is_model(target):
-        raise ValueError(f"model.name: {name} is not a model; the class must derive from torch.nn.Module")
+        raise ValueError(f"model.name: {name} {OTHER_CLASS}")
     if not isinstance(target, type) and not (inspect.isfunction(target) and _returns_model(target)):
-        raise ValueError(
-            f"model.name: {name} must be a class that derives from torch.nn.Module, or a function that is annotated to "
-            f"return one: def {attribute}(...) -> nn.Module"
-        )
+        raise ValueError(f"model.name: {name} {OTHER_FUNCTION.format(target=attribute)}")
     return target
 
 
@@ -81,7 +83,7 @@ def _is_model(value: object) -> bool:
 def _returns_model(function: Callable[..., Any]) -> bool:
     try:
         return _is_model(typing.get_type_hints(function).get("return"))
-    except (NameError, TypeError, AttributeError):
+    except Exception:  # noqa: BLE001  an annotation is evaluated, and may be any expression
         return False
 
 

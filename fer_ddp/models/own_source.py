@@ -1,20 +1,18 @@
 """Where a user's own model is: the file or module behind ``nets/face.py:Net`` and ``package.module:Net``.
 
 A file is found by its path, relative to the working folder, and in a frozen copy of the code by the copy that was
-frozen with it; never inside a run folder, which may come from a stranger.
-"""
+frozen with it; never inside a run folder, which may come from a stranger."""
 
 import hashlib
 import importlib
 import importlib.util
 import os
 import sys
-import traceback
+import sysconfig
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 
-from fer_ddp.text import closest
+from fer_ddp.text import closest, shortened
 
 _OF_A_RUN = ("checkpoints", "environment.json", "model_source.json", "status.json")
 """One of these beside a ``config.yaml`` makes a run folder, whole or not."""
@@ -45,26 +43,19 @@ def split_name(name: str) -> tuple[str, str]:
 def find_file(place: str) -> Path:
     """The file named ``place``. Raises ValueError if it is absent or inside a run folder."""
     frozen, path = frozen_file(place, Path(__file__).parents[2]), Path(place).expanduser()
-    if frozen.is_file():
-        return frozen
-    if not path.is_file():
+    try:
+        if frozen.is_file():
+            return frozen
+        is_there = path.is_file()
+    except (OSError, ValueError) as error:  # such as of a name that is too long, or holds a null character
+        raise ValueError(f"model.name: {shortened(place, 100)} is not a path ({error})") from None
+    if not is_there:
         names = [each.name for each in path.parent.glob("*.py")] if path.parent.is_dir() else []
         close = closest(path.name, names)
         hint = f"did you mean {path.parent / close}?" if close else f"it is looked for from {Path.cwd()}"
         raise ValueError(f"model.name: there is no file {place}; {hint}")
     _refuse_run_folder(path)
     return path
-
-
-def load_module(place: str) -> ModuleType:
-    """The module of a file or module name. Raises ValueError, with file and line, if it can't be imported."""
-    path = find_file(place) if is_file(place) else None
-    try:
-        return _module_of(path) if path else _import(place)
-    except (Exception, SystemExit) as error:  # such as of a script that reads its arguments
-        if isinstance(error, ValueError) and str(error).startswith("model.name: "):
-            raise
-        raise ValueError(f"model.name: {describe_error(error, place)}") from error
 
 
 def frozen_file(place: str, code: Path) -> Path:
@@ -78,56 +69,38 @@ def module_places(module: str) -> list[Path]:
     return [Path(place) for place in spec.submodule_search_locations or [spec.origin or ""]]
 
 
-def describe_error(error: BaseException, place: str) -> str:
-    """What the code of ``place``, a file or a module's name, raised: the last file and line of it, kind and message."""
-    message = next(iter(str(error).splitlines()), type(error).__name__)
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{_shown(error.filename)} line {error.lineno}: {error.msg}"
-    roots = [find_file(place).absolute()] if is_file(place) else module_places(place.partition(".")[0])
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if any(Path(frame.filename).is_relative_to(root) for root in roots)]
-    return f"{_shown(own[-1].filename)} line {own[-1].lineno}: {type(error).__name__}: {message}" if own else message
+def module_file(module: str) -> Path:
+    """The file of a module. Raises ValueError if there is none, or it or a package that it is in may not be imported.
 
-
-def _shown(file: str) -> str:
-    path = Path(file)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
-
-
-def _module_of(path: Path) -> ModuleType:
-    """The module of a file, executed once for each content; known to Python, since dataclasses look theirs up."""
-    name = f"own_model_{hashlib.sha256(path.read_bytes() + str(path.absolute()).encode()).hexdigest()[:16]}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return sys.modules[name]
-
-
-def _import(module: str) -> ModuleType:
+    Nothing is imported, since whatever is may do anything.
+    """
     parts = module.split(".")
-    for depth in range(1, len(parts) + 1):  # a package is checked before it is imported to find what is in it
+    for depth in range(1, len(parts) + 1):
         for path in module_places(".".join(parts[:depth])):
             _refuse_run_folder(path)
-    return importlib.import_module(module)
+    origin, top = _spec(module).origin or "", parts[0]
+    standard_library = Path(sysconfig.get_path("stdlib"))
+    if top in sys.stdlib_module_names and (
+        origin in ("", "built-in", "frozen") or Path(origin).is_relative_to(standard_library)
+    ):
+        raise ValueError(f"model.name: {top} belongs to Python's standard library, which holds no models")
+    if not is_file(origin):
+        raise ValueError(f"model.name: {module} has no source file in Python; name the module that holds the class")
+    return Path(origin)
 
 
 def _spec(module: str) -> ModuleSpec:
-    top, folder = module.partition(".")[0], os.getcwd()
+    """Where a module is, found without the import of the packages that it is in. Raises ValueError if it is nowhere."""
+    top, *parts = module.split(".")
+    folder = os.getcwd()
     if importlib.util.find_spec(top) is None and folder not in sys.path:
         sys.path.append(folder)  # the command fer-ddp does not look there; last, so that it hides nothing
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        spec = None  # what should hold it is not a package
+    spec, name = importlib.util.find_spec(top), top
+    for part in parts:
+        name = f"{name}.{part}"
+        inside = spec.submodule_search_locations if spec is not None else None
+        finders = [] if inside is None else [each.find_spec for each in sys.meta_path]
+        spec = next((found for find in finders if (found := find(name, inside)) is not None), None)
     if spec is None:
         raise ValueError(f"model.name: there is no module {module}; it must be installed, or in {folder}")
     return spec

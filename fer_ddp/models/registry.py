@@ -12,8 +12,9 @@ from torch import nn
 
 from fer_ddp.models.compact_cnn import CompactCNN
 from fer_ddp.models.face_cnn import FaceCNN
+from fer_ddp.models.own_code import describe_error
 from fer_ddp.models.own_models import own_model
-from fer_ddp.models.own_source import describe_error, is_own_model, split_name
+from fer_ddp.models.own_source import is_own_model, split_name
 from fer_ddp.models.plain_cnn import PlainCNN
 from fer_ddp.models.residual_cnn import AdvancedFaceCNN, ImprovedFaceCNN
 from fer_ddp.models.timm_models import build_timm_model, check_timm_model, timm_names
@@ -70,6 +71,7 @@ def create_model(
             # A model too deep for its images warns before it raises the clearer error below.
             warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
             model = build(in_channels=in_channels, image_size=image_size, num_classes=num_classes, **arguments)
+        model.float()  # as it is trained: the precision is the job's
         _try_model(model, in_channels, image_size, num_classes)
     except failures as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)

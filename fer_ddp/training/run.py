@@ -16,6 +16,7 @@ from fer_ddp.errors import Interrupted, JobError, RunError, os_error_message
 from fer_ddp.evaluation.evaluate import evaluate_run
 from fer_ddp.evaluation.evaluator import Evaluator
 from fer_ddp.metrics.classification import ValidationMetrics
+from fer_ddp.models.own_code import failure_of_own_code
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.logger import NullLogger, RunLogger
 from fer_ddp.runs.model_source import check_model_source, record_model_source
@@ -76,7 +77,7 @@ def _train(job: Job, device: torch.device, stop: StopFlag) -> None:
         if distributed.is_main():
             run.write_status("failed", message=os_error_message(error))
         raise
-    except RuntimeError as error:
+    except Exception as error:
         failure = _user_error(error, job)
         if failure is None:
             raise
@@ -88,8 +89,8 @@ def _train(job: Job, device: torch.device, stop: StopFlag) -> None:
         run.unlock()
 
 
-def _user_error(error: RuntimeError, job: Job) -> RunError | None:
-    """torch's error in the user's terms; None if it is a bug of ours."""
+def _user_error(error: Exception, job: Job) -> RunError | None:
+    """An error of torch, or of the user's own model, in the user's terms; None if it is a bug of ours."""
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         size = job.micro_batch_size or job.global_batch_size // distributed.world_size()
         message = (
@@ -98,9 +99,9 @@ def _user_error(error: RuntimeError, job: Job) -> RunError | None:
         )
         distributed.print_from_rank(message)
         return RunError(message)
-    if distributed.is_peer_failure(error):
+    if isinstance(error, RuntimeError) and distributed.is_peer_failure(error):
         return RunError("another rank exited; see its log for the cause. Run the same command again to resume")
-    return None
+    return failure_of_own_code(error)
 
 
 def open_run(run: RunFolder, job: Job, manifest: Manifest, device: torch.device, stop: StopFlag) -> tuple[Job, bool]:

@@ -13,6 +13,7 @@ import fer_ddp
 from fer_ddp.__main__ import main
 from fer_ddp.deploy.draw import plot_prediction
 from fer_ddp.deploy.pictures import Picture, find_files
+from fer_ddp.deploy.predict import Predictions
 from shards.images import ImageOptions, decode_image
 from shards.sources.synthetic_faces import draw_faces
 
@@ -137,3 +138,12 @@ def test_a_drawing_is_as_large_for_a_small_picture_as_for_a_large_one(side: int)
         "sad",
     ]
     assert chart.texts[0].get_text() == "70.0 %"
+
+
+def test_classes_called_as_other_columns_have_columns_of_their_own() -> None:
+    probabilities = np.eye(4)[:1]
+    predictions = Predictions(
+        images=("a.png",), class_names=("path", "label", "p_label", "left"), probabilities=probabilities
+    )
+    header = predictions.to_csv().splitlines()[0]
+    assert header == "path,label,p_path,p_p_label,p_label,left"

@@ -47,6 +47,18 @@ class Broken(Net):
     def forward(self, images):
         return {}["logits"]
 
+class Double(Net):
+    def forward(self, images):
+        return self.head(self.conv(images.double()).mean((2, 3)))
+
+class ForTwo(Net):
+    def forward(self, images):
+        return super().forward(images)[:2]
+
+class NotDifferentiable(Net):
+    def forward(self, images):
+        return super().forward(images).detach()
+
 class BrokenInTraining(Net):
     def forward(self, images):
         return super().forward(images) if not self.training else self.missing
@@ -136,14 +148,27 @@ def test_the_weights_depend_on_the_seed_alone() -> None:
             "nets/face.py line 37: KeyError: 'logits'",
         ),
         (
+            "nets/face.py:Double",
+            "model: nets/face.py:Double can't be built for images of 1 x 48 x 48 (channels, height, width): "
+            "nets/face.py line 41: RuntimeError: Input type (double) and bias type (float) should be the same",
+        ),
+        (
+            "nets/face.py:ForTwo",
+            "model: nets/face.py:ForTwo returns (2, 7) for 3 images of 7 classes in training, not logits (3, 7)",
+        ),
+        (
+            "nets/face.py:NotDifferentiable",
+            "model: nets/face.py:NotDifferentiable fails in training: element 0 of tensors does not require grad and "
+            "does not have a grad_fn",
+        ),
+        (
             "nets/face.py:BrokenInTraining",
-            "model: nets/face.py:BrokenInTraining fails in training: nets/face.py line 41: AttributeError: "
+            "model: nets/face.py:BrokenInTraining fails in training: nets/face.py line 53: AttributeError: "
             "'BrokenInTraining' object has no attribute 'missing'",
         ),
         (
             "subprocess:run",
-            "model.name: subprocess:run must be a class that derives from torch.nn.Module, or a function that is "
-            "annotated to return one: def run(...) -> nn.Module",
+            "model.name: subprocess belongs to Python's standard library, which holds no models",
         ),
         (
             "torchvision.models:get_model",
@@ -166,9 +191,63 @@ def test_a_module_that_is_nowhere_is_refused(workplace: Path) -> None:
 @pytest.mark.parametrize(
     ("code", "sentence"),
     [
+        ("def __getattr__(name):\n    raise RuntimeError(name)\n", "line 2: RuntimeError: Net"),
+        ("class Odd(Exception):\n    __str__ = None\nraise Odd\nNet = None\n", "line 3: Odd: Odd"),
+        (
+            "class Meta(type):\n    @property\n    def __signature__(cls):\n        raise OSError('no')\n"
+            "from torch import nn\nclass Net(nn.Module, metaclass=Meta):\n    pass\n",
+            "line 4: OSError: no",
+        ),
+    ],
+)
+def test_whatever_the_code_raises_is_named_with_its_line(workplace: Path, code: str, sentence: str) -> None:
+    (workplace / "nets" / "odd.py").write_text(code)
+    assert refusal("nets/odd.py:Net") == f"model.name: nets/odd.py {sentence}"
+
+
+@pytest.mark.parametrize(
+    "name", ["odd.py:X", "odd:X", "odd.inside:X", "inside:X", "nets.odd:NoModel", "odd.py:function"]
+)
+def test_nothing_is_imported_that_does_not_define_a_model(workplace: Path, name: str) -> None:
+    code = "open('executed', 'w')\nclass NoModel:\n    pass\ndef function():\n    pass\n"
+    (workplace / "odd").mkdir()
+    for file in ("odd.py", "odd/__init__.py", "odd/inside.py", "nets/odd.py"):
+        (workplace / file).write_text(code)
+    assert refusal(name).startswith("model.name: ")
+    assert not (workplace / "executed").exists()
+
+
+def test_a_module_of_pythons_own_is_not_imported() -> None:
+    assert refusal("antigravity:hashlib") == (
+        "model.name: antigravity belongs to Python's standard library, which holds no models"
+    )
+    assert "antigravity" not in sys.modules
+
+
+def test_a_name_that_cannot_be_a_path_is_refused() -> None:
+    assert refusal(f"{'a' * 5000}.py:Net").startswith(f"model.name: {'a' * 99}… is not a path ")
+
+
+def test_a_float64_model_is_trained_in_the_precision_of_the_job(workplace: Path) -> None:
+    file = workplace / "nets" / "face.py"
+    file.write_text(
+        NET.replace(
+            "self.head = nn.Linear(width, num_classes)",
+            "self.head = nn.Linear(width, num_classes)\n        self.double()",
+        )
+    )
+    assert built("nets/face.py:Net").get_parameter("head.weight").dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
         ("import torch\nclass Net(\n", "nets/bad.py line 2: '(' was never closed"),
-        ("import sys\nsys.exit(2)\n", "nets/bad.py line 2: SystemExit: 2"),
-        ("\n\nimport no_such_package\n", "nets/bad.py line 3: ModuleNotFoundError: No module named 'no_such_package'"),
+        ("import sys\nsys.exit(2)\nNet = None\n", "nets/bad.py line 2: SystemExit: 2"),
+        (
+            "\n\nimport no_such_package\nNet = None\n",
+            "nets/bad.py line 3: ModuleNotFoundError: No module named 'no_such_package'",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_imported_is_named_with_the_line(workplace: Path, code: str, sentence: str) -> None:

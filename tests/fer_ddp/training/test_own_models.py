@@ -76,6 +76,18 @@ def test_a_run_holds_a_copy_of_its_model_and_refuses_another(workplace: Path, ti
     )
 
 
+def test_what_the_model_raises_in_training_and_in_evaluation_is_named_with_its_line(
+    workplace: Path, tiny_job: Path
+) -> None:
+    for name, condition in (("odd", "len(images) > 3"), ("odd_later", "len(images) > 3 and not self.training")):
+        code = f"    def forward(self, images):\n        return {{}}['x'] if {condition} else super().forward(images)\n"
+        (workplace / "nets" / f"{name}.py").write_text(NET + code)
+        with pytest.raises(RunError) as caught:
+            train(load_job(tiny_job, [f"model={{name: 'nets/{name}.py:Net'}}", f"run={name}"]), CPU)
+        assert str(caught.value) == f"model: nets/{name}.py line 11: KeyError: 'x'"
+        assert json.loads(Path(f"{name}/status.json").read_text())["state"] == "failed"
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("by", ["file", "package"])
 def test_two_ranks_are_interrupted_continued_to_the_same_bytes_evaluated_and_exported(
