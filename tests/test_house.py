@@ -82,7 +82,10 @@ def test_shards_imports_no_torch() -> None:
 
 PREPARING = {
     f"fer_ddp/models/{name}.py" for name in ("__init__", "registry", "build", "own_models", "own_source", "timm_models")
-} | {f"fer_ddp/models/{name}.py" for name in ("own_code", "default_weights", "fitting", "freezing", "structure")}
+} | {
+    f"fer_ddp/models/{name}.py"
+    for name in ("own_code", "own_definition", "default_weights", "fitting", "freezing", "structure")
+}
 
 
 def test_the_models_import_nothing_of_the_trainer() -> None:
