@@ -171,6 +171,23 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
         "where the server has a part of it, the rest is added.",
     )
     sync.add_argument("runs", type=user_path, nargs="+", metavar="RUN", help="a run folder, such as runs/smoke-seed0")
+    cache = _add(
+        commands,
+        "cache",
+        _cache,
+        help="list the data sets that are kept decoded on this machine, or remove some",
+        description="Lists what the cache holds: size, last use, the data set, whether that still exists. What has not "
+        "been used for 90 days is also removed whenever another data set is decoded, and what has been unused for "
+        "longest while all of it takes more than a quarter of the disk.",
+    )
+    cache.add_argument(
+        "--prune",
+        action="store_true",
+        help="remove what has not been used for 90 days, what data sets that are gone have left, and what is too much "
+        "for the disk; never what is in use",
+    )
+    cache.add_argument("--older-than", type=float, metavar="DAYS", help="with --prune, instead of 90 days")
+    cache.add_argument("--max-size", type=float, metavar="GIB", help="with --prune, instead of a quarter of the disk")
     _add(commands, "keys", _keys, help="list the keys that a job may have, with defaults and meanings")
     _add(commands, "recipes", _recipes, help="list the recipes, arrays and cluster profiles that come with it")
 
@@ -267,6 +284,20 @@ def _push(options: argparse.Namespace) -> None:
     from fer_ddp.deploy.hub import push
 
     print(f"sent to {push(options.folder, options.name, private=options.private)}")
+
+
+def _cache(options: argparse.Namespace) -> None:
+    from fer_ddp.data.cache_folder import cache_folder, cache_table, prune_cache, removed_text
+
+    limits = {"--older-than": options.older_than, "--max-size": options.max_size}
+    for name, limit in limits.items():
+        if limit is not None and not (options.prune and limit >= 0):
+            raise JobError(f"{name} {limit:g}: is for --prune; it should be 0 or more")
+    folder = cache_folder()
+    if options.prune:
+        size = None if options.max_size is None else int(min(options.max_size, 2**33) * 2**30)
+        print(removed_text(prune_cache(folder, days=options.older_than, max_bytes=size, absent_data=True)))
+    print(cache_table(folder))
 
 
 def _keys(options: argparse.Namespace) -> None:

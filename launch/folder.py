@@ -14,7 +14,7 @@ from typing import Any
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.runs.files import RUNS, read_json, saved_step
 from fer_ddp.yaml_io import read_yaml
-from shards.files import atomic_write_bytes, write_json
+from shards.files import atomic_write_text, open_to_append, write_json
 
 SUFFIX = ".launch"
 
@@ -95,7 +95,7 @@ class ArrayFolder:
             for folder in (self.path, self.logs, self._submissions, self.path / "members", self.path / "attempts"):
                 folder.mkdir(parents=True, exist_ok=True)
             for member, job in jobs.items():
-                atomic_write_bytes(self.member_file(member), job.encode())
+                atomic_write_text(self.member_file(member), job)
             members = [{"name": member, "run": run} for member, run in runs.items()]
             write_json(self.path / "array.json", {"name": name, "members": members, "cluster": cluster})
         except OSError as error:
@@ -156,8 +156,8 @@ class ArrayFolder:
         return [Attempt(**attempt) for attempt in attempts]
 
     def _append(self, member: str, line: dict[str, Any]) -> None:
-        with open(self.path / "attempts" / f"{member}.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with open_to_append(self.path / "attempts" / f"{member}.jsonl") as file:
+            file.write(f"{json.dumps(line)}\n".encode())
 
     def _read(self) -> dict[str, Any]:
         if not self.exists():

@@ -18,6 +18,7 @@ from launch.array import JobArray, Member, check_members, is_array, load_array
 from launch.folder import ArrayFolder, write_summary
 from launch.status import members_status, progress
 from launch.torchrun import SignalForwarder, killed_by, start_ranks
+from shards.files import open_to_append
 
 RANKS_WITHOUT_GPU = 2
 
@@ -143,12 +144,12 @@ def _log(folder: ArrayFolder, member: Member) -> Path:
 def _log_death(folder: ArrayFolder, member: Member, exit_status: int) -> None:
     signal_name = killed_by(exit_status)
     if signal_name is not None:
-        with open(_log(folder, member), "a", encoding="utf-8") as log:
-            log.write(f"error: {member.name} was killed by {signal_name}\n")
+        with open_to_append(_log(folder, member)) as log:
+            log.write(f"error: {member.name} was killed by {signal_name}\n".encode())
 
 
 def _start(folder: ArrayFolder, member: Member, ranks: int, gpus: str | None) -> subprocess.Popen[bytes]:
     arguments = ["-m", "fer_ddp", "train", str(folder.member_file(member.name))]
-    with open(_log(folder, member), "ab") as log:
+    with open_to_append(_log(folder, member)) as log:
         environment = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
         return start_ranks(ranks, arguments, environment=environment, output=log)

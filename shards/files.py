@@ -1,8 +1,10 @@
 """Files that are whole or absent, their digests, and a lock that processes share."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import IO, Any
@@ -16,33 +18,99 @@ def user_path(text: str) -> Path:
 def atomic_write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that a reader, or a crash, sees the old file or the new one, never a part.
 
-    Raises OSError, with ``path`` as its file name, if it cannot be written; then ``path`` is as it was.
+    Raises OSError, with ``path`` as its file name, if it cannot be written, also for a device or a pipe, which would
+    be replaced by a file; then ``path`` is as it was.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        # Another user of a shared folder may have left a link under this name: it is removed and never followed.
-        temporary.unlink(missing_ok=True)
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if path.exists():
+            _check_regular(os.stat(path), path)
+        temporary, file = _new_temporary(path)
+        try:
+            with file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                if os.name != "nt":  # while it is locked; Windows renames no open file
+                    os.replace(temporary, path)
+            if os.name == "nt":
+                os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk's error names no file
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     sync_folder(path.parent)
+
+
+def _new_temporary(path: Path) -> tuple[Path, IO[bytes]]:
+    """A new file beside ``path`` under a name that nobody can foresee: in a shared folder another user may leave links.
+
+    It is locked; those of writers that were killed are not, and are removed.
+    """
+    stem = f".{path.name[:50]}."  # names have 255 bytes at most
+    for name in os.listdir(path.parent):
+        if name.startswith(stem) and re.fullmatch(r"[0-9a-f]{16}\.tmp", name[len(stem) :]):
+            _remove_unlocked(path.parent / name)
+    while True:
+        temporary = path.parent / f"{stem}{os.urandom(8).hex()}.tmp"
+        file = open(temporary, "xb")  # noqa: SIM115  which follows no link; the caller closes it
+        if _try_lock(file) is not False and os.fstat(file.fileno()).st_nlink:
+            return temporary, file
+        file.close()  # another process took it for a leftover
+        temporary.unlink(missing_ok=True)
+
+
+def _remove_unlocked(path: Path) -> None:
+    try:
+        with os.fdopen(_open_regular(path, os.O_RDWR), "rb") as file:
+            if _try_lock(file):
+                path.unlink()
+    except OSError:
+        return  # gone, or another user's
 
 
 def read_regular(path: str | Path) -> bytes:
     """The bytes of a file. Raises OSError, also for what is no file: a pipe or a device might never end."""
-    kind = irregular(path)
+    _check_regular(os.stat(path), path)  # opening a device may do something
+    with os.fdopen(_open_regular(path, os.O_RDONLY, links=True), "rb", buffering=0) as file:
+        content: bytes = file.readall()
+        return content
+
+
+def open_to_append(path: Path) -> IO[bytes]:
+    """Open a file, which is made if there is none, to add to its end.
+
+    Raises OSError, also for a link or a pipe: a run folder may come from another user.
+    """
+    return os.fdopen(_open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")
+
+
+def _open_regular(path: str | Path, flags: int, *, links: bool = False) -> int:
+    """A descriptor of the file ``path``. Raises OSError for anything else, and for a link unless ``links``."""
+    follow = 0 if links else getattr(os, "O_NOFOLLOW", 0)
+    binary = getattr(os, "O_BINARY", 0)  # Windows
+    try:
+        # Without O_NONBLOCK the opening of a pipe waits for its other end.
+        descriptor = os.open(path, flags | follow | binary | getattr(os, "O_NONBLOCK", 0), 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP and os.path.islink(path):
+            raise OSError(errno.ELOOP, "is a link, which is not followed; remove it", str(path)) from None
+        raise
+    try:
+        _check_regular(os.fstat(descriptor), path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_regular(found: os.stat_result, path: str | Path) -> None:
+    """Raises OSError for what is no file."""
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder, not a file", str(path))
+    kind = _irregular(found.st_mode)
     if kind:
-        raise OSError(0, f"is {kind}, not a file", str(path))
-    with open(path, "rb", buffering=0) as file:
-        return file.readall()
+        raise OSError(errno.EINVAL, f"is {kind}, not a file", str(path))
 
 
 def irregular(path: str | Path) -> str:
@@ -50,7 +118,10 @@ def irregular(path: str | Path) -> str:
 
     Raises OSError if there is nothing.
     """
-    mode = os.stat(path).st_mode
+    return _irregular(os.stat(path).st_mode)
+
+
+def _irregular(mode: int) -> str:
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
         return ""
     return "a named pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
@@ -67,9 +138,17 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def atomic_write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8 with :func:`atomic_write_bytes`.
+
+    Bytes of a file's name that are no UTF-8 are surrogates in Python; they are written as ``\\udcff``, in JSON as well.
+    """
+    atomic_write_bytes(path, text.encode(errors="backslashreplace"))
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON with :func:`atomic_write_bytes`."""
-    atomic_write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+    """Write ``value`` as indented JSON with :func:`atomic_write_text`."""
+    atomic_write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def sha256_of(path: Path) -> str:
@@ -81,23 +160,29 @@ def sha256_of(path: Path) -> str:
 class FileLock:
     """A lock between processes of one machine: ``with FileLock(path):`` waits until no other process holds it.
 
-    The system releases it when the process that holds it ends, however it ends; the file ``path`` stays. Windows has
-    no such lock: there nothing is locked.
+    A ``shared`` one is held by any number of processes at once, and by none while one holds it alone. The system
+    releases it when the process that holds it ends, however it ends; the file ``path`` stays. Windows has no such lock:
+    there nothing is locked.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: IO[str] | None = None
+    def __init__(self, path: Path, *, shared: bool = False) -> None:
+        self._path, self._shared = path, shared
+        self._file: IO[bytes] | None = None
 
     def acquire(self, *, wait: bool = True) -> None:
-        """Take the lock. Raises BlockingIOError if another process holds it and ``wait`` is False."""
-        file = open(self._path, "a")  # noqa: SIM115  open for as long as the lock is held
-        try:
-            _lock(file, wait)
-        except BaseException:
-            file.close()
-            raise
-        self._file = file
+        """Take the lock. Raises BlockingIOError if another process holds it and ``wait`` is False.
+
+        OSError if the file can't be made or is a link or a pipe, which another user may have left.
+        """
+        while self._file is None:
+            file = os.fdopen(_open_regular(self._path, os.O_RDWR | os.O_CREAT), "rb")
+            try:
+                _lock(file, wait, self._shared)
+                if _is_at(file, self._path):
+                    self._file = file
+            finally:
+                if self._file is None:  # the one that held it removed the file, so another process may hold a new one
+                    file.close()
 
     def release(self) -> None:
         """Let the next process have it; does nothing if the lock is not held."""
@@ -113,9 +198,29 @@ class FileLock:
         self.release()
 
 
-def _lock(file: IO[str], wait: bool) -> None:
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+
+
+def _lock(file: IO[bytes], wait: bool, shared: bool = False) -> None:
     try:
         import fcntl
     except ImportError:
         return
-    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+
+
+def _try_lock(file: IO[bytes]) -> bool | None:
+    """Whether this process has the lock of ``file`` now; None where the file system, or Windows, has no locks."""
+    if os.name == "nt":
+        return None
+    try:
+        _lock(file, wait=False)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True

@@ -44,6 +44,8 @@ def _missing(item: pytest.Item) -> str | None:
         return "FER2013_DATA"
     if item.get_closest_marker("gpu") and not item.config.getoption("gpu"):
         return "a GPU (make test-gpu)"
+    if item.get_closest_marker("root") and (os.name == "nt" or os.getuid() != 0):
+        return "root, to be two users"
     return None
 
 

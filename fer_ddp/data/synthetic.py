@@ -4,7 +4,7 @@ import dataclasses
 from functools import partial
 from pathlib import Path
 
-from fer_ddp.data.cache import cache_folder
+from fer_ddp.data.cache_folder import cache_folder
 from fer_ddp.data.dataset import DataConfig
 
 SYNTHETIC = Path("data/fake")

@@ -17,7 +17,7 @@ from torch import Tensor
 from fer_ddp.deploy.pictures import Box, Fit, ImageLike, Picture, read_picture, read_pictures, single_images
 from fer_ddp.deploy.video import Camera, is_video, video_frames
 from fer_ddp.errors import RunError
-from shards.files import atomic_write_bytes
+from shards.files import atomic_write_text
 from shards.labels import DISPLAY_NAMES, class_meaning
 from shards.parallel import ordered_map, usable_cpus
 
@@ -94,7 +94,7 @@ class Predictions:
         """Write :meth:`to_csv`. Raises RunError where it cannot be written."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write_bytes(path, self.to_csv().encode())
+            atomic_write_text(path, self.to_csv())
         except OSError as error:
             raise RunError(f"{path}: cannot be written: {error.strerror}") from error
 

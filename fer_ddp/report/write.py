@@ -12,7 +12,7 @@ from fer_ddp.report.page import page
 from fer_ddp.report.text import markdown, table
 from fer_ddp.report.views import Leaking, make_views
 from fer_ddp.runs.finished import SkippedRun
-from shards.files import atomic_write_bytes
+from shards.files import atomic_write_text
 from shards.leakage.find import MAX_AUTOMATIC_SAMPLES, leaking_keys
 from shards.parallel import usable_cpus
 
@@ -89,7 +89,7 @@ def write_files(files: Mapping[Path, str]) -> None:
     for path, text in files.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write_bytes(path, text.encode())
+            atomic_write_text(path, text)
         except OSError as error:
             raise RunError(f"{path}: cannot be written: {error.strerror}") from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_ddp.errors import JobError, RunError
-from shards.files import atomic_write_bytes, write_json
+from shards.files import atomic_write_text, write_json
 
 SCHEMA_VERSION = 1
 """Of ``summary.json``, ``environment.json``, ``status.json`` and checkpoints; a file without one has version 0."""
@@ -220,7 +220,7 @@ def write_metrics_csv(run: Path) -> None:
     table = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
-    atomic_write_bytes(run / METRICS_CSV, text.getvalue().encode())
+    atomic_write_text(run / METRICS_CSV, text.getvalue())
 
 
 def finished_summary(run: Path) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from fer_ddp.runs.files import (
     write_run_json,
 )
 from fer_ddp.yaml_io import read_yaml, to_yaml
-from shards.files import FileLock, atomic_write_bytes
+from shards.files import FileLock, atomic_write_text, open_to_append
 
 
 class RunFolder:
@@ -55,7 +55,7 @@ class RunFolder:
             return
         if (self.path / IMPORTED_FILE).is_file():
             raise JobError(f"{self.path}: {NO_RUN}; choose another run=")
-        ours = (self.path / ".lock", self.path / ".config.yaml.tmp")
+        ours = {self.path / ".lock", *self.path.glob(".config.yaml.*tmp")}
         foreign = next((path for path in self.path.rglob("*") if not path.is_dir() and path not in ours), None)
         if foreign is not None:
             raise JobError(
@@ -83,7 +83,7 @@ class RunFolder:
 
     def save_config(self, config: dict[str, Any]) -> None:
         """Write ``config.yaml``."""
-        atomic_write_bytes(self.path / "config.yaml", to_yaml(config).encode())
+        atomic_write_text(self.path / "config.yaml", to_yaml(config))
 
     def status(self) -> dict[str, Any]:
         """The content of ``status.json``; empty if the run is new."""
@@ -178,8 +178,8 @@ class RunFolder:
 
     def append_line(self, name: str, value: dict[str, Any]) -> None:
         """Add a line to a ``.jsonl`` file."""
-        with open(self.path / name, "a", encoding="utf-8") as file:
-            file.write(json.dumps(with_checksum(value)) + "\n")
+        with open_to_append(self.path / name) as file:
+            file.write(f"{json.dumps(with_checksum(value))}\n".encode())
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
         """The lines of one of `fer_ddp.runs.files.LINES`; a line that a crash cut short is left out."""
@@ -195,4 +195,4 @@ class RunFolder:
         path = self.path / name
         if path.exists():
             valid = [line for line in self.read_lines(name) if is_valid(line)]
-            atomic_write_bytes(path, "".join(json.dumps(with_checksum(line)) + "\n" for line in valid).encode())
+            atomic_write_text(path, "".join(json.dumps(with_checksum(line)) + "\n" for line in valid))

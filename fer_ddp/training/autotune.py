@@ -8,7 +8,7 @@ import time
 import torch
 from torch import nn
 
-from fer_ddp.data.cache import cache_folder, no_room
+from fer_ddp.data.cache_folder import cache_folder, no_room, own_folder
 from fer_ddp.hardware import processor_flags, processor_name
 from fer_ddp.layers.dropout import PositionDropout
 from fer_ddp.models.build import prepare_model
@@ -54,7 +54,7 @@ def choose_precision(
     digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:32]
     record = cache_folder() / "quickest" / f"{digest}.json"
     try:
-        record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        own_folder(record.parent)
         with FileLock(record.with_suffix(".lock")):  # which also keeps two measurements from disturbing each other
             known = read_json(record).get("quickest")
             for candidate in candidates:

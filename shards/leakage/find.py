@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shards.errors import DataError
-from shards.files import atomic_write_bytes
+from shards.files import atomic_write_text
 from shards.leakage.exact import count_duplicates, earliest_by_split, first_occurrences, pairs_of_splits
 from shards.leakage.near import NearPairs, find_near, thumbnails
 from shards.pixel_statistics import pixel_digests
@@ -227,7 +227,7 @@ def write_ledger(leakage: Leakage, path: Path) -> int:
             [*_sample(leakage, a), *_sample(leakage, b), kind, f"{distance:.4f}", _yes_or_no(flipped), conflict]
         )
     try:
-        atomic_write_bytes(path, text.getvalue().encode())
+        atomic_write_text(path, text.getvalue())
     except OSError as error:
         raise DataError(
             f"{path}: the ledger cannot be written ({error.strerror}); choose another place with --out", exit_status=2

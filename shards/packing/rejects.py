@@ -5,7 +5,7 @@ import io
 import re
 from pathlib import Path
 
-from shards.files import atomic_write_bytes
+from shards.files import atomic_write_text
 from shards.sources.scan import Reject
 
 
@@ -24,7 +24,7 @@ def write_rejects(rejects: list[Reject], out: Path) -> None:
     rows = csv.writer(text)
     rows.writerow(["place", "reason"])
     rows.writerows([reject.place, reject.reason] for reject in rejects)
-    atomic_write_bytes(path, text.getvalue().encode(errors="backslashreplace"))
+    atomic_write_text(path, text.getvalue())
 
 
 def summarize_rejects(rejects: list[Reject]) -> list[str]:

@@ -23,7 +23,7 @@ def write_or_die(path: Path, content: bytes) -> None:
     if writes < int(number):
         real(path, content)
         return
-    with open(path.with_name(f".{path.name}.tmp"), "wb") as file:
+    with open(path.with_name(f".{path.name}.0123456789abcdef.tmp"), "wb") as file:
         file.write(content[: int(len(content) * float(share))])
         file.flush()
         os.kill(os.getpid(), signal.SIGKILL)

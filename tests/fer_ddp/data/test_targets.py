@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fer_ddp.config.job import Job
 from fer_ddp.config.load import load_job
-from fer_ddp.data.cache import cache_folder
+from fer_ddp.data.cache_folder import cache_folder
 from fer_ddp.data.dataset import FERDataset, open_split
 from fer_ddp.data.targets import draw_class, vote_shares, vote_targets
 from fer_ddp.errors import JobError
@@ -186,7 +186,7 @@ def test_the_votes_are_read_from_the_shards_once_and_again_if_the_cached_file_is
     with monkeypatch.context() as patch:
         patch.setattr("fer_ddp.data.cache.read_votes", lambda *_: pytest.fail("the votes were read again"))
         assert torch.equal(vote_targets("majority", str(voted), dataset, torch.float32).table, first.table)
-    (file,) = (cache_folder() / dataset.manifest.digest[:32]).glob("train-votes.npy")
+    (file,) = (cache_folder() / dataset.manifest.digest[:32]).glob("train-votes/votes.npy")
     os.truncate(file, 200)
     assert torch.equal(vote_targets("majority", str(voted), dataset, torch.float32).table, first.table)
 
