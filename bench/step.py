@@ -22,7 +22,7 @@ from bench.timing import in_turns, seconds_of
 from fer_ddp import randomness
 from fer_ddp.config.job import Job
 from fer_ddp.data.dataset import FERDataset, normalization
-from fer_ddp.hardware import request_huge_pages, use_repeatable_kernels
+from fer_ddp.hardware import keep_freed_memory, request_huge_pages, use_repeatable_kernels
 from fer_ddp.layers.dropout import PositionDropout
 from fer_ddp.models.registry import create_model
 from fer_ddp.precision import autocast, to_memory_format, torch_memory_format
@@ -82,6 +82,7 @@ class Side:
 def _serve(connection: Connection, name: str, job: Job, device: torch.device) -> None:
     if name in ("ours", "torch's randomness"):
         request_huge_pages()
+        keep_freed_memory()
         use_repeatable_kernels()  # the peers have torch's defaults, which are faster on a GPU
     train = TRAINERS[name](job, FERDataset(job.data.path, "train"), device)
     while True:

@@ -10,7 +10,7 @@ from fer_ddp import __version__
 from fer_ddp.cli import end_process, exit_status_of, parse
 from fer_ddp.deploy import predict_command
 from fer_ddp.errors import JobError
-from fer_ddp.hardware import limit_spinning, request_huge_pages
+from fer_ddp.hardware import keep_freed_memory, limit_spinning, request_huge_pages
 from fer_ddp.report import import_command
 from shards.files import user_path
 
@@ -246,6 +246,7 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     limit_spinning()
+    keep_freed_memory()
     from fer_ddp import distributed
     from fer_ddp.config.load import load_job
     from fer_ddp.training.run import train

@@ -1,5 +1,6 @@
 """This machine: what its processor is, its memory pages, how its threads wait, which kernels its GPU uses."""
 
+import ctypes
 import os
 import platform
 import time
@@ -36,6 +37,20 @@ def request_huge_pages() -> None:
     (c10/core/impl/alloc_cpu.cpp) and does nothing where the kernel has no such pages. A value already set is kept.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep memory that tensors free, for the next step to use.
+
+    By default blocks above its threshold (32 MiB at most) go back to the kernel when they are freed, and so does the
+    end of the heap; each step has the pages cleared and mapped again. docs/performance.md has the figures. Only glibc
+    has these settings; elsewhere this does nothing. The process keeps the memory of its largest step until it ends.
+    """
+    settings = {"MALLOC_MMAP_MAX_": (-4, 0), "MALLOC_TRIM_THRESHOLD_": (-1, 2**31 - 1)}  # numbers of malloc.h
+    library = ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
+    for variable, (number, value) in settings.items():
+        if library is not None and not {variable, "GLIBC_TUNABLES"} & os.environ.keys():  # what the user set is kept
+            library.mallopt(number, value)
 
 
 def limit_spinning() -> None:

@@ -9,7 +9,7 @@ from fer_ddp import distributed
 from fer_ddp.cli import end_process, exit_status_of, parse
 from fer_ddp.config.load import load_job
 from fer_ddp.errors import JobError
-from fer_ddp.hardware import request_huge_pages
+from fer_ddp.hardware import keep_freed_memory, request_huge_pages
 
 
 def main(arguments: list[str]) -> int:
@@ -31,6 +31,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--check", action="store_true", help="train a few steps on 1 and 2 ranks of this machine too")
     options = parse(parser, arguments)
     request_huge_pages()
+    keep_freed_memory()
     return exit_status_of(lambda: _plan(options))
 
 

@@ -18,7 +18,7 @@ from bench.scaling.plan import step_seconds
 from fer_ddp import distributed
 from fer_ddp.config.load import load_job
 from fer_ddp.data.dataset import FERDataset
-from fer_ddp.hardware import request_huge_pages
+from fer_ddp.hardware import keep_freed_memory, request_huge_pages
 from fer_ddp.training.setup import build_trainer
 
 
@@ -61,6 +61,7 @@ def keep_busy(job_file: Path, ranks: int) -> None:
 def main(arguments: list[str]) -> None:
     """One measurement, on this rank."""
     request_huge_pages()  # as `train` does
+    keep_freed_memory()
     if arguments[0] == "busy":
         keep_busy(Path(arguments[1]), int(arguments[2]))
     with distributed.world() as device:

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -59,6 +60,31 @@ def test_a_large_tensor_takes_few_pages() -> None:
         faults[word] = int(done.stdout)
     assert faults["huge"] < 0.25 * 16384
     assert faults["huge"] < faults["small"] or "[always]" in HUGE_PAGES.read_text()
+
+
+FREED = """
+import resource, sys
+import fer_ddp.hardware
+import torch
+if sys.argv[1] == "kept":
+    fer_ddp.hardware.keep_freed_memory()
+for _ in range(10):  # the first ones leave small gaps
+    torch.ones(2**24)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(2**24)  # 64 MiB, 16384 pages
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_memory_that_a_step_frees_is_there_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("THP_MEM_ALLOC_ENABLE", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    faults = {}
+    for word in ("kept", "freed"):
+        done = subprocess.run([sys.executable, "-c", FREED, word], capture_output=True, text=True, check=True)
+        faults[word] = int(done.stdout)
+    assert faults["kept"] < 100 < faults["freed"]
 
 
 BEFORE = "cpu  900 0 0 900 0\ncpu0 100 0 10 200 5 0 0\ncpu1 100 0 10 200 5 0 0\ncpu2 0 0 0 100 0 0 0\nintr 1 2\n"
