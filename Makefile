@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup run test test-slurm test-long test-gpu bench lint format clean
+.PHONY: help setup run test test-slurm test-long test-gpu test-faults soak bench lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ test-long: setup ## run the tests that kill long runs many times (half an hour)
 
 test-gpu: ## run the tests that need an NVIDIA GPU, without a network: with .venv's packages, else with PYTHON's own
 	PYTHONPATH=.:$$PYTHONPATH $(firstword $(wildcard $(BIN)/python) $(PYTHON)) -m pytest -q --gpu -m gpu $$(grep -rl --include='test_*.py' '^@pytest.mark.gpu' tests)
+
+test-faults: setup ## strike N small trainings, which SEED and a number decide, and compare how they end (ONLY=13: that one)
+	$(BIN)/python tests/faults/run_faults.py $(or $(N),200) --seed $(or $(SEED),0) $(if $(ONLY),--only $(ONLY) --keep)
 
 bench: setup ## time every stage against what a user would pick instead (9 minutes to half an hour)
 	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --group bench
