@@ -26,7 +26,7 @@ from fer_ddp.runs.files import (
     write_run_json,
 )
 from fer_ddp.yaml_io import read_yaml, to_yaml
-from shards.files import FileLock, atomic_write_text, open_to_append
+from shards.files import FileLock, atomic_write_text, open_to_append, sync_folder
 
 
 class RunFolder:
@@ -119,6 +119,7 @@ class RunFolder:
             if (self.path / name).exists():
                 with open(self.path / name, "rb") as lines:
                     os.fsync(lines.fileno())
+        sync_folder(self.path)  # a power cut may undo the making of a file that is itself synced
         last = self.checkpoints / f"{LAST}.safetensors"
         if last.exists():
             os.replace(last, self.checkpoints / f"{PREVIOUS}.safetensors")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -97,6 +98,22 @@ def test_a_save_that_fails_leaves_the_state_before_it(run: RunFolder, full_disk:
     with pytest.raises(OSError, match="too large"), full_disk():
         run.save_state({"step": 3, "weight": torch.zeros(1000)})
     assert step_of(run) == 2
+
+
+def test_lines_and_their_names_are_on_the_disk_before_a_state_that_counts_them(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.append_line("steps.jsonl", {"step": 1, "loss": 1.0, "lr": 0.1})
+    real, synced = os.fsync, []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    run.save_state({"step": 1})
+    assert synced[:2] == [run.path / "steps.jsonl", run.path]
+    assert synced[-1] == run.checkpoints  # in which the state has got its name
 
 
 def test_a_run_without_a_whole_state_is_refused_with_a_way_out(run: RunFolder) -> None:
