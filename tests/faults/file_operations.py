@@ -50,6 +50,7 @@ class FileOperations:
 
         builtins.open = io.open = open_file  # type: ignore[assignment]
         for name, action in {
+            "open": self._open,
             "fsync": self._fsync,
             "replace": self._rename,
             "rename": self._rename,
@@ -97,6 +98,14 @@ class FileOperations:
             within = "" if folder is None else os.readlink(f"/proc/self/fd/{folder}")
             path = os.path.abspath(os.path.join(within, os.fsdecode(file)))
         return path if path.startswith(self.folder + "/") else None
+
+    def _open(self, real: Callable[..., Any], name: Any, flags: int, *arguments: Any, **named: Any) -> int:
+        path = self._path(name, named.get("dir_fd")) if flags & os.O_CREAT else None
+        if path is not None and not os.path.exists(path):
+            self._before("make", path)
+            self._undo.append((os.path.dirname(path), lambda: _remove(path)))
+            self._unsynced[path] = 0
+        return int(real(name, flags, *arguments, **named))
 
     def _fsync(self, real: Callable[..., Any], descriptor: int) -> None:
         path = self._path(descriptor)
@@ -190,9 +199,6 @@ def _wrapped(real: Callable[..., Any], action: Callable[..., Any]) -> Callable[.
         return action(real, *arguments, **named)
 
     return call
-
-
-# What undoes must not count as a change: it uses descriptors.
 
 
 def _content(path: str) -> bytes | None:
