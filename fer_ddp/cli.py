@@ -12,6 +12,7 @@ from fer_ddp.errors import Interrupted, RunError, os_error_message
 from fer_ddp.rank_variables import is_main
 from fer_ddp.signals import StoppedEarly, ignore_stop_signals, stop_early
 from shards.errors import UserError
+from shards.text import printable
 
 
 def exit_status_of(command: Callable[[], None]) -> int:
@@ -76,7 +77,7 @@ def _print_error(message: str) -> None:
     """On rank zero, on a line of its own: a terminal may show a progress bar or ``^C`` where the cursor is."""
     if is_main():
         clear_line = "\r\x1b[K" if sys.stderr.isatty() else ""
-        print(f"{clear_line}{message}", file=sys.stderr, flush=True)
+        print(f"{clear_line}{printable(message)}", file=sys.stderr, flush=True)
 
 
 def _print_resume() -> None:

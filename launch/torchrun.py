@@ -13,7 +13,7 @@ from fer_ddp.cli import LAUNCHED
 from fer_ddp.errors import Interrupted, JobError, RunError
 from fer_ddp.rank_variables import RANK_VARIABLES
 from fer_ddp.signals import STOP_SIGNALS, raise_pending_stop
-from shards.parallel import usable_cpus
+from shards.parallel import child_modules, usable_cpus
 
 
 def start_ranks(
@@ -44,7 +44,7 @@ def start_ranks(
     threads = max(1, usable_cpus() // ranks)
     return subprocess.Popen(
         [sys.executable, *start, *arguments],
-        env={"OMP_NUM_THREADS": str(threads)} | inherited | (environment or {}) | {LAUNCHED: "1"},
+        env={"OMP_NUM_THREADS": str(threads)} | inherited | child_modules() | (environment or {}) | {LAUNCHED: "1"},
         stdout=output,
         stderr=None if output is None else subprocess.STDOUT,
         start_new_session=True,

@@ -13,7 +13,7 @@ from shards.errors import DataError
 from shards.files import user_path
 from shards.parallel import usable_cpus
 from shards.splits import SPLITS
-from shards.text import plural
+from shards.text import plural, printable
 
 if TYPE_CHECKING:
     from shards.manifest import Manifest
@@ -35,7 +35,7 @@ def _execute(options: argparse.Namespace) -> int:
     try:
         options.function(options)
     except DataError as error:
-        print(f"{options.program}: {error}", file=sys.stderr)
+        print(printable(f"{options.program}: {error}"), file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
         print(f"{options.program}: stopped; nothing was written", file=sys.stderr)

@@ -1,13 +1,18 @@
 """Figures of a data set: how its classes are distributed, and what its images look like.
 
-Plain matplotlib ``Figure`` objects without pyplot: nothing global, no display. ``figure.savefig(path)`` writes one.
+Plain matplotlib ``Figure`` objects without pyplot: nothing global, no display. :func:`save_figure` writes one.
 """
 
+import io
+from pathlib import Path
+
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from shards.files import atomic_write_bytes
 from shards.manifest import Manifest
 from shards.palette import INK, OF_SPLIT, QUIET
 
@@ -82,6 +87,14 @@ def plot_sample_images(
         )
     _finish(figure, title, w_pad=0.02, h_pad=0.04)
     return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write ``figure`` as PNG, whole or not at all. Raises OSError."""
+    content = io.BytesIO()
+    with matplotlib.rc_context({"text.usetex": False}):  # as a matplotlibrc beside the data may ask for
+        figure.savefig(content, format="png")
+    atomic_write_bytes(path, content.getvalue())
 
 
 def _finish(figure: Figure, title: str, *, w_pad: float, h_pad: float) -> None:

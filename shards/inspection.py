@@ -57,7 +57,7 @@ def inspect(folder: Path, figures: Path | None = None, workers: int = 1) -> str:
     text = "\n".join([describe(manifest), *_vote_lines(folder, manifest)])
     if figures is None:
         return text
-    from shards.figures import plot_distribution, plot_sample_images
+    from shards.figures import plot_distribution, plot_sample_images, save_figure
     from shards.reading.reader import read_split
 
     split = next(iter(manifest.splits))  # train, or the first there is
@@ -66,9 +66,10 @@ def inspect(folder: Path, figures: Path | None = None, workers: int = 1) -> str:
         figures.mkdir(parents=True, exist_ok=True)
         name, shape = folder.resolve().name, shape_in_words(manifest.image_shape)
         distribution = plot_distribution(manifest, title=f"{name}: {manifest.samples:,} images, {shape}")
-        distribution.savefig(figures / "distribution.png")
+        save_figure(distribution, figures / "distribution.png")
         title = f"{name}: random images of each class of {split} ({len(read.labels):,} images)"
-        plot_sample_images(read.images, read.labels, manifest.class_names, title=title).savefig(figures / "samples.png")
+        samples = plot_sample_images(read.images, read.labels, manifest.class_names, title=title)
+        save_figure(samples, figures / "samples.png")
     except OSError as error:
         raise DataError(f"{figures}: the figures cannot be written ({error.strerror})", exit_status=2) from error
     return f"{text}\n{figures / 'distribution.png'}\n{figures / 'samples.png'}"

@@ -22,6 +22,14 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def child_modules() -> dict[str, str]:
+    """Environment variables with which a Python process finds the modules that this one finds.
+
+    Not those of the working folder, which may be a stranger's data set with a file ``numpy.py``, unless this one does.
+    """
+    return {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)), "PYTHONSAFEPATH": "1"}
+
+
 def ordered_map(
     work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int | None = None
 ) -> Iterator[Result]:

@@ -35,7 +35,7 @@ from fer_ddp.runs.finished import MEMBERS_FILE, member_paths
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.weights import EXPORTED_CONFIG, EXPORTED_WEIGHTS
 from fer_ddp.text import percent
-from shards.files import atomic_write_bytes, sha256_of, write_json
+from shards.files import atomic_write_bytes, atomic_write_text, sha256_of, write_json
 
 MODEL, CARD = "model.pt2", "model.json"
 LABELS = "labels.json"
@@ -184,7 +184,7 @@ def _write(
     _write_weights(folder, members, temperature)
     write_json(folder / LABELS, list(first.class_names))
     if (folder / ONNX).is_file():
-        (folder / EXAMPLE).write_text(_example(quantized), encoding="utf-8")
+        atomic_write_text(folder / EXAMPLE, _example(quantized))
     card = _card(run, members, temperature) | ({} if quantized is None else {"int8": quantized})
     data_path = Path(members[0].job.data.path)
     text = model_card(
@@ -197,7 +197,7 @@ def _write(
         files=[path.name for path in sorted(folder.iterdir(), key=_order)] + [CARD],
     )
     digests = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}  # README.md is there to be edited
-    (folder / README).write_text(text, encoding="utf-8")
+    atomic_write_text(folder / README, text)
     write_json(folder / CARD, card | {"sha256": digests})
     return notes
 

@@ -128,7 +128,7 @@ def _command(run: Path, mode: str, wandb_folder: Path) -> list[str]:
 def _environment() -> dict[str, str]:
     """With this package importable, without another process's wandb-core, and without reports on wandb's own errors."""
     paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    changed = {"PYTHONPATH": os.pathsep.join(paths), "WANDB_ERROR_REPORTING": "false"}
+    changed = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1", "WANDB_ERROR_REPORTING": "false"}
     return {name: text for name, text in (os.environ | changed).items() if name != "WANDB_SERVICE"}
 
 

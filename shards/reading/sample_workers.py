@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from shards.errors import DataError
+from shards.parallel import child_modules
 from shards.reading.sample_reader import SampleReader
 from shards.reading.split_index import SplitIndex
 
@@ -28,12 +29,8 @@ class SampleWorkers:
 
     def __init__(self, folder: Path, index: SplitIndex, count: int) -> None:
         self._folder = folder
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),  # the same modules as here
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-        }
-        command = [sys.executable, "-P", "-m", "shards.reading.sample_workers", str(folder), str(index.path)]
+        environment = os.environ | child_modules() | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "shards.reading.sample_workers", str(folder), str(index.path)]
         self.processes = [
             subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             for _ in range(count)

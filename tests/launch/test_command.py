@@ -11,10 +11,11 @@ import pytest
 import fer_ddp
 from fer_ddp.config.recipe_files import packaged_names
 from launch.__main__ import run_any
+from launch.torchrun import start_ranks
 
 COMMANDS = (
     "pack verify inspect leakage fake train evaluate predict export figures push report import-predictions ensemble "
-    "sync keys recipes launch"
+    "sync cache keys recipes launch"
 )
 
 
@@ -80,3 +81,13 @@ def test_the_shell_completes_commands_recipes_and_profiles(folder: Path, typed: 
     code = "from launch.__main__ import fer_ddp_command; fer_ddp_command()"
     subprocess.run([sys.executable, "-c", code], env=os.environ | asked, check=True, timeout=60)
     assert sorted((folder / "out").read_text().split("\n")) == sorted(completions)
+
+
+def test_ranks_import_nothing_from_a_working_folder_that_may_be_a_strangers_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "argparse.py").write_text("raise SystemExit('code of the data set was executed')")
+    monkeypatch.chdir(tmp_path)
+    with open(tmp_path / "printed", "wb") as printed:
+        assert start_ranks(1, ["-m", "fer_ddp", "--version"], output=printed).wait(60) == 0
+    assert (tmp_path / "printed").read_text().startswith("fer-ddp ")

@@ -1,12 +1,15 @@
 """Files that are whole or absent, digests, and the lock."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from shards.files import FileLock, atomic_write_bytes, sha256_of
+from shards.files import FileLock, atomic_write_bytes, atomic_write_text, sha256_of, write_json
+from shards.text import printable
 
 
 def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
@@ -60,3 +63,60 @@ def test_no_module_needs_fcntl_or_resource_to_be_imported() -> None:
         "import shards.__main__, shards.packing.packer, shards.reading.sample_workers, shards.verify"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ["pipe", "folder", "device"])
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "device").symlink_to("/dev/full")
+    before = (tmp_path / name).lstat()
+    with pytest.raises(OSError, match=f"is a .*{name}, not a file") as caught:
+        atomic_write_bytes(tmp_path / name, b"new")
+    assert caught.value.filename == str(tmp_path / name)
+    assert os.path.samestat((tmp_path / name).lstat(), before)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_bytes_of_a_name_that_are_no_text_are_written_as_escapes(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    atomic_write_text(tmp_path / "a.csv", f"{name},ü\n")
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "caf\\udce9.png,ü\n"
+    write_json(tmp_path / "a.json", {"name": name})
+    assert json.loads((tmp_path / "a.json").read_bytes()) == {"name": name}
+
+
+def test_what_a_killed_writer_has_left_is_removed_and_what_another_writes_is_not(tmp_path: Path) -> None:
+    left, other = tmp_path / ".a.json.0123456789abcdef.tmp", tmp_path / ".a.json.fedcba9876543210.tmp"
+    left.touch()
+    with FileLock(other):
+        atomic_write_bytes(tmp_path / "a.json", b"new")
+        assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "a.json"]
+
+
+def test_two_processes_that_write_one_file_at_once_never_meet(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib, shards.files as f\n"
+        "for _ in range(200): f.atomic_write_bytes(pathlib.Path(sys.argv[1]), sys.argv[2].encode() * 1000)"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "a"), letter]) for letter in "ab"]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert (tmp_path / "a").read_bytes() in (b"a" * 1000, b"b" * 1000)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_lock_whose_file_was_removed_is_taken_on_the_new_file(tmp_path: Path) -> None:
+    first = FileLock(tmp_path / "lock")
+    first.acquire()
+    (tmp_path / "lock").unlink()
+    second = FileLock(tmp_path / "lock")
+    second.acquire(wait=False)
+    with pytest.raises(BlockingIOError):
+        FileLock(tmp_path / "lock").acquire(wait=False)
+    with pytest.raises(BlockingIOError):
+        FileLock(tmp_path / "lock", shared=True).acquire(wait=False)
+
+
+def test_names_in_messages_do_not_control_the_terminal() -> None:
+    name = "a\x1b]0;title\x07 \udcff ü\n"  # \udcff is how Python has the byte ff in a file's name
+    assert printable(name) == "a\\x1b]0;title\\x07 \\udcff ü\n"
