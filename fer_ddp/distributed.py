@@ -306,24 +306,24 @@ def without_gradient_exchange(model: nn.Module) -> AbstractContextManager[None]:
 
 
 class StopConsensus:
-    """Lets all ranks see a flag at the same step, without waiting for each other.
+    """Lets all ranks see two flags at the same step, without waiting for each other.
 
-    `ask` sums the ranks' flags in the background; the sum is read one step later.
+    `ask` sums the ranks' flags in the background; the sums are read one step later.
     """
 
     def __init__(self) -> None:
         self._group: Any = dist.new_group(backend="gloo") if world_size() > 1 else None
         self._pending: tuple[Any, Tensor] | None = None
 
-    def ask(self, flag: bool) -> bool:
-        """Pass in this rank's flag; returns whether any rank's flag was set at the previous call."""
+    def ask(self, stop: bool, save: bool = False) -> tuple[bool, bool]:
+        """Pass in this rank's flags; returns, for each, whether it was set on any rank at the previous call."""
         if self._group is None:
-            return flag
-        is_set = False
+            return stop, save
+        stopped = saved = False
         if self._pending is not None:
-            work, total = self._pending
+            work, totals = self._pending
             work.wait()
-            is_set = bool(total.item())
-        total = torch.tensor([int(flag)])
-        self._pending = (dist.all_reduce(total, group=self._group, async_op=True), total)
-        return is_set
+            stopped, saved = (total > 0 for total in totals.tolist())
+        totals = torch.tensor([int(stop), int(save)])
+        self._pending = (dist.all_reduce(totals, group=self._group, async_op=True), totals)
+        return stopped, saved

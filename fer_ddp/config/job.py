@@ -43,10 +43,12 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckpointConfig:
-    """When the state is saved besides at the end of an epoch and at a signal."""
+    """When the state is saved besides at the end and at a signal."""
 
+    every_seconds: PositiveFloat | None = 30.0
+    """Save so many seconds after the last save, while training continues; null: at the end of each epoch."""
     every_steps: PositiveInt | None = None
-    """Save every so many steps."""
+    """Save every so many steps as well."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

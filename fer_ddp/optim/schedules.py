@@ -145,15 +145,24 @@ class EarlyStopping:
 
     def epoch_done(self, val: Mapping[str, Any] | None) -> bool:
         """Call after each epoch's evaluation; returns whether to stop now."""
-        if self._config.patience_epochs is None or val is None:
+        stop_now = self.stops_after(val)
+        if val is not None and self._config.patience_epochs is not None:
+            if self._improves(val):
+                self.best, self.epochs_without_improvement = monitored(val, self._config.monitor), 0
+            else:
+                self.epochs_without_improvement += 1
+        return stop_now
+
+    def stops_after(self, val: Mapping[str, Any] | None) -> bool:
+        """What `epoch_done` will return, without counting the epoch."""
+        if self._config.patience_epochs is None or val is None or self._improves(val):
             return False
+        return self.epochs_without_improvement + 1 >= self._config.patience_epochs
+
+    def _improves(self, val: Mapping[str, Any]) -> bool:
         value = monitored(val, self._config.monitor)
         higher_is_better = _MODES[self._config.monitor] == "max"
-        if self.best is None or (value > self.best if higher_is_better else value < self.best):
-            self.best, self.epochs_without_improvement = value, 0
-        else:
-            self.epochs_without_improvement += 1
-        return self.epochs_without_improvement >= self._config.patience_epochs
+        return self.best is None or (value > self.best if higher_is_better else value < self.best)
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-ready."""

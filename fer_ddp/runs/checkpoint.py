@@ -6,6 +6,7 @@ dictionary whose leaves are tensors or JSON values.
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,34 @@ from shards.files import atomic_write_bytes
 _TENSOR = "\u0000tensor"
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of a state, which may change while the copy is written."""
+
+    skeleton: dict[str, Any]
+    """The state with the names of tensors in their place."""
+    tensors: dict[str, Tensor]
+    """Copies by name, on the tensors' own devices."""
+
+    @staticmethod
+    def of(state: dict[str, Any]) -> "Snapshot":
+        """Copy ``state``."""
+        tensors: dict[str, Tensor] = {}
+        skeleton = {"schema_version": SCHEMA_VERSION} | _take_tensors(state, "", tensors)
+        return Snapshot(skeleton, tensors)
+
+    def write(self, path: Path) -> None:
+        """Write it to ``path``, whole or not at all. Raises OSError."""
+        tensors = {name: tensor.cpu() for name, tensor in self.tensors.items()}
+        text = json.dumps(self.skeleton, sort_keys=True)
+        # More than one key of metadata would come in a random order.
+        metadata = {"state": json.dumps({"sha256": _digest(text, tensors), "state": text})}
+        atomic_write_bytes(path, save(tensors, metadata))
+
+
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` to ``path``, whole or not at all."""
-    tensors: dict[str, Tensor] = {}
-    skeleton = {"schema_version": SCHEMA_VERSION} | _take_tensors(state, "", tensors)
-    text = json.dumps(skeleton, sort_keys=True)
-    # More than one key of metadata would come in a random order.
-    metadata = {"state": json.dumps({"sha256": _digest(text, tensors), "state": text})}
-    atomic_write_bytes(path, save(tensors, metadata))
+    Snapshot.of(state).write(path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -64,11 +85,11 @@ def check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any]) 
 
 
 def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """``value`` with each tensor replaced by its name; the tensors go, on the CPU, into ``tensors``."""
+    """``value`` with each tensor replaced by its name; copies of the tensors go into ``tensors``."""
     if isinstance(value, Tensor):
         assert name not in tensors, f"two tensors are called {name}"
-        # A copy, since safetensors refuses tensors that share memory, as tied weights do.
-        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
+        # Each its own, since safetensors refuses tensors that share memory, as tied weights do.
+        tensors[name] = value.detach().clone(memory_format=torch.contiguous_format)
         return _leaf(name, tensors[name])
     if isinstance(value, dict):
         # JSON has only string keys; the optimizer's integer ones are restored by `_put_tensors`.

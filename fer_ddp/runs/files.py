@@ -28,8 +28,8 @@ IMPORTED_FILE = "imported.json"
 """In a folder of imported predictions instead of ``config.yaml``."""
 PREDICTIONS_SHA256 = "predictions_sha256"
 """In ``summary.json``, among the figures of a split: of the predictions that these are of."""
-LAST, PREVIOUS, BEST = "last", "previous", "best"
-"""The names of checkpoints."""
+LAST, PREVIOUS, BEST, NEXT_BEST = "last", "previous", "best", "next_best"
+"""The names of checkpoints; ``next_best`` is there while a state is written that knows better weights than ``best``."""
 
 
 def selected_checkpoint(run: Path, select: str) -> Path:

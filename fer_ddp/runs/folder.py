@@ -16,11 +16,13 @@ from fer_ddp.runs.files import (
     BEST,
     IMPORTED_FILE,
     LAST,
+    NEXT_BEST,
     NO_RUN,
     PREVIOUS,
     SCHEMA_VERSION,
     read_lines,
     read_status,
+    saved_epoch,
     with_checksum,
     write_metrics_csv,
     write_run_json,
@@ -113,17 +115,25 @@ class RunFolder:
         """The number of ranks the run was last started with; 1 if it is new."""
         return environment.read_world_size(self.path)
 
+    def checkpoint_path(self, name: str) -> Path:
+        """The path of the checkpoint ``name``."""
+        return self.checkpoints / f"{name}.safetensors"
+
     def save_state(self, state: dict[str, Any]) -> None:
         """Replace the last checkpoint, keeping the one before it."""
+        self.write_state(checkpoint.Snapshot.of(state))
+
+    def write_state(self, state: checkpoint.Snapshot) -> None:
+        """`save_state` of a copy."""
         for name in ("steps.jsonl", "metrics.jsonl"):  # a state is never ahead of the lines written before it
             if (self.path / name).exists():
                 with open(self.path / name, "rb") as lines:
                     os.fsync(lines.fileno())
         sync_folder(self.path)  # a power cut may undo the making of a file that is itself synced
-        last = self.checkpoints / f"{LAST}.safetensors"
+        last = self.checkpoint_path(LAST)
         if last.exists():
-            os.replace(last, self.checkpoints / f"{PREVIOUS}.safetensors")
-        checkpoint.save_checkpoint(last, state)
+            os.replace(last, self.checkpoint_path(PREVIOUS))
+        state.write(last)
 
     def has_state(self) -> bool:
         """Whether there is a checkpoint to resume from, intact or not."""
@@ -132,9 +142,15 @@ class RunFolder:
     def load_state(self, identity: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
         """(the newest intact state or None, a message if that is an older one because the last is damaged).
 
-        Raises RunError if a state is damaged and none is intact, or if the state is not that of the run ``identity``.
+        The best weights are then those that belong to it. Raises RunError if a state is damaged and none is intact, or
+        if the state is not that of the run ``identity``.
         """
-        paths = [self.checkpoints / f"{name}.safetensors" for name in (LAST, PREVIOUS)]
+        state, message = self._intact_state(identity)
+        self._settle_best(-1 if state is None else state.get("epoch", -1))
+        return state, message
+
+    def _intact_state(self, identity: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
+        paths = [self.checkpoint_path(name) for name in (LAST, PREVIOUS)]
         present = [path for path in paths if path.exists()]
         problems = []
         for path in present:
@@ -154,6 +170,16 @@ class RunFolder:
         if present:
             raise RunError(f"{'; '.join(problems)}; no checkpoint is intact: remove {self.path} to start the run again")
         return None, None
+
+    def _settle_best(self, epoch: int) -> None:
+        """Finish or undo, to fit a state of ``epoch`` epochs, what `StateWriter` began."""
+        path = self.checkpoint_path(NEXT_BEST)
+        if not path.exists():
+            return
+        if (saved_epoch(self.path, NEXT_BEST) or 0) > epoch:
+            path.unlink()  # the state that they were written with is not there
+        else:
+            os.replace(path, self.checkpoint_path(BEST))  # if they are damaged, `has_best` reports it
 
     def has_best(self) -> bool:
         """Whether the best weights so far are there; if they are not, print what will be selected.

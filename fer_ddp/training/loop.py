@@ -18,10 +18,8 @@ from fer_ddp.optim.ema import EmaConfig, update_ema
 from fer_ddp.optim.loss import LossConfig, summed_loss
 from fer_ddp.optim.optimizers import skip_update_if
 from fer_ddp.precision import autocast
-from fer_ddp.runs.checkpoint import save_checkpoint
-from fer_ddp.runs.files import BEST
-from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.logger import NullLogger
+from fer_ddp.runs.state_writer import StateWriter
 from fer_ddp.signals import StopFlag
 from fer_ddp.training.sam import SharpnessAware
 from fer_ddp.training.state import TrainingState
@@ -29,7 +27,7 @@ from fer_ddp.training.state import TrainingState
 
 def run_epochs(
     job: Job,
-    run: RunFolder,
+    writer: StateWriter,
     trainer: "Trainer",
     evaluate: Callable[[], ValidationMetrics | None],
     logger: NullLogger,
@@ -42,9 +40,9 @@ def run_epochs(
     state, loader, steps = trainer.state, trainer.loader, trainer.loader.steps
     consensus = distributed.StopConsensus()
 
-    def save() -> None:
+    def save(*, wait: bool = False) -> None:
         state.check_finite()
-        distributed.rank_zero_call(partial(run.save_state, state.state_dict()))
+        distributed.rank_zero_call(partial(writer.save, state.state_dict(), wait=wait))
 
     for epoch in range(state.epoch + 1, job.epochs + 1):
         logger.begin_epoch(epoch, state.step, steps.end_of_epoch(epoch))
@@ -54,25 +52,34 @@ def run_epochs(
             if job.log.every_steps and state.step % job.log.every_steps == 0:
                 mean_loss = distributed.all_reduce_sum(loss).item()
                 logger.log_step({"step": state.step, "loss": mean_loss, "lr": state.lr})
-            if consensus.ask(stop.is_up or state.has_diverged):
-                save()
+            due_here = distributed.is_main() and writer.is_due()
+            stop_now, is_due = consensus.ask(stop.is_up or state.has_diverged, due_here)
+            if stop_now:
+                save(wait=True)
                 raise Interrupted(f"stopped by {stop.signal_name or 'a signal'} after step {state.step}")
-            if job.checkpoint.every_steps and state.step % job.checkpoint.every_steps == 0:
+            if is_due or (job.checkpoint.every_steps and state.step % job.checkpoint.every_steps == 0):
                 save()
         state.check_finite()  # only now has a GPU finished the epoch's steps
         logger.steps_done()
-        save()  # before the evaluation, which is repeated if it is interrupted
+        if job.checkpoint.every_seconds is None or epoch == job.epochs:
+            save()
         train = state.train_metrics(steps.end_of_epoch(epoch) - steps.end_of_epoch(epoch - 1))
-        val = evaluate() if epoch % job.evaluate.every_epochs == 0 or epoch == job.epochs else None
+        try:
+            val = evaluate() if epoch % job.evaluate.every_epochs == 0 or epoch == job.epochs else None
+        except Interrupted:
+            save(wait=True)  # the evaluation will be repeated
+            raise
+        if state.early_stopping.stops_after(val):
+            save()
         is_best, stop_now = state.epoch_done(val)
-        if is_best:
-            save_best = partial(save_checkpoint, run.checkpoints / f"{BEST}.safetensors", state.weights())
-            distributed.rank_zero_call(save_best)
+        if is_best and distributed.is_main():
+            writer.keep_best(state.weights())
         logger.epoch(
             {"epoch": epoch, "step": state.step, "lr": state.lr, "train": train} | ({"val": val} if val else {})
         )
         if stop_now:
             break
+    distributed.rank_zero_call(writer.finish)
 
 
 @dataclass(kw_only=True)

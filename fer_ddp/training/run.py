@@ -20,6 +20,7 @@ from fer_ddp.models.own_code import failure_of_own_code
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.logger import NullLogger, RunLogger
 from fer_ddp.runs.model_source import check_model_source, record_model_source
+from fer_ddp.runs.state_writer import StateWriter
 from fer_ddp.runs.tracking import Tracker
 from fer_ddp.runs.weights import record_weights
 from fer_ddp.signals import StopFlag
@@ -160,7 +161,8 @@ def _train_and_evaluate(
         logger = RunLogger(run, epochs=job.epochs, global_batch_size=job.global_batch_size)
         print(_introduction(job, run, trainer.loader.steps.samples, device), flush=True)
     evaluate = _validation(job, manifest, trainer.state, device, stop)
-    run_epochs(job, run, trainer, evaluate, logger, stop)
+    with StateWriter(run, job.checkpoint.every_seconds) as writer:
+        run_epochs(job, writer, trainer, evaluate, logger, stop)
     distributed.rank_zero_call(lambda: _finish(run, job, manifest, device, stop))
 
 

@@ -7,6 +7,6 @@ class FlagAt:
     def __init__(self, step: int) -> None:
         self._left = step
 
-    def ask(self, flag: bool) -> bool:
+    def ask(self, stop: bool, save: bool = False) -> tuple[bool, bool]:
         self._left -= 1
-        return self._left == 0
+        return self._left == 0, save

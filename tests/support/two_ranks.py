@@ -60,7 +60,7 @@ def fail_on_rank_one() -> str:
 
 def consensus_steps() -> list[bool]:
     consensus = distributed.StopConsensus()
-    return [consensus.ask(distributed.rank() == 1 and step == 1) for step in range(4)]
+    return [consensus.ask(distributed.rank() == 1 and step == 1)[0] for step in range(4)]
 
 
 seen = {}

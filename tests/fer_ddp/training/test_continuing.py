@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +84,28 @@ def test_a_long_run_killed_at_a_random_step_ends_in_the_same_bytes(
     run = tmp_path / "run"
     kill_after(step, long_job, run, ranks)
     resume(long_job, run, ranks)
+    same_files(run, long_undisturbed(ranks))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("moment", range(20))
+def test_a_run_whose_states_are_written_by_time_is_killed_at_a_random_moment_and_ends_in_the_same_bytes(
+    long_job: Path, long_undisturbed: Callable[[int], Path], tmp_path: Path, ranks: int, moment: int
+) -> None:
+    random_moment = random.Random(moment)
+    by_time = tmp_path / long_job.name  # the summary has the job's name
+    by_time.write_text(
+        yaml.safe_dump({"extends": str(long_job), "checkpoint": {"every_seconds": 0.2, "every_steps": None}})
+    )
+    run = tmp_path / "run"
+    process = start(command(ranks, *train_arguments(by_time, run)))
+    step = random_moment.randrange(1, LONG_STEPS - 5)
+    wait_until(lambda: steps_done(run) >= step, process)
+    time.sleep(random_moment.random() / 10)
+    kill_group(process)
+    assert not (run / "summary.json").exists()
+    resume(by_time, run, ranks)
     same_files(run, long_undisturbed(ranks))
 
 
