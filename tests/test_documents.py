@@ -176,3 +176,12 @@ def test_the_notebook_is_kept_without_outputs() -> None:
     notebook = json.loads(NOTEBOOK.read_text())
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert [cell for cell in cells if cell["outputs"] or cell["execution_count"] is not None] == []
+
+
+def test_each_promise_of_the_page_on_security_names_a_test_that_exists() -> None:
+    text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
+    two_users = (ROOT / "tests/test_two_users.py").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)
+    assert len(named) >= 9
+    assert [f"{file}::{name}" for file, name in named if f"def {name}" not in (ROOT / file).read_text("utf-8")] == []
+    assert [name for name in re.findall(r"`(test_\w+)`", text) if f"def {name}(" not in two_users] == []
