@@ -27,6 +27,8 @@ T = TypeVar("T")
 NOTICE_SECONDS = 15
 """How long a rank waits for the others before it says so."""
 
+PEER_FAILURE = "another rank exited; see its log for the cause. Run the same command again to resume"
+
 
 @contextmanager
 def world() -> Iterator[torch.device]:
@@ -34,7 +36,7 @@ def world() -> Iterator[torch.device]:
 
     A rank that fails does not leave the group, since NCCL would then wait for the others, which wait for it:
     `fer_ddp.cli.end_process` ends the process. Raises JobError if torchrun's variables are wrong or this machine has
-    GPUs, but fewer than ranks; RunError if the ranks don't find each other.
+    GPUs, but fewer than ranks; RunError if the ranks don't find each other, or another one exits.
     """
     raise_pending_stop()  # one that came while torch was imported
     check_rank_variables()
@@ -48,9 +50,18 @@ def world() -> Iterator[torch.device]:
     end = threading.Timer(_join_seconds(), _end_alone)
     end.daemon = True
     end.start()
-    dist.init_process_group(backend, store=store, rank=rank(), world_size=world_size(), timeout=timedelta(minutes=30))
-    end.cancel()
-    yield device
+    try:
+        dist.init_process_group(
+            backend, store=store, rank=rank(), world_size=world_size(), timeout=timedelta(minutes=30)
+        )
+        end.cancel()  # not only afterwards: what follows takes longer
+        yield device
+    except RuntimeError as error:
+        if is_peer_failure(error):
+            raise RunError(PEER_FAILURE) from None
+        raise
+    finally:
+        end.cancel()
     dist.destroy_process_group()
 
 

@@ -101,7 +101,7 @@ def _user_error(error: Exception, job: Job) -> RunError | None:
         distributed.print_from_rank(message)
         return RunError(message)
     if isinstance(error, RuntimeError) and distributed.is_peer_failure(error):
-        return RunError("another rank exited; see its log for the cause. Run the same command again to resume")
+        return RunError(distributed.PEER_FAILURE)
     return failure_of_own_code(error)
 
 

@@ -74,9 +74,10 @@ class FileOperations:
 
         Of changes of folders the last few are undone; a file keeps a part of its new bytes, or zeros.
         """
+        unsynced = dict(self._unsynced)  # undoing writes files as well
         for _, undo in reversed(self._undo[choice.randint(0, len(self._undo)) :]):
             undo()
-        for path, synced in self._unsynced.items():
+        for path, synced in unsynced.items():
             if os.path.isfile(path):
                 length = os.path.getsize(path)
                 kept = choice.randint(min(synced, length), length)

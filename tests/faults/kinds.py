@@ -353,7 +353,8 @@ def _some_file(fault: Fault, folder: str) -> Path:
 
 def _names(fault: Fault, path: Path) -> tuple[str, ...]:
     """One of these must be in a refusal for ``path``: its name, or that of its run or data set."""
-    return (path.name, f"{path.relative_to(fault.folder).parts[0]}:")
+    folder = path.relative_to(fault.folder).parts[0]
+    return (path.name, f"{folder}:", *(("the data's digest",) if folder == DATA else ()))
 
 
 def damage(content: bytes, fault: Fault) -> bytes:

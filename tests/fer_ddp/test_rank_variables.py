@@ -111,3 +111,11 @@ def test_a_signal_ends_a_rank_that_waits(
     threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
     assert exit_status_of(lambda: distributed.world().__enter__() and None) == 75
     assert capsys.readouterr().err.splitlines()[0] == "interrupted: stopped by SIGTERM"
+
+
+def test_a_rank_whose_peer_exits_before_the_run_is_open_ends_with_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_variables(monkeypatch)
+    monkeypatch.setattr(distributed, "_join", lambda: None)
+    monkeypatch.setattr(distributed.dist, "init_process_group", lambda *_, **__: None)
+    with pytest.raises(RunError, match="another rank exited"), distributed.world():
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:21189")
