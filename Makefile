@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup run test test-slurm test-long test-gpu test-faults soak bench lint format clean
+.PHONY: help setup run test test-slurm test-long test-fuzz test-gpu test-faults soak bench lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ test-slurm: setup ## run the tests on private SLURM clusters (installs Debian pa
 
 test-long: setup ## run the tests that kill long runs many times (half an hour)
 	$(BIN)/python -m pytest -q -n 2 --long -m long
+
+test-fuzz: setup ## run N generated bad inputs of every kind (N=10000; about half an hour); failing ones are kept in fuzz-failures
+	$(BIN)/python tests/fuzz/run.py $(or $(N),10000) --seed $(or $(SEED),0)
 
 test-gpu: ## run the tests that need an NVIDIA GPU, without a network: with .venv's packages, else with PYTHON's own
 	PYTHONPATH=.:$$PYTHONPATH $(firstword $(wildcard $(BIN)/python) $(PYTHON)) -m pytest -q --gpu -m gpu $$(grep -rl --include='test_*.py' '^@pytest.mark.gpu' tests)

@@ -9,12 +9,16 @@ import yaml
 
 from fer_ddp.errors import JobError
 from fer_ddp.text import closest
+from shards.files import read_regular
+
+_LARGEST = 1 << 20
+"""Bytes of a YAML file."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file that holds keys and values. Raises JobError naming file and line."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, at_most=_LARGEST).decode()
     except FileNotFoundError:
         raise JobError(f"{path}: there is no such file{close_file(path)}") from None
     except UnicodeDecodeError as error:

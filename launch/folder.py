@@ -14,7 +14,7 @@ from typing import Any
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.runs.files import RUNS, read_json, saved_step
 from fer_ddp.yaml_io import read_yaml
-from shards.files import atomic_write_text, open_to_append, write_json
+from shards.files import atomic_write_text, open_to_append, parse_json, write_json
 
 SUFFIX = ".launch"
 
@@ -146,7 +146,7 @@ class ArrayFolder:
         path = self.path / "attempts" / f"{member}.jsonl"
         attempts: list[dict[str, Any]] = []
         for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-            line = json.loads(text)
+            line = parse_json(text)
             if "sentence" in line:  # as version 0.1 called it
                 line = {"message": line["sentence"]}
             if "started" in line:

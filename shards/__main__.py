@@ -201,6 +201,11 @@ def _pack(options: argparse.Namespace) -> None:
     from shards.sources.listing import SourceOptions
     from shards.sources.registry import source_of
 
+    for path in (options.source, options.out, rejects_path(options.out)):
+        try:
+            path.resolve()
+        except (OSError, RuntimeError):  # of Python 3.12 and before
+            raise DataError(f"{path}: is a link that leads to itself; remove it", exit_status=2) from None
     if options.out.resolve().is_relative_to(options.source.resolve()) and options.source.is_dir():
         raise DataError(f"{options.out}: is inside the source {options.source}; choose an OUT beside it", exit_status=2)
     if options.out.exists() and not (options.source.exists() or (options.out / "manifest.json").exists()):

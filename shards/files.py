@@ -69,12 +69,31 @@ def _remove_unlocked(path: Path) -> None:
         return  # gone, or another user's
 
 
-def read_regular(path: str | Path) -> bytes:
-    """The bytes of a file. Raises OSError, also for what is no file: a pipe or a device might never end."""
+SMALL = 1 << 26
+"""Bytes that a file of names and numbers has at most: a manifest, a list, a run's files."""
+
+
+def read_regular(path: str | Path, *, at_most: int = 1 << 28) -> bytes:
+    """The bytes of a file.
+
+    Raises OSError, also for what is no file, since a pipe or a device might never end, and for more than ``at_most``
+    bytes: a file of any size can be made out of nothing, and would fill the memory.
+    """
     _check_regular(os.stat(path), path)  # opening a device may do something
     with os.fdopen(_open_regular(path, os.O_RDONLY, links=True), "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > at_most:
+            raise OSError(errno.EFBIG, f"has {size:,} bytes, more than the {at_most:,} of such a file", str(path))
         content: bytes = file.readall()
         return content
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError, also for one that is nested too deep."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("is nested too deep") from None
 
 
 def open_to_append(path: Path) -> IO[bytes]:

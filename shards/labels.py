@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from shards.errors import DataError
+from shards.files import read_regular
 
 SYNONYMS = {
     "afraid": "fear",
@@ -192,10 +193,10 @@ def read_scheme(name: str) -> LabelScheme:
         raise DataError(f"--scheme {name}: is no file; it should be a YAML file of your own", exit_status=2)
     try:
         # BaseLoader: every name is text, `no` and `1` included
-        values = yaml.load(path.read_text(encoding="utf-8"), yaml.BaseLoader)
+        values = yaml.load(read_regular(path, at_most=1 << 20).decode("utf-8"), yaml.BaseLoader)
     except OSError as error:
         raise DataError(f"--scheme {name}: cannot be read ({error.strerror})", exit_status=2) from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"--scheme {name}: is not YAML in UTF-8 ({reason})", exit_status=2) from error
     try:

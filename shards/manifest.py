@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from shards.errors import DataError
+from shards.files import SMALL, parse_json, read_regular
 from shards.splits import SPLITS
 from shards.validation import InvalidValue, from_json
 
@@ -134,7 +135,9 @@ def read_manifest(folder: Path) -> Manifest:
             exit_status=2,
         )
     try:
-        fields = json.loads(path.read_bytes())
+        fields = parse_json(read_regular(path, at_most=SMALL))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); pack the data set again") from error
     except ValueError as error:
         raise DataError(f"{path}: is not whole JSON ({error}); pack the data set again") from error
     version = fields.get("schema_version", SCHEMA_VERSION) if isinstance(fields, dict) else SCHEMA_VERSION

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from shards.files import parse_json
 from shards.labels import FERPLUS, class_meaning
 
 CATEGORIES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
@@ -29,7 +30,7 @@ def parse_votes(text: bytes | None) -> list[int]:
     """The counts in one ``votes.json``, zeros for None. Raises ValueError, KeyError or TypeError for anything else."""
     if text is None:
         return [0] * len(CATEGORIES)
-    votes = json.loads(text)
+    votes = parse_json(text)
     return [int(votes[category]) for category in CATEGORIES]
 
 

@@ -4,7 +4,6 @@ Neither runs code of the folder, so it may come from a stranger: safetensors and
 network is built by this package, and onnxruntime knows no operators but its own.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from fer_ddp.evaluation.evaluator import BATCH_SIZE
 from fer_ddp.models.build import ModelConfig, build_model
 from fer_ddp.runs.files import read_json
 from fer_ddp.runs.weights import EXPORTED_CONFIG, EXPORTED_WEIGHTS
+from shards.files import SMALL, parse_json, read_regular
 
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
 """What is raised for files that are not what `export` wrote."""
@@ -110,7 +110,7 @@ def _from_onnx(folder: Path) -> LoadedExport:
 
     return LoadedExport(
         probabilities=probabilities,
-        class_names=tuple(json.loads((folder / LABELS).read_bytes())),
+        class_names=tuple(parse_json(read_regular(folder / LABELS, at_most=SMALL))),
         untrained_classes=tuple(card.get("untrained_classes", ())),
         image_shape=(channels, height, width),
     )

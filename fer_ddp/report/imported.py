@@ -1,5 +1,6 @@
 """``fer-ddp import-predictions``: another model's predictions as a folder that ``report`` takes like a finished run."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from fer_ddp.runs.environment import write_environment
 from fer_ddp.runs.files import IMPORTED_FILE, PREDICTIONS_SHA256, SCHEMA_VERSION, SPLITS, read_json, write_run_json
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.predictions import write_predictions
-from shards.files import sha256_of
+from shards.files import read_regular
 from shards.manifest import Manifest
 from shards.parallel import usable_cpus
 from shards.reading.reader import read_shards
@@ -93,7 +94,7 @@ def import_predictions(
     if not is_model and input_description is not None and input_description != InputDescription():
         raise JobError(f"{file}: is not an .onnx file, so options that describe a model's input have no meaning")
     try:
-        digest = sha256_of(file)
+        digest = hashlib.sha256(read_regular(file)).hexdigest()
     except OSError as error:
         raise RunError(f"{file}: cannot be read: {error.strerror}") from error
     record: dict[str, Any] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_ddp.errors import JobError, RunError
-from shards.files import atomic_write_text, write_json
+from shards.files import SMALL, atomic_write_text, parse_json, read_regular, write_json
 
 SCHEMA_VERSION = 1
 """Of ``summary.json``, ``environment.json``, ``status.json`` and checkpoints; a file without one has version 0."""
@@ -30,6 +30,10 @@ PREDICTIONS_SHA256 = "predictions_sha256"
 """In ``summary.json``, among the figures of a split: of the predictions that these are of."""
 LAST, PREVIOUS, BEST, NEXT_BEST = "last", "previous", "best", "next_best"
 """The names of checkpoints; ``next_best`` is there while a state is written that knows better weights than ``best``."""
+
+
+_LARGEST_LINES = 1 << 28
+"""Bytes of a file in `LINES`: two million steps."""
 
 
 def selected_checkpoint(run: Path, select: str) -> Path:
@@ -52,10 +56,7 @@ def _checksum(values: dict[str, Any]) -> str:
 
 def _checked(text: bytes) -> Any:
     """The JSON value that is ``text``, an object without its checksum. Raises ValueError if it is not what it was."""
-    try:
-        values = json.loads(text)
-    except RecursionError:
-        raise ValueError("is nested too deep") from None
+    values = parse_json(text)
     if isinstance(values, dict):
         checksum = values.pop(_CHECKSUM, None)
         if checksum not in (None, _checksum(values)):
@@ -74,9 +75,11 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises RunError if it is damaged or has a newer schema version.
     """
     try:
-        values = dict(_checked(path.read_bytes()))
+        values = dict(_checked(read_regular(path, at_most=SMALL)))
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
     except (ValueError, TypeError):
         raise RunError(f"{path}: is damaged; remove it to continue without it") from None
     check_schema_version(path, values)
@@ -118,7 +121,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+    for number, line in enumerate(_bytes_of_lines(path).split(b"\n")[:-1], start=1):
         try:
             lines.append(_checked(line))
         except ValueError:
@@ -132,10 +135,17 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def _bytes_of_lines(path: Path) -> bytes:
+    try:
+        return read_regular(path, at_most=_LARGEST_LINES)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
+
+
 def intact_lines(path: Path) -> list[dict[str, Any]]:
     """As `read_lines`, without the damaged lines."""
     lines = []
-    for text in path.read_bytes().splitlines() if path.exists() else []:
+    for text in _bytes_of_lines(path).splitlines() if path.exists() else []:
         try:
             line = _checked(text)
         except ValueError:
@@ -176,6 +186,8 @@ def _what_it_lacks(line: Any, keys: tuple[str, ...]) -> str | None:
     for key in keys:
         if not isinstance(line, dict) or not isinstance(line.get(key), int | float):
             return f"a number for {key}"
+    if not isinstance(line.get("train_seconds", 0), int | float):
+        return "a number for train_seconds"
     for split in ("train", "val"):
         measures = line.get(split, {})
         if not isinstance(measures, dict) or not all(isinstance(x, int | float | None) for x in measures.values()):

@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from shards.errors import DataError
+from shards.files import read_regular
 from shards.manifest import Manifest, Shard
 from shards.parallel import ordered_map, worker_pool
 from shards.reading.content import Content
@@ -95,11 +96,12 @@ def read_shard(folder: Path, shard: Shard) -> bytes:
     """The bytes of a shard, checked against its size and sha256. Raises :class:`DataError` naming the file."""
     path = folder / shard.name
     try:
-        content = path.read_bytes()
+        size = path.stat().st_size
+        content = read_regular(path, at_most=size) if size == shard.bytes else b""
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}), and the manifest names it") from error
-    if len(content) != shard.bytes:
-        raise DataError(f"{path}: has {len(content)} bytes, the manifest says {shard.bytes}; copy or pack it again")
+    if size != shard.bytes:
+        raise DataError(f"{path}: has {size} bytes, the manifest says {shard.bytes}; copy or pack it again")
     if hashlib.sha256(content).hexdigest() != shard.sha256:
         raise DataError(f"{path}: its sha256 is not the manifest's, so it is damaged; copy or pack it again")
     return content

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from shards.errors import DataError
+from shards.files import read_regular
 from shards.manifest import FILE_NAME, SCHEMA_VERSION, Duplicates, Manifest, Shard, Split, data_sets_in, read_manifest
 from shards.pixel_statistics import mean_and_std, pixel_sums
 from shards.reading.content import Content
@@ -16,6 +17,8 @@ from shards.splits import SPLIT_FOLDERS, SPLITS, split_in_name
 _GZIP = (".tar.gz", ".tgz")
 _ENDINGS = (".tar", ".parquet", *_GZIP)
 _MAX_CLASSES = 1000
+_LARGEST_TAR = 1 << 30
+"""Of those that are read as they are, each in memory."""
 
 
 def load_or_scan_manifest(folder: Path) -> Manifest:
@@ -73,7 +76,7 @@ def scan_folder(folder: Path) -> Manifest:
     sums, square_sums = [], []
     for split, paths in by_split.items():
         for path in paths:
-            data = path.read_bytes()
+            data = _content(path)
             content = Content(data, str(path))
             if not content.keys:
                 raise DataError(f"{path}: holds no sample; remove it")
@@ -109,6 +112,15 @@ def scan_folder(folder: Path) -> Manifest:
         votes=None,
         options={},
     )
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_regular(path, at_most=_LARGEST_TAR)
+    except OSError as error:
+        raise DataError(
+            f"{path}: {error.strerror or error}; `fer-ddp pack {path.parent} OUT` reads large tars"
+        ) from None
 
 
 def _split_of(path: Path) -> str:

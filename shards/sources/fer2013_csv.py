@@ -26,6 +26,9 @@ from shards.sources.sample_keys import row_key
 from shards.sources.scan import PixelFile, Reject, SourceScan
 from shards.splits import SPLIT_FOLDERS, SPLITS
 
+_LONGEST_LINE = 1 << 24
+"""Bytes of a row: those of an image of 2000 x 2000 pixels."""
+
 
 def scan_csv(
     path: Path, given: LabelScheme | None, work: Path, pool: Executor, workers: int, *, has_votes: bool = False
@@ -49,7 +52,7 @@ def scan_csv(
         rejects = rewrite(source, text, header, scheme, path)
     with open(text, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         line_end = _line_end(content)
-        lines, numbers = _rows(content, line_end, _line(content, line_end, 0)[1])
+        lines, numbers = _rows(content, line_end, _line(content, line_end, 0)[1], path)
         rows = len(numbers)
         if rejects and len(rejects) == rows:
             first = rejects[0]
@@ -180,17 +183,17 @@ def _form(source: Path, path: Path, scheme: LabelScheme) -> tuple[Header, bool]:
 
 def _line_end(content: mmap.mmap) -> bytes:
     """What ends a line: a line feed, or in a file without one a carriage return, as old spreadsheets write."""
-    return b"\n" if content.find(b"\n") >= 0 else b"\r"
+    return b"\n" if content.find(b"\n", 0, _LONGEST_LINE) >= 0 else b"\r"
 
 
 def _line(content: mmap.mmap, line_end: bytes, start: int) -> tuple[bytes, int]:
     """The line that begins at ``start``, without its end, and where the next one begins."""
-    end = content.find(line_end, start)
-    end = len(content) if end < 0 else end
+    end = content.find(line_end, start, start + _LONGEST_LINE)
+    end = min(len(content), start + _LONGEST_LINE) if end < 0 else end
     return content[start:end], min(end + 1, len(content))
 
 
-def _rows(content: mmap.mmap, line_end: bytes, start: int) -> tuple[list[int], list[int]]:
+def _rows(content: mmap.mmap, line_end: bytes, start: int, path: Path) -> tuple[list[int], list[int]]:
     """Where each row starts, and where the last one ends; and their numbers, counted from 1.
 
     A blank line has a number but is not a row: its bytes belong to the end of the row before.
@@ -202,7 +205,9 @@ def _rows(content: mmap.mmap, line_end: bytes, start: int) -> tuple[list[int], l
     offset, number = start, 0
     while offset < end:
         number += 1
-        found = content.find(line_end, offset, end)
+        found = content.find(line_end, offset, min(end, offset + _LONGEST_LINE))
+        if found < 0 and end - offset > _LONGEST_LINE:
+            raise DataError(f"{path}: row {number} has more than {_LONGEST_LINE:,} bytes, as no CSV of images has")
         after = found + 1 if found >= 0 else end + 1
         if content[offset] not in BLANK or content[offset:after].strip():
             starts.append(offset)

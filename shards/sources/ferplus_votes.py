@@ -3,6 +3,7 @@
 Barsoum et al., "Training deep networks for facial expression recognition with crowd-sourced label distribution", 2016.
 """
 
+import io
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from shards.errors import DataError
+from shards.files import SMALL, read_regular
 from shards.labels import FER2013, FER2013_CLASSES
 from shards.sources.scan import Source, SourceScan
 from shards.splits import USAGES
@@ -54,7 +56,10 @@ def join_votes(scan: SourceScan, path: Path) -> SourceScan:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; it should be FER+'s fer2013new.csv", exit_status=2)
     try:
-        votes = pandas.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        content = io.BytesIO(read_regular(path, at_most=SMALL))
+        votes = pandas.read_csv(content, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); it should be FER+'s fer2013new.csv") from error
     except (ValueError, pandas.errors.ParserError) as error:
         raise DataError(
             f"{path}: is not a CSV that can be read ({error}); it should be FER+'s fer2013new.csv"

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from shards.errors import DataError
+from shards.files import parse_json
 from shards.labels import LabelScheme, class_labels, class_meaning, whole_number
 from shards.sources.class_folders import check_stated_classes
 from shards.sources.listing import ListedImage, SourceOptions
@@ -132,8 +133,8 @@ def label_in_json(content: bytes, field: str | None) -> tuple[list[StatedLabel],
     Raises :class:`BadLabel` for what is not an object or has no such field, and for a field that is no label.
     """
     try:
-        values = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(content)
+    except ValueError as error:
         raise BadLabel(f"has a .json that is not whole JSON ({error})") from error
     if not isinstance(values, dict):
         raise BadLabel('has a .json that is not an object; it should be one such as {"label": 3}')

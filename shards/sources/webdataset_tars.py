@@ -5,7 +5,6 @@ a NumPy array; its label is the name or the number of a class, in ``.cls``, in a
 """
 
 import gzip
-import json
 import shutil
 import zlib
 from collections import Counter
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from shards.errors import DataError
+from shards.files import parse_json
 from shards.manifest import FILE_NAME, read_manifest
 from shards.progress import with_progress
 from shards.reading.tar_index import Member, read_members
@@ -250,7 +250,7 @@ def _stated(file: BinaryIO, sample: _Sample, field: str | None) -> tuple[list[St
         stated.insert(0, label_in_text(content["cls"], ".cls"))
     if "txt" in content:
         captions.insert(0, label_in_text(content["txt"], ".txt"))
-    fields = ", ".join(json.loads(content["json"])) if "json" in content and not (stated or captions) else ""
+    fields = ", ".join(parse_json(content["json"])) if "json" in content and not (stated or captions) else ""
     if fields:
         raise BadLabel(f"has no label; --label-field NAME reads it from one of the fields of its .json: {fields[:200]}")
     return stated, captions
