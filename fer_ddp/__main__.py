@@ -1,6 +1,8 @@
 """``python -m fer_ddp``: all commands but ``launch``, those of `shards` included; ``fer-ddp`` has them all."""
 
 import argparse
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from fer_ddp.errors import JobError
 from fer_ddp.hardware import keep_freed_memory, limit_spinning, request_huge_pages
 from fer_ddp.report import import_command
 from shards.files import user_path
+from shards.output import execute, guard_output
+from shards.parallel import end_with_parent
 
 Commands = argparse._SubParsersAction  # argparse has no public name for it
 
@@ -22,14 +26,15 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m fer_ddp", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"fer-ddp {__version__}")
     add_commands(parser.add_subparsers(required=True, metavar="COMMAND"))
-    options = parse(parser, arguments)
-    return int(options.execute(options))
+    return execute(parse(parser, arguments))
 
 
 DESCRIPTION = "Trains, evaluates and compares facial expression recognition models."
 
 
 def _execute(options: argparse.Namespace) -> int:
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun, if it is killed, does not end its ranks
+        end_with_parent(signal.SIGTERM)
     request_huge_pages()
     return exit_status_of(lambda: options.function(options))
 
@@ -190,6 +195,8 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     cache.add_argument("--max-size", type=float, metavar="GIB", help="with --prune, instead of a quarter of the disk")
     _add(commands, "keys", _keys, help="list the keys that a job may have, with defaults and meanings")
     _add(commands, "recipes", _recipes, help="list the recipes, arrays and cluster profiles that come with it")
+    for name in ("predict", "keys", "recipes"):
+        commands.choices[name].set_defaults(is_result=True)
 
 
 def _add_job_to_inspect(inspect: argparse.ArgumentParser) -> None:
@@ -366,4 +373,5 @@ def _ensemble(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    guard_output()
     end_process(main(sys.argv[1:]))

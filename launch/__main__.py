@@ -10,6 +10,7 @@ import fer_ddp.__main__
 from fer_ddp import __version__
 from fer_ddp.__main__ import Commands, add_job
 from fer_ddp.cli import end_process, exit_status_of, parse
+from shards.output import execute, guard_output
 
 _DESCRIPTION = "Starts jobs and arrays of jobs here or on a SLURM cluster, and watches them."
 _COMPLETION = "Tab completion: pip install 'fer-ddp[completion]', then eval \"$(register-python-argcomplete fer-ddp)\""
@@ -17,6 +18,7 @@ _COMPLETION = "Tab completion: pip install 'fer-ddp[completion]', then eval \"$(
 
 def fer_ddp_command() -> NoReturn:
     """The console command ``fer-ddp``."""
+    guard_output()
     end_process(run_any(sys.argv[1:]))
 
 
@@ -32,16 +34,14 @@ def run_any(arguments: list[str]) -> int:
         import argcomplete
 
         argcomplete.autocomplete(parser)
-    options = parse(parser, arguments)
-    return int(options.execute(options))
+    return execute(parse(parser, arguments))
 
 
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit status: 0 done, 1 failed, 2 wrong command or job, 75 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m launch", description=_DESCRIPTION)
     add_commands(parser.add_subparsers(required=True, metavar="COMMAND"))
-    options = parse(parser, arguments)
-    return int(options.execute(options))
+    return execute(parse(parser, arguments))
 
 
 def _execute(options: argparse.Namespace) -> int:
@@ -79,9 +79,11 @@ def add_commands(commands: "Commands[argparse.ArgumentParser]") -> None:
     status = _add(commands, "status", _status, help="the state of each member, or of all that was started here")
     status.add_argument("name", nargs="?", metavar="NAME", help="the array's or the run's name; without it, all")
     status.add_argument("--json", action="store_true", help="as JSON")
+    status.set_defaults(is_result=True)
     logs = _add(commands, "logs", _logs, help="the end of a member's logs")
     _add_name(logs)
     logs.add_argument("member", nargs="?", metavar="MEMBER", help="as `status` names it; an array of one needs none")
+    logs.set_defaults(is_result=True)
     logs.add_argument("--lines", type=int, default=40, metavar="N", help="how many lines of each log (default 40)")
     resume = _add(commands, "resume", _resume, help="submit again what is missing, failed or was cancelled")
     _add_name(resume)
@@ -168,4 +170,5 @@ def _sync(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    guard_output()
     sys.exit(main(sys.argv[1:]))

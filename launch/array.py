@@ -13,7 +13,7 @@ from fer_ddp.config.job import Job
 from fer_ddp.config.load import load_job
 from fer_ddp.config.messages import format_errors
 from fer_ddp.config.recipe_files import find_job, find_relative
-from fer_ddp.errors import JobError
+from fer_ddp.errors import JobError, RunError
 from fer_ddp.runs.files import RUNS
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.training.checks import check_run
@@ -113,15 +113,25 @@ def load_array(name: str | Path, overrides: list[str]) -> JobArray:
     return JobArray(name=path.stem, members=tuple(members.values()))
 
 
-def check_members(members: tuple[Member, ...], world_size: int) -> None:
-    """Whether each can be trained on ``world_size`` ranks, as ``train`` would ask. Raises JobError or DataError."""
+def check_members(members: tuple[Member, ...], world_size: int) -> dict[str, RunError]:
+    """Check that each can be trained on ``world_size`` ranks, as ``train`` would. Raises JobError or DataError.
+
+    Returns, by member, the errors of those whose run folder is damaged.
+    """
+    damaged = {}
     for member in members:
         try:
             check_run(
                 RunFolder(member.job.run), member.job, load_or_scan_manifest(Path(member.job.data.path)), world_size
             )
+        except RunError as error:
+            damaged[member.name] = error
         except JobError as error:
-            raise JobError(f"{member.name}: {error}") from None
+            message = f"{member.name}: {error}"
+            if len(members) > 1:  # each member has its own run=
+                message = message.replace("choose another run=", "copy the array's file under another name")
+            raise JobError(message) from None
+    return damaged
 
 
 def _read(path: Path) -> ArrayFile:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,13 +40,15 @@ def run_local(name: str, overrides: list[str], ranks: int | None) -> None:
     if gpus and ranks > gpus:
         raise JobError(f"--ranks {ranks}: this machine has {plural(gpus, 'GPU')}; start one rank a GPU")
     given, array = array, _with_data(array)
-    check_members(array.members, ranks)
+    damaged = check_members(array.members, ranks)
     if alone:
+        if damaged:
+            raise next(iter(damaged.values()))
         job = array.members[0].job
         drawn = [f"data.path={job.data.path}"] if array != given else []
         _run_job(RunFolder(job.run), ["-m", "fer_ddp", "train", name, *overrides, *drawn], ranks)
     else:
-        _run_array(array, ranks, gpus)
+        _run_array(array, ranks, gpus, damaged)
 
 
 def _with_data(array: JobArray) -> JobArray:
@@ -71,23 +74,49 @@ def _run_job(run: RunFolder, arguments: list[str], ranks: int) -> None:
         raise Interrupted(f"{run.path}: the state is saved")
     if status == before and (forwarder.asked_to_stop or exit_status == Interrupted.exit_status):
         raise Interrupted(f"{run.path}: stopped before there was anything to save")
+    _record_death(run, exit_status)
     signal_name = killed_by(exit_status)
     if signal_name is not None:
         raise RunError(f"{run.path}: was killed by {signal_name}; run the same command again to resume")
     raise RunError(f"{run.path}: the run failed; see the message above")
 
 
-def _run_array(array: JobArray, ranks: int, gpus: int) -> None:
+def _record_death(run: RunFolder, exit_status: int) -> None:
+    """Where rank zero could not write how the run ended, as when it was killed, write that it failed."""
+    if not run.path.is_dir() or run.status().get("state") != "running":
+        return
+    try:
+        run.lock()
+    except JobError:  # it is another process's
+        return
+    try:
+        signal_name = killed_by(exit_status)
+        what = f"was killed by {signal_name}" if signal_name else "a rank was killed or hung"
+        run.write_status("failed", message=f"{what}; run the same command again to resume")
+    finally:
+        run.unlock()
+
+
+def _run_array(array: JobArray, ranks: int, gpus: int, damaged: dict[str, RunError]) -> None:
     if array.folder.exists() and array.folder.cluster is not None:
         raise JobError(f"{array.folder.path}: is on a cluster; resume it there: fer-ddp launch resume {array.name}")
     folder = array.write(cluster=None)
     slots = deque(_slots(ranks, gpus))
     at_once = len(slots)
-    waiting = deque(member for member in array.members if not _is_finished(member))
-    if len(waiting) < len(array.members):
-        print(f"{array.name}: {len(array.members) - len(waiting)} of {len(array.members)} were finished before")
+    waiting: deque[Member] = deque()
+    for member in array.members:
+        try:
+            if member.name not in damaged and not _is_finished(member):
+                waiting.append(member)
+        except RunError as error:
+            damaged = damaged | {member.name: error}
+    for name, damage in damaged.items():
+        print(f"{name}: not started; {damage}", flush=True)
+    finished = len(array.members) - len(waiting) - len(damaged)
+    if finished:
+        print(f"{array.name}: {finished} of {len(array.members)} were finished before")
     running: dict[subprocess.Popen[bytes], tuple[Member, str | None]] = {}
-    failed: list[str] = []
+    failed: list[str] = [*damaged]
     stopped: list[str] = []
     with SignalForwarder() as forwarder:
         while running or (waiting and not forwarder.asked_to_stop):
@@ -100,8 +129,9 @@ def _run_array(array: JobArray, ranks: int, gpus: int) -> None:
             for process in [process for process in running if process.poll() is not None]:
                 member, slot = running.pop(process)
                 slots.append(slot)
-                state = RunFolder(member.job.run).status().get("state")
+                state = _state(member)
                 ended = "finished"
+                finished += process.returncode == 0
                 if process.returncode != 0 and state == "interrupted":
                     stopped.append(member.name)
                     ended = "stopped, its state is saved"
@@ -112,7 +142,7 @@ def _run_array(array: JobArray, ranks: int, gpus: int) -> None:
                 if not forwarder.asked_to_stop:
                     print(f"{member.name}: {ended}; {progress(members_status(folder), at_once)}", flush=True)
             time.sleep(0.05)
-    if forwarder.asked_to_stop:
+    if forwarder.asked_to_stop and finished + len(failed) < len(array.members):
         raise Interrupted(f"{array.name}: the states are saved; {progress(members_status(folder), at_once)}")
     if len(failed) + len(stopped) < len(array.members):
         print(f"look at {write_summary(folder.path)}", flush=True)
@@ -120,6 +150,14 @@ def _run_array(array: JobArray, ranks: int, gpus: int) -> None:
         raise RunError(f"{array.name}: {len(failed)} of {len(array.members)} failed ({', '.join(failed)})")
     if stopped:
         raise Interrupted(f"{array.name}: {', '.join(stopped)} stopped early")
+
+
+def _state(member: Member) -> str | None:
+    try:
+        state: str | None = RunFolder(member.job.run).status().get("state")
+    except RunError:  # the process has told
+        return None
+    return state
 
 
 def _is_finished(member: Member) -> bool:
@@ -142,6 +180,8 @@ def _log(folder: ArrayFolder, member: Member) -> Path:
 
 
 def _log_death(folder: ArrayFolder, member: Member, exit_status: int) -> None:
+    with suppress(RunError):  # a damaged status.json, which `fer-ddp launch status` names
+        _record_death(RunFolder(member.job.run), exit_status)
     signal_name = killed_by(exit_status)
     if signal_name is not None:
         with open_to_append(_log(folder, member)) as log:

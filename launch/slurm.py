@@ -36,7 +36,8 @@ def submit_array(job: str, overrides: list[str], cluster_name: str) -> str:
     """
     cluster = load_cluster(cluster_name)
     array = load_array(job, overrides)
-    check_members(array.members, cluster.world_size)
+    for error in check_members(array.members, cluster.world_size).values():
+        raise error
     slurm_commands.require("sbatch")
     folder = array.folder
     if folder.exists():

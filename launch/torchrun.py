@@ -13,7 +13,8 @@ from fer_ddp.cli import LAUNCHED
 from fer_ddp.errors import Interrupted, JobError, RunError
 from fer_ddp.rank_variables import RANK_VARIABLES
 from fer_ddp.signals import STOP_SIGNALS, raise_pending_stop
-from shards.parallel import child_modules, usable_cpus
+from shards.output import guard_output
+from shards.parallel import child_modules, end_with_parent, usable_cpus
 
 
 def start_ranks(
@@ -30,7 +31,8 @@ def start_ranks(
     ``output``: where stdout and stderr go, None to this process's own. One rank alone needs no torchrun, whose start
     takes seconds. What is started is in a session of its own, so that Ctrl-C in the terminal reaches this process
     alone, which forwards it once. It ignores SIGUSR1 and SIGUSR2, which SLURM sends to every process of a job and
-    which would kill torchrun; the ranks take them. Raises RunError if the ranks could not reach each other.
+    which would kill torchrun; the ranks take them. Where this process is killed, what it started is asked to stop.
+    Raises RunError if the ranks could not reach each other.
     """
     start = ["-u"]  # as torchrun starts its ranks, so that logs are up to date
     if ranks > 1 and not rendezvous:
@@ -48,7 +50,7 @@ def start_ranks(
         stdout=output,
         stderr=None if output is None else subprocess.STDOUT,
         start_new_session=True,
-        preexec_fn=_ignore_user_signals,
+        preexec_fn=_begin_child,
     )
 
 
@@ -66,7 +68,8 @@ def _check_loopback() -> None:
         ) from None
 
 
-def _ignore_user_signals() -> None:
+def _begin_child() -> None:
+    end_with_parent(signal.SIGTERM)
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 
@@ -133,4 +136,5 @@ def quiet_torchrun(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    guard_output()
     sys.exit(quiet_torchrun(sys.argv[1:]))

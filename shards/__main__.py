@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shards.errors import DataError
 from shards.files import user_path
+from shards.output import execute, guard_output
 from shards.parallel import usable_cpus
 from shards.splits import SPLITS
 from shards.text import plural, printable
@@ -27,8 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0 done, 1 the data cannot be used, 2 the command is wrong."""
     parser = argparse.ArgumentParser(prog="python -m shards", description="Face images in WebDataset shards.")
     add_commands(parser.add_subparsers(required=True, metavar="COMMAND"))
-    options = parser.parse_args(arguments)
-    return int(options.execute(options))
+    return execute(parser.parse_args(arguments))
 
 
 def _execute(options: argparse.Namespace) -> int:
@@ -89,7 +89,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
     verify = commands.add_parser("verify", help="read a data set back and compare it with its manifest")
     verify.add_argument("out", metavar="OUT", type=user_path, help="a folder that pack or fake wrote")
-    verify.set_defaults(function=_verify)
+    verify.set_defaults(function=_verify, is_result=True)
 
     inspect = commands.add_parser("inspect", help="print what a data set holds and how much of it leaks; draw figures")
     inspect.add_argument(
@@ -101,7 +101,7 @@ def add_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     _workers_option(inspect)
     inspect.add_argument("--figures", type=user_path, metavar="DIR", help="draw distribution.png and samples.png there")
-    inspect.set_defaults(function=_inspect)
+    inspect.set_defaults(function=_inspect, is_result=True)
 
     leakage = commands.add_parser("leakage", help="list the images that appear twice in a data set, exactly or nearly")
     leakage.add_argument("out", metavar="OUT", type=user_path, help="as for inspect")
@@ -342,4 +342,5 @@ def _leakage(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    guard_output()
     sys.exit(main())

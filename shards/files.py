@@ -1,11 +1,16 @@
 """Files that are whole or absent, their digests, and a lock that processes share."""
 
 import errno
+import glob
 import hashlib
 import json
 import os
 import re
+import shutil
 import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -67,6 +72,54 @@ def _remove_unlocked(path: Path) -> None:
                 path.unlink()
     except OSError:
         return  # gone, or another user's
+
+
+@contextmanager
+def partial_folder(out: Path) -> Iterator[Path]:
+    """A new folder beside ``out`` for what will become it; removed at the end, however that comes.
+
+    Where the process is killed, the next `remove_partial_folders` removes it. Raises OSError if it cannot be made.
+    """
+    folder, descriptor = _new_folder(out)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _new_folder(out: Path) -> tuple[Path, int | None]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
+        if os.name == "nt":
+            return folder, None
+        descriptor = os.open(folder, os.O_RDONLY)
+        if _try_lock(descriptor) is not False and _is_at(descriptor, folder):
+            return folder, descriptor
+        os.close(descriptor)  # another process took it for a leftover
+
+
+def remove_partial_folders(out: Path) -> list[Path]:
+    """Remove what killed processes have left of ``out``, see `partial_folder`; returns the folders."""
+    folders = sorted(out.parent.glob(f".{glob.escape(out.name)}.partial-*"))
+    return [folder for folder in folders if _remove_abandoned(folder)]
+
+
+def _remove_abandoned(folder: Path) -> bool:
+    if os.name == "nt":
+        return False
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:  # no folder, or another user's
+        return False
+    try:
+        if os.fstat(descriptor).st_uid != os.getuid() or not _try_lock(descriptor) or not _is_at(descriptor, folder):
+            return False
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+    finally:
+        os.close(descriptor)
 
 
 SMALL = 1 << 26
@@ -197,7 +250,7 @@ class FileLock:
             file = os.fdopen(_open_regular(self._path, os.O_RDWR | os.O_CREAT), "rb")
             try:
                 _lock(file, wait, self._shared)
-                if _is_at(file, self._path):
+                if _is_at(file.fileno(), self._path):
                     self._file = file
             finally:
                 if self._file is None:  # the one that held it removed the file, so another process may hold a new one
@@ -217,14 +270,14 @@ class FileLock:
         self.release()
 
 
-def _is_at(file: IO[bytes], path: Path) -> bool:
+def _is_at(descriptor: int, path: Path) -> bool:
     try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path, follow_symlinks=False))
+        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:
         return False
 
 
-def _lock(file: IO[bytes], wait: bool, shared: bool = False) -> None:
+def _lock(file: IO[bytes] | int, wait: bool, shared: bool = False) -> None:
     try:
         import fcntl
     except ImportError:
@@ -232,8 +285,8 @@ def _lock(file: IO[bytes], wait: bool, shared: bool = False) -> None:
     fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
 
 
-def _try_lock(file: IO[bytes]) -> bool | None:
-    """Whether this process has the lock of ``file`` now; None where the file system, or Windows, has no locks."""
+def _try_lock(file: IO[bytes] | int) -> bool | None:
+    """Whether this process has the lock of a file, or descriptor, now; None where its system or Windows has none."""
     if os.name == "nt":
         return None
     try:

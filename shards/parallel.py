@@ -1,5 +1,6 @@
 """Threads and worker processes: how many the machine has room for, their results in order, and how they end."""
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -60,7 +61,7 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     Ctrl-C reaches every process of a terminal's group: the workers ignore it, and the parent decides and cleans up.
     """
     with _interrupts_blocked():  # a fork inherits that: at no moment does Ctrl-C end a worker with a traceback
-        pool = ProcessPoolExecutor(workers, _process_context(), _leave_interrupts_to_the_parent)
+        pool = ProcessPoolExecutor(workers, _process_context(), _begin_worker)
         pool.submit(int)  # starts the workers
     with pool:
         try:
@@ -129,6 +130,28 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _begin_worker() -> None:
+    """Leave interrupts to the parent, and end when it does, also where it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Have the system send ``number`` to this process when the one that started it exits, however; on Linux alone.
+
+    For a child of `subprocess` as ``preexec_fn``: it lasts in the program that is then executed.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, int(number))

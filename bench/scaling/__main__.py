@@ -10,6 +10,7 @@ from fer_ddp.cli import end_process, exit_status_of, parse
 from fer_ddp.config.load import load_job
 from fer_ddp.errors import JobError
 from fer_ddp.hardware import keep_freed_memory, request_huge_pages
+from shards.output import guard_output
 
 
 def main(arguments: list[str]) -> int:
@@ -47,4 +48,5 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    guard_output()
     end_process(main(sys.argv[1:]))

@@ -2,15 +2,18 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from fer_ddp.errors import RunError
+from shards.parallel import end_with_parent
 
 
 def run_ranks(ranks: int, arguments: list[str], threads: int) -> dict[str, Any]:
@@ -63,6 +66,7 @@ def _start(arguments: list[str], environment: dict[str, str]) -> "subprocess.Pop
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=partial(end_with_parent, signal.SIGKILL),
     )
 
 

@@ -27,8 +27,12 @@ from fer_ddp.precision import final_precision
 from fer_ddp.runs.files import PREDICTIONS_SHA256, SCHEMA_VERSION, write_run_json
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.predictions import write_predictions
+from shards.files import FileLock
 from shards.manifest import Manifest
 from shards.reading.scan import load_or_scan_manifest
+
+EVALUATE_LOCK = ".evaluate.lock"
+"""In the folder that an evaluation writes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,33 +116,34 @@ def evaluate_run(
         raise JobError(f"{folder}: cannot be made ({error.strerror}); choose another place with --out") from None
     if not os.access(folder / "predictions", os.W_OK):
         raise JobError(f"{folder}: cannot be written to; choose another place with --out")
-    subject = f"{job.name}, seed {job.seed}"
-    for split in splits:
-        dataset = open_split(job.data, split, device, manifest)
-        images = InChannels(images=dataset.images, channels=trained.image_shape[0])
-        probabilities = evaluator.probabilities(trained.model, images, between_batches)
-        labels = mapping.labels[dataset.labels.numpy()]
-        chosen = np.flatnonzero(labels >= 0)
-        samples = _Samples(
-            keys=[dataset.keys[index] for index in chosen],
-            images=SelectedImages(images=dataset.images.numpy(), indices=chosen),
-            labels=labels[chosen],
-            probabilities=probabilities[chosen],
-            class_names=trained.class_names,
-        )
-        metrics = classification_metrics(samples.labels, samples.probabilities, samples.class_names)
-        summary[split] = {key: value for key, value in metrics.items() if key != "confusion"}
-        summary[split][PREDICTIONS_SHA256] = write_predictions(
-            folder / "predictions" / f"{split}.csv",
-            samples.keys,
-            samples.labels,
-            samples.probabilities,
-            samples.class_names,
-        )
-        _draw(folder / "figures", subject, split, samples, metrics)
-    curves = plot_learning_curves(run.read_lines("metrics.jsonl"), subject=subject)
-    save_figure(curves, folder / "figures" / "curves.png")
-    write_run_json(folder / "summary.json", summary)
+    with FileLock(folder / EVALUATE_LOCK):  # of two evaluations the later one's files remain, and not some of each
+        subject = f"{job.name}, seed {job.seed}"
+        for split in splits:
+            dataset = open_split(job.data, split, device, manifest)
+            images = InChannels(images=dataset.images, channels=trained.image_shape[0])
+            probabilities = evaluator.probabilities(trained.model, images, between_batches)
+            labels = mapping.labels[dataset.labels.numpy()]
+            chosen = np.flatnonzero(labels >= 0)
+            samples = _Samples(
+                keys=[dataset.keys[index] for index in chosen],
+                images=SelectedImages(images=dataset.images.numpy(), indices=chosen),
+                labels=labels[chosen],
+                probabilities=probabilities[chosen],
+                class_names=trained.class_names,
+            )
+            metrics = classification_metrics(samples.labels, samples.probabilities, samples.class_names)
+            summary[split] = {key: value for key, value in metrics.items() if key != "confusion"}
+            summary[split][PREDICTIONS_SHA256] = write_predictions(
+                folder / "predictions" / f"{split}.csv",
+                samples.keys,
+                samples.labels,
+                samples.probabilities,
+                samples.class_names,
+            )
+            _draw(folder / "figures", subject, split, samples, metrics)
+        curves = plot_learning_curves(run.read_lines("metrics.jsonl"), subject=subject)
+        save_figure(curves, folder / "figures" / "curves.png")
+        write_run_json(folder / "summary.json", summary)
     return Results(summary=summary, folder=folder, notes=tuple(notes))
 
 

@@ -1,17 +1,16 @@
 """Packs a source into a data set: whole or absent, and the same bytes for any number of workers."""
 
 import os
-import shutil
-import tempfile
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from shards.errors import DataError
-from shards.files import atomic_write_bytes, sync_folder
+from shards.files import atomic_write_bytes, partial_folder, remove_partial_folders, sync_folder
 from shards.leakage.exact import count_duplicates, first_occurrences
 from shards.leakage.filter import compare_samples, remove_leaks
 from shards.manifest import FILE_NAME, SCHEMA_VERSION, Manifest, Shard, Split, read_manifest
@@ -82,50 +81,52 @@ def pack(
     out = Path(os.path.abspath(out))
     names = [f"fold{fold}" for fold in range(division.folds)] or [""]
     _refuse_foreign(out, names[0])
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
-    except OSError as error:
-        raise DataError(f"{out}: cannot be made ({error.strerror})", exit_status=2) from error
-    try:
-        manifests: dict[str, Manifest] = {}
-        with worker_pool(workers) as pool:
-            scan = source(work, pool, workers)
-            listed = len(scan.table) + len(scan.rejects)
-            votes = {} if scan.votes is None else describe_by_split(scan)
-            if scan.is_labelled_by_votes:
-                scan = without_unclear(label_by_votes(scan))
-                kept = scan.table.split.value_counts()
-                votes = {split: f"{text}; {kept.get(split, 0):,} kept" for split, text in votes.items()}
-                texts = {f"votes_{split}": text for split, text in votes.items()}
-                scan = replace(scan, options={**scan.options, "labels": "votes", **texts})
-            _report_rejects(scan, out, max_rejects)
-            for name, part in zip(names, _prepared(scan, classes, division, without_leaks, seed, pool), strict=True):
-                if part.is_labelled_by_votes:
-                    part = without_unclear(part)  # val may have been taken out of train
-                folder = work / "set" / name
-                folder.mkdir(parents=True)
-                shards = _write_shards(part, folder, seed, shard_samples, pool)
-                options = {"seed": seed, "shard_samples": shard_samples, **part.options}
-                manifests[name] = _manifest(part, shards, options)
-                atomic_write_bytes(folder / FILE_NAME, manifests[name].to_bytes())
-        created = _move_into_place(work / "set", out, manifests)
-        write_rejects(scan.rejects, out)  # only now: a data set that is not replaced keeps its own list
-    except BrokenProcessPool as error:
-        raise DataError(
-            f"a worker process was killed, perhaps for lack of memory or disk space, so {out} was not written"
-        ) from error
-    except OSError as error:
-        raise DataError(f"{error.filename or out}: {error.strerror}, so {out} was not written") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with ExitStack() as stack:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            removed = remove_partial_folders(out)
+            work = stack.enter_context(partial_folder(out))
+        except OSError as error:
+            raise DataError(f"{out}: cannot be made ({error.strerror})", exit_status=2) from error
+        try:
+            manifests: dict[str, Manifest] = {}
+            with worker_pool(workers) as pool:
+                scan = source(work, pool, workers)
+                listed = len(scan.table) + len(scan.rejects)
+                votes = {} if scan.votes is None else describe_by_split(scan)
+                if scan.is_labelled_by_votes:
+                    scan = without_unclear(label_by_votes(scan))
+                    kept = scan.table.split.value_counts()
+                    votes = {split: f"{text}; {kept.get(split, 0):,} kept" for split, text in votes.items()}
+                    texts = {f"votes_{split}": text for split, text in votes.items()}
+                    scan = replace(scan, options={**scan.options, "labels": "votes", **texts})
+                _report_rejects(scan, out, max_rejects)
+                for name, part in zip(
+                    names, _prepared(scan, classes, division, without_leaks, seed, pool), strict=True
+                ):
+                    if part.is_labelled_by_votes:
+                        part = without_unclear(part)  # val may have been taken out of train
+                    folder = work / "set" / name
+                    folder.mkdir(parents=True)
+                    shards = _write_shards(part, folder, seed, shard_samples, pool)
+                    options = {"seed": seed, "shard_samples": shard_samples, **part.options}
+                    manifests[name] = _manifest(part, shards, options)
+                    atomic_write_bytes(folder / FILE_NAME, manifests[name].to_bytes())
+            created = _move_into_place(work / "set", out, manifests)
+            write_rejects(scan.rejects, out)  # only now: a data set that is not replaced keeps its own list
+        except BrokenProcessPool as error:
+            raise DataError(
+                f"a worker process was killed, perhaps for lack of memory or disk space, so {out} was not written"
+            ) from error
+        except OSError as error:
+            raise DataError(f"{error.filename or out}: {error.strerror}, so {out} was not written") from error
     return Packed(
         manifest=manifests[names[0]],
         folds=tuple(manifests.values()) if division.folds else (),
         created=created,
         listed=listed,
         rejects=scan.rejects,
-        notes=(*part.notes, *vote_lines(votes)),
+        notes=(*part.notes, *vote_lines(votes), *(f"{path}: a killed pack had left it; removed" for path in removed)),
     )
 
 

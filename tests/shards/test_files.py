@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,42 @@ def test_a_file_that_cannot_be_written_is_named_and_leaves_nothing(tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
-def test_a_link_under_the_temporary_name_is_not_followed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [".out.json.tmp", ".out.json.0123456789abcdef.tmp"])
+def test_a_link_under_a_temporary_name_is_not_followed(name: str, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("whole")
-    (tmp_path / ".out.json.tmp").symlink_to(tmp_path / "mine")
+    (tmp_path / name).symlink_to(tmp_path / "mine")
     atomic_write_bytes(tmp_path / "out.json", b"new")
     assert (tmp_path / "mine").read_text() == "whole"
     assert (tmp_path / "out.json").read_bytes() == b"new"
+
+
+def test_processes_that_write_a_file_at_once_leave_one_whole_file(tmp_path: Path) -> None:
+    contents = [bytes([number]) * 100_000 for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda content: atomic_write_bytes(tmp_path / "out", content), contents * 5))
+    assert (tmp_path / "out").read_bytes() in contents
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+WRITE = "import os, pathlib, shards.files as f, sys\nf.os.fsync = lambda _: (print(1, flush=True), sys.stdin.read())\n"
+
+
+def test_what_a_killed_process_had_not_finished_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        f"{WRITE}f.atomic_write_bytes(pathlib.Path(sys.argv[1]), b'x')",
+        str(tmp_path / "out"),
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"1\n"
+        atomic_write_bytes(tmp_path / "out", b"mine")
+        assert len(list(tmp_path.iterdir())) == 2
+        writer.kill()
+    (tmp_path / ".out.txt.0123456789abcdef.tmp").touch()  # of another file
+    atomic_write_bytes(tmp_path / "out", b"mine")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.txt.0123456789abcdef.tmp", "out"]
 
 
 def test_the_digest_is_that_of_sha256sum(tmp_path: Path) -> None:

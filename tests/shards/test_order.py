@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 ORDER = """
-errors text files parallel progress palette validation labels splits votes
+errors text output files parallel progress palette validation labels splits votes
 manifest file_kind images png pixel_statistics
 reading
 sources

@@ -309,14 +309,14 @@ def test_what_a_run_writes_has_a_schema_version(run: RunFolder) -> None:
 # Whose folder it is.
 
 
-@pytest.mark.parametrize("name", [None, ".lock", ".config.yaml.tmp", "config.yaml"])
+@pytest.mark.parametrize("name", [None, ".lock", ".config.yaml.0123abcd.tmp", ".config.yaml.tmp", "config.yaml"])
 def test_a_folder_with_no_more_than_a_start_leaves_is_a_runs_own(run: RunFolder, name: str | None) -> None:
     if name is not None:
         (run.path / name).touch()
     run.check_own()
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "figures/mine.png", ".git/config", "elsewhere/.lock"])
+@pytest.mark.parametrize("name", ["notes.txt", "figures/mine.png", ".git/config", "elsewhere/.lock", ".a.tmp"])
 def test_a_folder_with_another_file_is_not(run: RunFolder, name: str) -> None:
     (run.path / name).parent.mkdir(exist_ok=True)
     (run.path / name).touch()

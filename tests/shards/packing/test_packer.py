@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from shards.errors import DataError
+from shards.files import partial_folder
 from shards.labels import FER2013_CLASSES
 from shards.manifest import read_manifest
 from shards.packing.packer import pack, permutation, shard_sizes
@@ -175,6 +176,38 @@ def test_an_interrupt_leaves_nothing_half_written(number, tmp_path):
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (1, "shards fake: stopped; nothing was written\n")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pack_that_is_killed_leaves_no_process_and_the_next_one_removes_its_folder(small_csv, tmp_path):
+    command = [sys.executable, "-m", "shards", "fake", str(tmp_path / "out"), "--train", "100000", "--workers", "2"]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[3])
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".out.partial-*/pixels.bin")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (left,) = tmp_path.iterdir()
+    process.kill()
+    process.wait()
+    while [pid for pid in workers if _runs(pid)] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (len(workers), [pid for pid in workers if _runs(pid)]) == (2, [])
+    packed = pack(source_of(small_csv), tmp_path / "out")
+    assert f"{left}: a killed pack had left it; removed" in packed.notes
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def _runs(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"  # nobody waits for an orphan
+    except FileNotFoundError:
+        return False
+
+
+def test_the_folder_of_a_pack_that_runs_is_left(small_csv, tmp_path):
+    with partial_folder(tmp_path / "out") as folder:
+        assert pack(source_of(small_csv), tmp_path / "out").created
+        assert folder.is_dir()
+    assert not folder.exists()
 
 
 def test_a_worker_that_is_killed_is_reported_in_one_message(tmp_path):
