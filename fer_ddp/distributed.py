@@ -24,6 +24,9 @@ from shards.errors import UserError
 
 T = TypeVar("T")
 
+# torch 2.14 renamed it, and warns of the old name.
+_all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor
+
 NOTICE_SECONDS = 15
 """How long a rank waits for the others before it says so."""
 
@@ -229,7 +232,7 @@ def gather_tensors(tensor: Tensor) -> Tensor:
     if world_size() == 1:
         return tensor[None]
     gathered = tensor.new_empty(world_size(), *tensor.shape)
-    dist.all_gather_into_tensor(gathered.view(-1), tensor.contiguous().view(-1))
+    _all_gather(gathered.view(-1), tensor.contiguous().view(-1))
     return gathered
 
 
