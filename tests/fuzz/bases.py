@@ -20,7 +20,7 @@ data: {path: data}
 model: {name: plain_cnn, arguments: {channels: [2], hidden: 4}}
 optimizer: {name: adam, lr: 0.001}
 epochs: 1
-global_batch_size: 12
+global_batch_size: 9
 precision: float32
 memory_format: contiguous
 wandb: {mode: disabled}

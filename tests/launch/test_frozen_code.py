@@ -33,7 +33,7 @@ def test_a_model_of_the_users_own_is_frozen_with_the_code(tmp_path: Path, monkey
     freeze_code(tmp_path / "code", ["plain_cnn", "nets/face.py:Net", "mine_frozen.inside.net:Net", "torch.nn:Linear"])
     for name in ("nets/face.py", "mine_frozen/inside/net.py"):
         (tmp_path / name).write_text("text = 'edited'\n")
-    finding = "from fer_ddp.models.own_source import load_module; print(load_module({!r}).text)"
+    finding = "from fer_ddp.models.own_code import load_module; print(load_module({!r}, 'text').text)"
     for place in ("nets/face.py", "mine_frozen.inside.net"):
         assert shown(finding.format(place), tmp_path / "code") == "as submitted\n"
     assert not (tmp_path / "code" / "torch").exists()
