@@ -7,8 +7,10 @@ import hashlib
 import importlib
 import importlib.util
 import os
+import pkgutil
 import sys
 import sysconfig
+from collections.abc import Iterable
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -98,11 +100,21 @@ def _spec(module: str) -> ModuleSpec:
     spec, name = importlib.util.find_spec(top), top
     for part in parts:
         name = f"{name}.{part}"
-        inside = spec.submodule_search_locations if spec is not None else None
-        finders = [] if inside is None else [each.find_spec for each in sys.meta_path]
-        spec = next((found for find in finders if (found := find(name, inside)) is not None), None)
+        spec = _inside(name, spec.submodule_search_locations if spec is not None else None)
     if spec is None:
         raise ValueError(f"model.name: there is no module {module}; it must be installed, or in {folder}")
+    return spec
+
+
+def _inside(name: str, folders: Iterable[str] | None) -> ModuleSpec | None:
+    """The module ``name`` of the package in ``folders``; found in one of them, or a package without ``__init__.py``."""
+    importers = [pkgutil.get_importer(folder) for folder in folders or ()]
+    found = [spec for each in importers if each is not None and (spec := each.find_spec(name)) is not None]
+    whole = next((spec for spec in found if spec.loader is not None), None)
+    if whole is not None or not found:
+        return whole
+    spec = ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = [place for each in found for place in each.submodule_search_locations or ()]
     return spec
 
 
