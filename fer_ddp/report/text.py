@@ -7,8 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fer_ddp.report.claims import judge_claims
 from fer_ddp.report.collect import Recipe, ReportRuns
 from fer_ddp.report.costs import NetworkCost, TimeCost, time_cost
+from fer_ddp.report.published import is_fer2013
 from fer_ddp.report.views import Leaking, View, leaking_samples
 from fer_ddp.runs.finished import SkippedRun
 from fer_ddp.text import large, markdown_text, p_value, percent, percent_interval, points, points_interval
@@ -48,6 +50,14 @@ def markdown(collected: ReportRuns, views: Sequence[View], costs: Mapping[str, N
                 f"{points_interval(pair.comparison.interval)} | {p_value(pair.corrected_p).removeprefix('p = ')} | "
                 f"{'yes' if pair.significant else 'no'} |"
                 for pair in view.pairs
+            ]
+        claims = judge_claims(view) if is_fer2013(collected) else []
+        if claims:
+            lines += ["", f"The write-up's claims, on {view.reporting_split}:", ""]
+            lines += ["| claim | measured (95 % interval) | verdict | runs |", "|---|---|---|---|"]
+            lines += [
+                f"| {each.statement} | {each.measured} | {each.verdict} | {markdown_text(each.runs)} |"
+                for each in claims
             ]
         lines.append("")
     counts = ", ".join(f"{split} {len(keys):,} images" for split, keys in collected.keys.items())
