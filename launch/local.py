@@ -70,6 +70,8 @@ def _run_job(run: RunFolder, arguments: list[str], ranks: int) -> None:
         raise JobError(f"{run.path}: nothing was trained; see the message above")
     # A signal that ended the agent hides how its ranks ended; the run folder knows.
     status = run.status()
+    if status != before and status["state"] == "finished":
+        return
     if status != before and status["state"] == "interrupted":
         raise Interrupted(f"{run.path}: the state is saved")
     if status == before and (forwarder.asked_to_stop or exit_status == Interrupted.exit_status):
@@ -131,11 +133,12 @@ def _run_array(array: JobArray, ranks: int, gpus: int, damaged: dict[str, RunErr
                 slots.append(slot)
                 state = _state(member)
                 ended = "finished"
-                finished += process.returncode == 0
-                if process.returncode != 0 and state == "interrupted":
+                if process.returncode == 0 or (state == "finished" and _is_finished(member)):  # or stopped just then
+                    finished += 1
+                elif state == "interrupted":
                     stopped.append(member.name)
                     ended = "stopped, its state is saved"
-                elif process.returncode != 0 and not forwarder.asked_to_stop:
+                elif not forwarder.asked_to_stop:
                     failed.append(member.name)
                     _log_death(folder, member, process.returncode)
                     ended = f"failed, see {_log(folder, member)}"

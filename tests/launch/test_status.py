@@ -141,3 +141,14 @@ def test_a_failed_attempt_is_explained_also_by_a_file_of_version_0_1(key: str) -
     attempts.write_text("".join(json.dumps(line) + "\n" for line in lines))
     last = members_status(ArrayFolder(Path("runs/two.launch")))[1]
     assert (last.state, last.message, last.node) == ("failed", "killed by SIGKILL", "node1")
+
+
+@pytest.mark.parametrize("name", ["status.json", "metrics.jsonl"])
+def test_a_damaged_member_is_named_and_hides_no_other(workplace: Path, name: str) -> None:
+    (workplace / "runs/two/tiny-seed0" / name).write_bytes(b"{\n")
+    first, second = members_status(ArrayFolder(Path("runs/two.launch")))
+    assert (first.state, second.state) == ("damaged", "not started")
+    assert first.message is not None
+    assert first.message.startswith(f"runs/two/tiny-seed0/{name}")
+    assert table([first, second]).splitlines()[-1] == "0/2 done (1 damaged, 1 not started)"
+    assert overview().splitlines()[1].startswith("two          0/2 done")
