@@ -65,7 +65,8 @@ def test_a_rank_whose_torchrun_is_killed_is_asked_to_stop(tmp_path: Path) -> Non
     rank = (
         "import argparse, time; from fer_ddp.__main__ import _execute\n"
         "work = lambda _: (print(__import__('os').getpid(), flush=True), time.sleep(100))\n"
-        f"status = _execute(argparse.Namespace(function=work)); open({str(tmp_path / 'status')!r}, 'w').write(str(status))"
+        "status = _execute(argparse.Namespace(function=work))\n"
+        f"open({str(tmp_path / 'status')!r}, 'w').write(str(status))"
     )
     torchrun = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {rank!r}]).wait()"
     words, variables = [sys.executable, "-c", torchrun], {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "1"}
