@@ -1,10 +1,7 @@
 """What commit 35d5d40 computed and wrote, before the modules moved, is still computed and read."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forking import run_forked
 from PIL import Image
 
 from fer_ddp.config.load import load_job
@@ -51,14 +49,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 def command(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "fer_ddp", *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    done = run_forked(1, "-m", "fer_ddp", *arguments, cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

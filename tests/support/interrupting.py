@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from launching import ROOT, command, run_files, torchrun
+from forking import Forked, fork, run_forked
+from launching import ROOT, run_files
 
 
 def write_job(path: Path, data: Path, **changes: Any) -> Path:
@@ -52,17 +53,18 @@ def train_arguments(job: Path, run: Path) -> list[str]:
 
 
 def resume(job: Path, run: Path, ranks: int, *overrides: str) -> None:
-    done = torchrun(ranks, *train_arguments(job, run), *overrides)
+    done = run_forked(ranks, *train_arguments(job, run), *overrides)
     assert done.returncode == 0, done.stderr
 
 
 def start(arguments: list[str], cwd: Path = ROOT) -> subprocess.Popen[str]:
+    """Start a real process."""
     return subprocess.Popen(
         arguments, cwd=cwd, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str] | Forked) -> None:
     deadline = time.monotonic() + 120
     while not condition():
         assert process.poll() is None, process.communicate()[0]
@@ -75,15 +77,15 @@ def steps_done(run: Path) -> int:
     return path.read_text().count("\n") if path.exists() else 0
 
 
-def kill_after(step: int, job: Path, run: Path, ranks: int) -> None:
+def kill_after(step: int, job: Path, run: Path, ranks: int, *overrides: str) -> None:
     """Start or resume the run, and SIGKILL all of its processes once ``step`` steps are logged."""
-    process = start(command(ranks, *train_arguments(job, run)))
+    process = fork([*train_arguments(job, run), *overrides], ranks=ranks)
     wait_until(lambda: steps_done(run) >= step, process)
     kill_group(process)
 
 
-def kill_group(process: subprocess.Popen[str]) -> None:
-    """SIGKILL torchrun and its ranks, which are in sessions of their own."""
+def kill_group(process: subprocess.Popen[str] | Forked) -> None:
+    """SIGKILL what starts ranks and its ranks, which are in sessions of their own."""
     for pid in [*children(process.pid), process.pid]:
         os.kill(pid, signal.SIGKILL)
     process.communicate()

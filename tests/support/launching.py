@@ -28,6 +28,6 @@ def run_files(run: Path) -> dict[str, bytes]:
         str(path.relative_to(run)): path.read_bytes()
         for path in sorted(run.rglob("*"))
         if path.is_file()
-        and path.name not in ("environment.json", "timing.jsonl", "status.json", ".lock")
+        and path.name not in ("environment.json", "timing.jsonl", "status.json", ".lock", ".evaluate.lock")
         and "wandb" not in path.relative_to(run).parts
     }

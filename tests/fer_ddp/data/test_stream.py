@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -13,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from launching import ROOT, run_files, torchrun
+from forking import fork, run_forked
+from launching import run_files
 
 import fer_ddp.data.dataset
 from fer_ddp import FERDataset
@@ -135,7 +134,7 @@ def runs(faces: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[in
     paths = {(ranks, mode): folder / f"{mode}{ranks}" for ranks in (1, 2) for mode in ("resident", "stream")}
     for mode in ("resident", "stream"):
         train(load_job(job, [f"run={paths[1, mode]}", f"data.mode={mode}"]), CPU)
-    done = torchrun(2, "tests/support/both_modes.py", str(job), str(paths[2, "resident"]), str(paths[2, "stream"]))
+    done = run_forked(2, "tests/support/both_modes.py", str(job), str(paths[2, "resident"]), str(paths[2, "stream"]))
     assert done.returncode == 0, done.stderr
     return paths
 
@@ -153,13 +152,13 @@ def test_a_streamed_run_stopped_by_a_clusters_signal_resumes_in_memory(
 ) -> None:
     undisturbed, run = runs[1, "resident"], tmp_path / "run"
     arguments = ["-m", "fer_ddp", "train", str(undisturbed.parent / "job.yaml"), f"run={run}"]
-    process = subprocess.Popen([sys.executable, *arguments, "data.mode=stream"], cwd=ROOT, start_new_session=True)
+    process = fork([*arguments, "data.mode=stream"])
     steps, deadline = run / "steps.jsonl", time.monotonic() + 60
     while not (steps.exists() and steps.read_text().count("\n") >= 3) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGTERM)  # the processes that read get it as well
     assert process.wait(timeout=60) == Interrupted.exit_status
-    assert torchrun(1, *arguments, "data.mode=resident").returncode == 0
+    assert run_forked(1, *arguments, "data.mode=resident").returncode == 0
     found, expected = run_files(run), run_files(undisturbed)
     del found["config.yaml"], expected["config.yaml"]
     assert found == expected
@@ -167,7 +166,7 @@ def test_a_streamed_run_stopped_by_a_clusters_signal_resumes_in_memory(
 
 def test_a_damaged_image_ends_the_run_with_a_message(damaged: tuple[Path, str], tiny_job: Path) -> None:
     folder, key = damaged
-    done = torchrun(1, "-m", "fer_ddp", "train", str(tiny_job), f"data.path={folder}", "data.mode=stream")
+    done = run_forked(1, "-m", "fer_ddp", "train", str(tiny_job), f"data.path={folder}", "data.mode=stream")
     message = f"{folder}/train-000000.tar: sample {key}: its image is damaged (a checksum is wrong)"
     assert (done.returncode, done.stderr) == (1, f"error: {message}; copy or pack it again\n")
     assert json.loads((tiny_job.parent / "run" / "status.json").read_text())["message"].startswith(message)
@@ -180,7 +179,7 @@ def test_a_rank_that_meets_a_damaged_image_reports_it_itself(damaged: tuple[Path
         seed for seed in count() if shuffled_sampler(240, seed, CPU)(range(240)).tolist().index(DAMAGED) % 24 >= 12
     )
     overrides = [f"seed={seed}", f"data.path={folder}", "data.mode=stream"]
-    done = torchrun(2, "-m", "fer_ddp", "train", str(tiny_job), *overrides)
+    done = run_forked(2, "-m", "fer_ddp", "train", str(tiny_job), *overrides)
     message = f"error: rank 1: {folder}/train-000000.tar: sample {key}: its image is damaged (a checksum is wrong)"
     assert (done.returncode, message in done.stderr) == (1, True), done.stderr
 

@@ -3,9 +3,8 @@
 import json
 import os
 import shutil
+import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,7 +15,7 @@ import torch
 import wandb_file
 import yaml
 from fake_wandb_server import FakeWandbServer
-from launching import ROOT
+from forking import fork, run_forked
 
 from fer_ddp.errors import RunError
 from fer_ddp.runs.environment import read_run_id
@@ -70,8 +69,7 @@ def use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None
 
 def train(job: Path, *overrides: str) -> str:
     """Train to the end; what was said on the terminal."""
-    words = [sys.executable, "-m", "fer_ddp", "train", str(job), *overrides]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=180)
+    done = run_forked(1, "-m", "fer_ddp", "train", str(job), *overrides)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -168,12 +166,11 @@ def test_a_run_that_is_killed_and_goes_on_is_one_run_with_one_curve(
 ) -> None:
     server = FakeWandbServer()
     use(server.url)
-    words = [sys.executable, "-m", "fer_ddp", "train", str(job), "epochs=6"]
-    killed = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL)
+    killed = fork(["-m", "fer_ddp", "train", str(job), "epochs=6"])
     while len(epochs_written(run)) < 2:
         assert killed.poll() is None
         time.sleep(0.02)
-    killed.kill()
+    killed.send_signal(signal.SIGKILL)
     killed.wait()
     assert all_end(server.url)
     (sent,) = server.runs.values()

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from forking import fork, run_forked
 from interrupting import (
     kill_after,
     kill_group,
@@ -23,7 +24,7 @@ from interrupting import (
     wait_until,
     write_job,
 )
-from launching import command, torchrun
+from launching import command
 
 STEPS = 30
 LONG_STEPS = 200
@@ -68,7 +69,7 @@ def test_a_run_killed_inside_a_checkpoint_write_ends_in_the_same_bytes(
     job: Path, undisturbed: Callable[[int], Path], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    killed = torchrun(2, "tests/support/killed_in_write.py", "5", "0.6", str(job), f"run={run}")
+    killed = run_forked(2, "tests/support/killed_in_write.py", "5", "0.6", str(job), f"run={run}")
     assert killed.returncode != 0
     assert not (run / "summary.json").exists()
     resume(job, run, 2)
@@ -99,7 +100,7 @@ def test_a_run_whose_states_are_written_by_time_is_killed_at_a_random_moment_and
         yaml.safe_dump({"extends": str(long_job), "checkpoint": {"every_seconds": 0.2, "every_steps": None}})
     )
     run = tmp_path / "run"
-    process = start(command(ranks, *train_arguments(by_time, run)))
+    process = fork(train_arguments(by_time, run), ranks=ranks)
     step = random_moment.randrange(1, LONG_STEPS - 5)
     wait_until(lambda: steps_done(run) >= step, process)
     time.sleep(random_moment.random() / 10)
@@ -117,7 +118,7 @@ def test_a_long_run_killed_at_a_random_byte_of_a_checkpoint_ends_in_the_same_byt
 ) -> None:
     run = tmp_path / "run"
     write = str(random.Random(share).randrange(1, 60))
-    killed = torchrun(ranks, "tests/support/killed_in_write.py", write, str(share), str(long_job), f"run={run}")
+    killed = run_forked(ranks, "tests/support/killed_in_write.py", write, str(share), str(long_job), f"run={run}")
     assert killed.returncode != 0
     assert not (run / "summary.json").exists()
     resume(long_job, run, ranks)
@@ -161,7 +162,7 @@ def test_a_damaged_last_checkpoint_is_replaced_by_the_previous_one(
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 1
     last.write_bytes(content)
-    done = torchrun(1, *train_arguments(job, run))
+    done = run_forked(1, *train_arguments(job, run))
     assert (done.returncode, "resuming from the previous checkpoint" in done.stdout) == (0, True)
     same_files(run, undisturbed(1))
 
@@ -171,9 +172,7 @@ def test_a_run_resumes_on_other_numbers_of_ranks_along_the_same_curve(job: Path,
     resume(job, tmp_path / "one", 1, in_float64)
     run = tmp_path / "run"
     for step, ranks in ((8, 2), (17, 1)):
-        process = start([*command(ranks, *train_arguments(job, run)), in_float64])
-        wait_until(lambda step=step: steps_done(run) >= step, process)  # type: ignore[misc]
-        kill_group(process)
+        kill_after(step, job, run, ranks, in_float64)
     resume(job, run, 4, in_float64)
     curves = [
         [json.loads(line)["loss"] for line in (folder / "steps.jsonl").read_text().splitlines()]
@@ -187,7 +186,7 @@ def test_another_job_under_the_same_name_is_refused_naming_the_keys(
     job: Path, undisturbed: Callable[[int], Path]
 ) -> None:
     run = undisturbed(1)
-    done = torchrun(1, *train_arguments(job, run), "optimizer.lr=0.5", "ema.decay=0.5")
+    done = run_forked(1, *train_arguments(job, run), "optimizer.lr=0.5", "ema.decay=0.5")
     assert (done.returncode, done.stderr) == (
         2,
         f"error: {run}: was started with another job (ema.decay: 0.9 -> 0.5; optimizer.lr: 0.003 -> 0.5); "
@@ -197,9 +196,9 @@ def test_another_job_under_the_same_name_is_refused_naming_the_keys(
 
 def test_a_run_that_another_process_trains_is_refused(job: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    first = start([*command(1, *train_arguments(job, run)), "epochs=400"])
+    first = fork([*train_arguments(job, run), "epochs=400"])
     wait_until(lambda: steps_done(run) >= 2, first)
-    second = torchrun(1, *train_arguments(job, run), "epochs=400")
+    second = run_forked(1, *train_arguments(job, run), "epochs=400")
     kill_group(first)
     assert (
         second.returncode,

@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from diverging import nan_from_forward
-from launching import torchrun
+from forking import run_forked
 
 from fer_ddp.config.load import load_job
 from fer_ddp.data.dataset import FERDataset
@@ -51,7 +51,7 @@ def test_a_run_ends_at_the_step_whose_loss_is_nan_and_keeps_the_last_good_state(
 def test_two_ranks_end_with_one_message_where_the_loss_of_one_is_nan(tiny_job: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     overrides = [f"run={run}", "checkpoint.every_steps=3", "log.every_steps=1"]
-    done = torchrun(2, "tests/support/diverging.py", "7", str(tiny_job), *overrides)
+    done = run_forked(2, "tests/support/diverging.py", "7", str(tiny_job), *overrides)
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()[-2:]) == [f"rank 0: {MESSAGE}", f"rank 1: {MESSAGE}"]
     assert (saved_step(run), len((run / "steps.jsonl").read_text().splitlines())) == (6, 8)

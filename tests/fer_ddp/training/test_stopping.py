@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from forking import run_forked
 from interrupting import (
     children,
     local,
@@ -20,7 +21,6 @@ from interrupting import (
     wait_until,
     write_job,
 )
-from launching import torchrun
 
 from fer_ddp.data.dataset import FERDataset
 from fer_ddp.runs.files import saved_step
@@ -82,7 +82,7 @@ def test_a_damaged_shard_on_one_rank_ends_all_ranks_with_its_name(job: Path, fac
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
     support = "tests/support/other_cache_on_rank_one.py"
-    ended = torchrun(2, support, str(tmp_path / "cache"), str(job), f"data.path={data}", f"run={tmp_path / 'run'}")
+    ended = run_forked(2, support, str(tmp_path / "cache"), str(job), f"data.path={data}", f"run={tmp_path / 'run'}")
     (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith(f"error: rank 1: {shard}: its sha256 is not the manifest's")
     assert (ended.returncode, state_of(tmp_path / "run")) == (1, "failed")
@@ -91,6 +91,6 @@ def test_a_damaged_shard_on_one_rank_ends_all_ranks_with_its_name(job: Path, fac
 def test_a_rank_that_is_out_of_memory_reports_what_to_set(faces: Path, tmp_path: Path) -> None:
     model = {"name": "plain_cnn", "arguments": {"channels": [256, 4], "hidden": 16}}
     job = write_job(tmp_path / "job.yaml", faces, model=model, global_batch_size=240)
-    ended = torchrun(2, "tests/support/little_memory_on_rank_one.py", str(job), f"run={tmp_path / 'run'}")
+    ended = run_forked(2, "tests/support/little_memory_on_rank_one.py", str(job), f"run={tmp_path / 'run'}")
     assert "error: rank 1 is out of memory with 120 images at once; set micro_batch_size=60" in ended.stderr
     assert (ended.returncode, state_of(tmp_path / "run")) == (1, "failed")

@@ -1,4 +1,4 @@
-"""Trainings as a user starts them: real torchrun, several ranks, run folders looked at afterwards."""
+"""Trainings as a user starts them: several ranks, two of them by torchrun, run folders looked at afterwards."""
 
 import json
 from functools import partial
@@ -11,6 +11,7 @@ import torch
 import wandb_file
 import yaml
 from cpu_options import ON_ANY_RANKS, SMALL, with_teacher
+from forking import run_forked
 from launching import ROOT, run_files, torchrun
 
 from fer_ddp.config.job import Job
@@ -70,7 +71,8 @@ class _Runs(dict[int, Path]):
     def __missing__(self, ranks: int) -> Path:
         self[ranks] = self._job.parent / f"ranks{ranks}"
         wandb = "wandb.mode=offline" if ranks == 2 else "wandb.mode=disabled"
-        done = torchrun(ranks, "-m", "fer_ddp", "train", str(self._job), f"run={self[ranks]}", wandb)
+        start = torchrun if ranks == 2 else run_forked
+        done = start(ranks, "-m", "fer_ddp", "train", str(self._job), f"run={self[ranks]}", wandb)
         assert done.returncode == 0, done.stderr
         return self[ranks]
 
@@ -145,7 +147,7 @@ def test_evaluate_gives_the_same_results_again(finished: dict[int, Path]) -> Non
     before = run_files(finished[1])
     (finished[1] / "predictions" / "test.csv").unlink()
     (finished[1] / "summary.json").unlink()
-    done = torchrun(1, "-m", "fer_ddp", "evaluate", str(finished[1]))
+    done = run_forked(1, "-m", "fer_ddp", "evaluate", str(finished[1]))
     assert done.returncode == 0, done.stderr
     assert run_files(finished[1]) == before
 
@@ -173,7 +175,7 @@ def test_wandb_holds_one_run_with_every_epoch_the_confusion_matrix_and_the_confi
 
 def test_a_finished_run_is_reported_as_such_and_not_changed(finished: dict[int, Path], everything_job: Path) -> None:
     before = run_files(finished[2])
-    done = torchrun(1, "-m", "fer_ddp", "train", str(everything_job), f"run={finished[2]}")
+    done = run_forked(1, "-m", "fer_ddp", "train", str(everything_job), f"run={finished[2]}")
     assert (done.returncode, done.stdout) == (
         0,
         f"{finished[2]}: this run is finished; choose another run= to train again\n",
@@ -186,7 +188,7 @@ def test_every_recipe_trains_two_steps_on_two_ranks_and_evaluates(tmp_path: Path
     from shards.sources.synthetic_faces import Faces, scan_faces
 
     pack(partial(scan_faces, Faces(train=32, val=14, test=14)), tmp_path / "few")
-    done = torchrun(2, "tests/support/every_recipe.py", str(tmp_path), *RECIPES, timeout=400)
+    done = run_forked(2, "tests/support/every_recipe.py", str(tmp_path), *RECIPES, timeout=400)
     assert done.returncode == 0, done.stderr
     summaries = {Path(r).stem: json.loads((tmp_path / Path(r).stem / "summary.json").read_text()) for r in RECIPES}
     seen = {name: (s["steps"], s["world_size"], s["test"]["n"]) for name, s in summaries.items()}
@@ -197,7 +199,7 @@ def test_every_recipe_trains_two_steps_on_two_ranks_and_evaluates(tmp_path: Path
 def together(everything_job: Path) -> dict[str, Any]:
     """What two ranks saw in ``two_ranks.py``."""
     out = everything_job.parent / "seen.json"
-    done = torchrun(2, "tests/support/two_ranks.py", str(everything_job), str(out))
+    done = run_forked(2, "tests/support/two_ranks.py", str(everything_job), str(out))
     assert done.returncode == 0, done.stderr
     return dict(json.loads(out.read_text()))
 
@@ -351,7 +353,7 @@ def test_the_last_weights_are_evaluated_where_last_is_selected(tiny_job: Path) -
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(
     tiny_job: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = torchrun(1, "-m", "fer_ddp", "train", str(tiny_job), "optimizer.lr=1000", "optimizer.name=sgd", "epochs=3")
+    done = run_forked(1, "-m", "fer_ddp", "train", str(tiny_job), "optimizer.lr=1000", "optimizer.name=sgd", "epochs=3")
     status = json.loads((tiny_job.parent / "run" / "status.json").read_text())
     assert (done.returncode, status["state"]) == (1, "failed")
     assert done.stderr.startswith("error: the loss was not finite at step ")
