@@ -262,6 +262,10 @@ class FileLock:
             self._file.close()
             self._file = None
 
+    def is_in_place(self) -> bool:
+        """Whether the lock is held and its file is where it was: nobody removed it, or a folder above it."""
+        return self._file is not None and _is_at(self._file.fileno(), self._path)
+
     def __enter__(self) -> "FileLock":
         self.acquire()
         return self
@@ -273,7 +277,7 @@ class FileLock:
 def _is_at(descriptor: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 
 from fer_ddp.config.job import Job
 from fer_ddp.data.dataset import open_split
-from fer_ddp.errors import JobError
+from fer_ddp.errors import JobError, RunError
 from fer_ddp.evaluation.class_mapping import ClassOptions, InChannels, SelectedImages, map_to_model
 from fer_ddp.evaluation.evaluator import Evaluator
 from fer_ddp.evaluation.trained_model import load_trained_model
@@ -110,13 +112,15 @@ def evaluate_run(
             "classes": dict(zip(mapping.data_classes, mapping.becomes, strict=True)),
             "notes": notes,
         }
+    if not run.path.is_dir():  # else it would be made again, without the run
+        raise RunError(f"{run.path}: was removed while it was evaluated")
     try:
         (folder / "predictions").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise JobError(f"{folder}: cannot be made ({error.strerror}); choose another place with --out") from None
     if not os.access(folder / "predictions", os.W_OK):
         raise JobError(f"{folder}: cannot be written to; choose another place with --out")
-    with FileLock(folder / EVALUATE_LOCK):  # of two evaluations the later one's files remain, and not some of each
+    with _turn(folder, between_batches):
         subject = f"{job.name}, seed {job.seed}"
         for split in splits:
             dataset = open_split(job.data, split, device, manifest)
@@ -145,6 +149,26 @@ def evaluate_run(
         save_figure(curves, folder / "figures" / "curves.png")
         write_run_json(folder / "summary.json", summary)
     return Results(summary=summary, folder=folder, notes=tuple(notes))
+
+
+@contextmanager
+def _turn(folder: Path, while_waiting: Callable[[], None]) -> Iterator[None]:
+    """Inside, no other evaluation writes into ``folder``: of two the later one's files remain, not some of each."""
+    lock, is_told = FileLock(folder / EVALUATE_LOCK), False
+    while True:
+        try:
+            lock.acquire(wait=False)
+            break
+        except BlockingIOError:
+            if not is_told:
+                print(f"{folder}: another evaluation writes there; waiting until it has ended", flush=True)
+            is_told = True
+            while_waiting()
+            time.sleep(0.1)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _name(manifest: Manifest, options: ClassOptions) -> str:

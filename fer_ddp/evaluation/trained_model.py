@@ -1,6 +1,7 @@
 """The model that a run selected, with its weights: what `evaluate`, `predict` and `export` use."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -9,7 +10,7 @@ from fer_ddp.config.job import Job
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.models.build import build_model, prepare_model
 from fer_ddp.runs.checkpoint import check_identity, load_checkpoint
-from fer_ddp.runs.files import selected_checkpoint
+from fer_ddp.runs.files import intact_lines, selected_checkpoint
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.model_source import check_model_source
 from fer_ddp.runs.weights import evaluated_weights
@@ -81,5 +82,11 @@ def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> Traine
         class_names=tuple(checkpoint["class_names"]),
         untrained_classes=tuple(checkpoint.get("untrained_classes", ())),
         step=checkpoint["step"],
-        epoch=checkpoint["epoch"],
+        epoch=_completed_epochs(run, checkpoint),
     )
+
+
+def _completed_epochs(run: RunFolder, checkpoint: dict[str, Any]) -> int:
+    """The epochs whose steps are all done; a state that awaits an evaluation does not count its own."""
+    lines = intact_lines(run.path / "metrics.jsonl")
+    return max([checkpoint["epoch"], *(line["epoch"] for line in lines if line["step"] <= checkpoint["step"])])

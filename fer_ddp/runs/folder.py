@@ -78,6 +78,14 @@ class RunFolder:
         """Release the lock; in a notebook, an error object may keep this one alive."""
         self._lock.release()
 
+    def check_present(self) -> None:
+        """Raises RunError if the folder that this process has locked was removed or replaced since."""
+        if not self._lock.is_in_place():
+            raise RunError(
+                f"{self.path}: the run folder was removed or replaced while the run was in it; put it back to resume, "
+                f"or run the same command again to start again"
+            )
+
     def saved_config(self) -> dict[str, Any] | None:
         """The configuration this run was started with; None if it is new. Raises JobError if it can't be read."""
         path = self.path / "config.yaml"

@@ -79,7 +79,7 @@ def write_predictions(
     )
     content = text.getvalue().encode("utf-8")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         atomic_write_bytes(path, content)
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror}") from error

@@ -70,28 +70,37 @@ def _train(job: Job, device: torch.device, stop: StopFlag) -> None:
     tracker = Tracker(run.path, job.wandb.mode if is_main else "disabled", job.tensorboard and is_main)
     try:
         _train_and_evaluate(run, job, manifest, device, tracker, stop)
-    except UserError as error:
-        if distributed.is_main():
-            run.write_status("interrupted" if isinstance(error, Interrupted) else "failed", message=str(error))
-        raise
-    except OSError as error:
-        if distributed.is_main():
-            run.write_status("failed", message=os_error_message(error))
-        raise
     except Exception as error:
         failure = _user_error(error, job)
         if failure is None:
             raise
         if distributed.is_main():
-            run.write_status("failed", message=str(failure))
+            failure = _record(run, failure)
         raise failure from None
     finally:
         tracker.close()
         run.unlock()
 
 
-def _user_error(error: Exception, job: Job) -> RunError | None:
-    """An error of torch, or of the user's own model, in the user's terms; None if it is a bug of ours."""
+def _record(run: RunFolder, failure: UserError) -> UserError:
+    """Write into the run folder why the run ends; returns the error to raise, which is another one without a folder."""
+    try:
+        run.check_present()
+        run.write_status("interrupted" if isinstance(failure, Interrupted) else "failed", message=str(failure))
+    except RunError as error:
+        return error
+    except OSError:  # the failure itself is what matters, as when the disk is full
+        return failure
+    return failure
+
+
+def _user_error(error: Exception, job: Job) -> UserError | None:
+    """An error in the user's terms, also one of torch or of the user's own model; None if it is a bug of ours."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError):
+        distributed.print_from_rank(f"rank {distributed.rank()}: {os_error_message(error)}")
+        return RunError(os_error_message(error))
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
         size = job.micro_batch_size or job.global_batch_size // distributed.world_size()
         message = (
@@ -215,5 +224,6 @@ def _finish(run: RunFolder, job: Job, manifest: Manifest, device: torch.device, 
     """On rank zero: evaluate the selected weights, write the results and the figures."""
     results = evaluate_run(run, job, device, distributed.world_size(), stop.check, manifest)
     run.drop_previous()
+    run.check_present()
     run.write_status("finished", step=results.summary["steps"])
     print(results.text(), flush=True)

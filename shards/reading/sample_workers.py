@@ -112,8 +112,9 @@ def main(folder: str, index: str, requests: BinaryIO, responses: BinaryIO) -> No
 
 if __name__ == "__main__":
     # A cluster's or a terminal's signals reach these processes too. Only the trainer responds to them.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
+        if hasattr(signal, name):  # Windows has the first two alone
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     try:
         main(sys.argv[1], sys.argv[2], sys.stdin.buffer, sys.stdout.buffer)
     except (BrokenPipeError, EOFError):
