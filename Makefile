@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup run test test-slurm test-long test-fuzz test-gpu test-faults soak bench lint format clean
+.PHONY: help setup run test test-slurm test-long test-fuzz test-gpu test-faults soak coverage mutation bench lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -39,6 +39,18 @@ test-gpu: ## run the tests that need an NVIDIA GPU, without a network: with .ven
 
 test-faults: setup ## strike N small trainings, which SEED and a number decide, and compare how they end (ONLY=13: that one)
 	$(BIN)/python tests/faults/run_faults.py $(or $(N),200) --seed $(or $(SEED),0) $(if $(ONLY),--only $(ONLY) --keep)
+
+coverage: setup ## run the tests and list the lines and branches that they miss (TESTS=--slurm adds those of test-slurm)
+	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --group coverage
+	$(BIN)/coverage erase
+	-$(BIN)/coverage run -m pytest -q $(TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+mutation: setup ## make 1,500 small faults in what results rest on, and list those that no test notices (15 minutes)
+	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --group mutation
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 1
+	@$(BIN)/python tests/mutation_table.py
 
 bench: setup ## time every stage against what a user would pick instead (9 minutes to half an hour)
 	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --group bench

@@ -74,6 +74,23 @@ def test_numbers_of_several_streams_are_those_of_each_one() -> None:
     assert torch.equal(first_uniform(streams.keys(positions)), torch.stack(expected))
 
 
+def test_streams_by_pair_have_one_key_for_two_neighbours() -> None:
+    positions = torch.tensor([0, 1, 2, 28709, 2**32 + 1])
+    streams = Streams(7, ("order", "mix"), torch.device("cpu"), by_pair={"mix"})
+    expected = [sample_keys(7, "order", positions), sample_keys(7, "mix", positions // 2)]
+    assert torch.equal(streams.keys(positions), torch.stack(expected))
+
+
+def test_numbers_are_on_the_device_of_their_keys() -> None:
+    meta = torch.device("meta")  # the one other device that every machine has
+    positions = torch.arange(4, device=meta)
+    keys = Streams(7, ("order", "mix"), meta, by_pair={"mix"}).keys(positions)
+    assert keys.device == meta
+    assert {bernoulli(keys[0], 5, probability).device for probability in (0.25, 0.3, 1.0)} == {meta}
+    order = permutation(0, "order/0", 10, meta)
+    assert (order.device, order.shape) == (meta, (10,))
+
+
 def test_the_bits_never_change() -> None:
     # Other values here would change the result of every recipe.
     assert unsigned(random_bits(sample_keys(0, "order/0", torch.tensor([0, 1, 2**32])), 2)).tolist() == FROZEN_WORDS

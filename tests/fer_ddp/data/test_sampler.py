@@ -5,7 +5,14 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from fer_ddp.data.sampler import StepPlan, class_balanced_sampler, repeated, shuffled_sampler
+from fer_ddp.data.sampler import (
+    StepPlan,
+    among,
+    build_sampler,
+    class_balanced_sampler,
+    repeated,
+    shuffled_sampler,
+)
 from fer_ddp.errors import JobError
 
 CPU = torch.device("cpu")
@@ -66,6 +73,32 @@ def test_a_batch_larger_than_the_split_is_refused() -> None:
 
 def test_a_batch_as_large_as_the_split_is_an_epoch_a_step() -> None:
     assert [StepPlan(samples=50, global_batch_size=50).end_of_epoch(epoch) for epoch in (1, 2)] == [1, 2]
+
+
+# What data.order names
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("shuffled", "0 9 2 1 10 12 14 7 13 15 6 16 5 2 12 13 9 11 5 4 3 8 1 10 0 7 16 14 15 6 12 9 5 7 8 1"),
+        ("class_balanced", "9 8 1 12 11 12 7 15 9 6 5 4 3 0 12 2 15 4 14 13 11 12 10 3 16 8 15 4 9 6 4 0 12 5 9 7"),
+    ],
+)
+def test_the_orders_never_change(order: str, expected: str) -> None:
+    # Another order here would change the result of every recipe. Two ends of epochs are among them.
+    assert build_sampler(order, LABELS, 3, CPU)(range(4, 40)).tolist() == [int(index) for index in expected.split()]
+
+
+@pytest.mark.parametrize("order", ["shuffled", "class_balanced"])
+def test_an_order_is_on_the_device_that_is_asked_for(order: str) -> None:
+    meta = torch.device("meta")  # the one other device that every machine has
+    assert build_sampler(order, LABELS, 3, meta)(range(4, 44)).device == meta
+
+
+def test_among_some_of_the_samples_only_those_are_shown() -> None:
+    used, sampler = torch.tensor([3, 5, 8]), shuffled_sampler(3, 0, CPU)
+    assert torch.equal(among(used, sampler)(range(2, 9)), used[sampler(range(2, 9))])
 
 
 # The shuffled order
