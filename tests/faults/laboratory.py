@@ -1,7 +1,6 @@
 """Small trainings that are struck, restarted and compared with the undisturbed one."""
 
 import contextlib
-import importlib
 import os
 import random
 import re
@@ -309,26 +308,6 @@ def _free_port() -> int:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         return int(unused.getsockname()[1])
-
-
-_LOADED = (
-    "fer_ddp.report.write",
-    "fer_ddp.training.run",
-    "launch.__main__",
-    "matplotlib.backends.backend_agg",
-    "scipy.stats",
-    "sklearn.metrics",
-    "torch._dynamo",  # what an optimizer imports
-)
-
-
-def load_everything() -> None:
-    """Import what a training imports, once, so that a forked one starts in no time; nothing is computed here."""
-    for module in _LOADED:
-        importlib.import_module(module)
-    from PIL import Image
-
-    Image.init()
 
 
 def write_setting(folder: Path) -> None:

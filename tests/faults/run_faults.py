@@ -16,10 +16,13 @@ from typing import Any
 
 if __name__ == "__main__":  # before torch is loaded: small models are fastest on one thread
     os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "agg"}
-    sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
+    sys.path[:0] = [
+        *map(str, (Path(__file__).parents[2], Path(__file__).parents[1] / "support", Path(__file__).parent))
+    ]
 
+from forking import load_everything
 from kinds import KINDS, TWO_RANKS
-from laboratory import Failure, Fault, copy_setting, forked, load_everything, processes_of, undisturbed, write_setting
+from laboratory import Failure, Fault, copy_setting, forked, processes_of, undisturbed, write_setting
 
 OUTCOMES = ("same bytes", "refused", "told", "failures")
 

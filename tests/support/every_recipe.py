@@ -21,7 +21,7 @@ with (
     for recipe in recipes:
         name = Path(recipe).stem
         overrides = [
-            *(f"data.path={folder}/few", f"run={folder}/{name}", "epochs=1", "global_batch_size=16"),
+            *(f"data.path={folder}/few", f"run={folder}/{name}", "epochs=1", "global_batch_size=8"),
             *("wandb.mode=disabled", "precision=float32", "memory_format=channels_last"),
         ]
         train(load_job(Path(recipe), overrides), device)

@@ -187,12 +187,12 @@ def test_every_recipe_trains_two_steps_on_two_ranks_and_evaluates(tmp_path: Path
     from shards.packing.packer import pack
     from shards.sources.synthetic_faces import Faces, scan_faces
 
-    pack(partial(scan_faces, Faces(train=32, val=14, test=14)), tmp_path / "few")
+    pack(partial(scan_faces, Faces(train=16, val=7, test=7)), tmp_path / "few")
     done = run_forked(2, "tests/support/every_recipe.py", str(tmp_path), *RECIPES, timeout=400)
     assert done.returncode == 0, done.stderr
     summaries = {Path(r).stem: json.loads((tmp_path / Path(r).stem / "summary.json").read_text()) for r in RECIPES}
     seen = {name: (s["steps"], s["world_size"], s["test"]["n"]) for name, s in summaries.items()}
-    assert seen == dict.fromkeys(summaries, (2, 2, 14))
+    assert seen == dict.fromkeys(summaries, (2, 2, 7))
 
 
 @pytest.fixture(scope="module")
