@@ -89,4 +89,7 @@ def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> Traine
 def _completed_epochs(run: RunFolder, checkpoint: dict[str, Any]) -> int:
     """The epochs whose steps are all done; a state that awaits an evaluation does not count its own."""
     lines = intact_lines(run.path / "metrics.jsonl")
-    return max([checkpoint["epoch"], *(line["epoch"] for line in lines if line["step"] <= checkpoint["step"])])
+    completed: int = max(
+        [checkpoint["epoch"], *(line["epoch"] for line in lines if line["step"] <= checkpoint["step"])]
+    )
+    return completed
