@@ -80,7 +80,14 @@ def _join() -> dist.Store:
         waiting.pause(problem, is_loud=True)
     try:
         store = dist.TCPStore(
-            host, port, world_size(), is_host, timedelta(seconds=30), wait_for_workers=False, multi_tenant=True
+            host,
+            port,
+            world_size(),
+            is_host,
+            timedelta(seconds=30),
+            wait_for_workers=False,
+            multi_tenant=True,
+            master_listen_fd=loopback_listener(host, port) if is_host else None,
         )
         # torchrun's own store outlives an attempt of its ranks.
         shared = dist.PrefixStore(f"fer_ddp/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
@@ -89,9 +96,19 @@ def _join() -> dist.Store:
             names = ", ".join(map(str, absent[:8])) + (", ..." if len(absent) > 8 else "")
             is_loud = rank() == min(set(range(world_size())) - set(absent))  # one of those that came
             waiting.pause(f"{'ranks' if len(absent) > 1 else 'rank'} {names} did not come", is_loud=is_loud)
-    except dist.DistError as error:
+    except (dist.DistError, OSError) as error:
         raise waiting.failure(f"it failed ({str(error).splitlines()[0]})", is_loud=True) from None
     return shared
+
+
+def loopback_listener(host: str, port: int) -> int | None:
+    """The descriptor of a socket that listens at ``host``, for the store of the ranks of one machine.
+
+    torch's own socket listens on every address of the machine, and who can connect to the store can disturb the ranks.
+    None where ``host`` is not this machine's loopback address. Raises OSError if the port is taken.
+    """
+    address = socket.gethostbyname(host)
+    return socket.create_server((address, port)).detach() if address.startswith("127.") else None
 
 
 def _unreachable(host: str, port: int | None) -> str | None:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from types import FrameType
-from typing import IO
+from typing import IO, Any
 
 from fer_ddp.cli import LAUNCHED
 from fer_ddp.errors import Interrupted, JobError, RunError
@@ -43,10 +43,12 @@ def start_ranks(
         start = ["-m", "launch.torchrun", *options]
     # Left over in a shell, the ranks' own variables would make one that starts alone wait for others.
     inherited = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
-    threads = max(1, usable_cpus() // ranks)
+    defaults = {"OMP_NUM_THREADS": str(max(1, usable_cpus() // ranks))}
+    if not rendezvous and _LOOPBACK_INTERFACE in (name for _, name in socket.if_nameindex()):
+        defaults["GLOO_SOCKET_IFNAME"] = _LOOPBACK_INTERFACE  # else that of this machine's name, open to the network
     return subprocess.Popen(
         [sys.executable, *start, *arguments],
-        env={"OMP_NUM_THREADS": str(threads)} | inherited | child_modules() | (environment or {}) | {LAUNCHED: "1"},
+        env=defaults | inherited | child_modules() | (environment or {}) | {LAUNCHED: "1"},
         stdout=output,
         stderr=None if output is None else subprocess.STDOUT,
         start_new_session=True,
@@ -54,7 +56,7 @@ def start_ranks(
     )
 
 
-_LOOPBACK = "127.0.0.1"
+_LOOPBACK, _LOOPBACK_INTERFACE = "127.0.0.1", "lo"
 
 
 def _check_loopback() -> None:
@@ -121,6 +123,8 @@ def quiet_torchrun(arguments: list[str]) -> int:
     from torch.distributed.run import main
 
     logging.disable(logging.ERROR)
+    if "--standalone" in arguments:
+        _host_stores_on_loopback()
     try:
         main(arguments)
     except ChildFailedError as error:
@@ -133,6 +137,28 @@ def quiet_torchrun(arguments: list[str]) -> int:
     except SignalException:
         return 1
     return 0
+
+
+def _host_stores_on_loopback() -> None:
+    """Have torchrun's stores listen on the loopback interface alone.
+
+    There are two, they listen on every address of the machine, and what one of them holds is unpickled.
+    """
+    import torch.distributed as dist
+    from torch.distributed.elastic.rendezvous import c10d_rendezvous_backend
+
+    from fer_ddp.distributed import loopback_listener
+
+    class LoopbackStore(dist.TCPStore):
+        def __init__(self, host_name: str, port: int, **options: Any) -> None:
+            if options.get("is_master"):
+                options["master_listen_fd"] = loopback_listener(_LOOPBACK, port)
+                with socket.socket(fileno=os.dup(options["master_listen_fd"])) as listener:
+                    port = listener.getsockname()[1]
+            super().__init__(host_name, port, **options)
+
+    dist.TCPStore = LoopbackStore  # type: ignore[misc]
+    c10d_rendezvous_backend.TCPStore = LoopbackStore  # type: ignore[misc]
 
 
 if __name__ == "__main__":

@@ -37,6 +37,9 @@ def load_job(name: str | Path, overrides: list[str]) -> Job:
     values: dict[str, Any] = {}
     for layer in layers:
         values = _merge(values, layer.values)
+    for override in overrides:
+        key, _, text = override.partition("=")
+        _check_text(text, key)
     given = [_parse_override(override) for override in overrides]
     # The model's name comes first: it removes the arguments of the previous model.
     for keys, value in sorted(given, key=lambda item: item[0] != ["model", "name"]):
@@ -84,11 +87,24 @@ def _build(values: dict[str, Any], layers: list[_Layer], origin: str) -> Job:
                     return layer.origin
         return origin
 
+    _check_text(values)
     try:
         # Strict JSON mode: no string becomes a number, no number a flag; lists may become tuples.
         return _JOB.validate_json(json.dumps(values), strict=True, extra="forbid")
     except ValidationError as error:
         raise JobError(format_errors(error, Job, origin_of)) from None
+
+
+def _check_text(values: Any, key: str = "") -> None:
+    """Raises JobError for bytes that are no text, as in the names of some files: no file of a run could hold them."""
+    if isinstance(values, dict):
+        for name, value in values.items():
+            _check_text(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(values, list):
+        for value in values:
+            _check_text(value, key)
+    elif isinstance(values, str) and any("\ud800" <= letter <= "\udfff" for letter in values):
+        raise JobError(f"{key}: is {values}, which is not UTF-8; rename that file or folder, or choose another {key}=")
 
 
 def _holds(values: Any, keys: list[str]) -> bool:

@@ -96,6 +96,19 @@ def children(pid: int) -> list[int]:
     return [grandchild for child in map(int, listed) for grandchild in (*children(child), child)]
 
 
+def listening_addresses(pids: list[int]) -> set[str]:
+    """The addresses at which these processes take TCP connections; ``any`` is every address of the machine."""
+    own = {os.readlink(link) for pid in pids for link in Path(f"/proc/{pid}/fd").iterdir()}
+    addresses = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            address, state, inode = words[1].partition(":")[0], words[3], words[9]
+            if state == "0A" and f"socket:[{inode}]" in own:  # 0A: listens
+                addresses.add("127.0.0.1" if address == "0100007F" else "any" if not int(address, 16) else address)
+    return addresses
+
+
 def same_files(run: Path, expected: Path) -> None:
     found, wanted = run_files(run), run_files(expected)
     del found["config.yaml"], wanted["config.yaml"]  # each names its own folder

@@ -1,6 +1,7 @@
 """A job file becomes one frozen, typed object, or one sentence that names the file, the key and what would be right."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -399,3 +400,12 @@ def test_a_tilde_is_the_home_folder(base: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HOME", "/home/me")
     job = load_job(base, ["data.path=~/fer", "run=~/runs/a"])
     assert (job.data.path, job.run) == ("/home/me/fer", "/home/me/runs/a")
+
+
+def test_names_that_are_not_utf8_are_refused_by_their_key(tiny_job: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    for key, file, override in (("name", f"{name}.yaml", "epochs=1"), ("data.path", "tiny.yaml", f"data.path={name}")):
+        path = tiny_job.with_name(file)
+        path.write_bytes(tiny_job.read_bytes())
+        with pytest.raises(JobError, match=f"^{key}: is caf.*, which is not UTF-8; rename that file or folder"):
+            load_job(path, [override])

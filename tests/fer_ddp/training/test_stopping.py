@@ -11,6 +11,7 @@ import pytest
 from forking import run_forked
 from interrupting import (
     children,
+    listening_addresses,
     local,
     resume,
     same_files,
@@ -62,6 +63,7 @@ def test_a_killed_rank_ends_the_others_with_a_message(job: Path, tmp_path: Path)
     run = tmp_path / "run"
     process = start(local(job, run))
     wait_until(lambda: steps_done(run) >= 3, process)
+    assert listening_addresses(children(process.pid)) == {"127.0.0.1"}  # others on the network cannot connect
     ranks = [pid for pid in children(process.pid) if b"RANK=1" in environment(pid)]
     os.kill(ranks[0], signal.SIGKILL)
     output = process.communicate(timeout=30)[0]
