@@ -1,10 +1,13 @@
 """The endless sequence: each sample once an epoch, the same positions on any number of ranks, any step by itself."""
 
+from typing import Any
+
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor
 
+from fer_ddp import randomness
 from fer_ddp.data.sampler import (
     StepPlan,
     among,
@@ -195,6 +198,24 @@ def test_batches_of_an_epoch_share_its_permutation() -> None:
     first, other, next_epoch = (order(range(start, start + 10)) for start in (0, 500, 1500))
     storages = [part.untyped_storage().data_ptr() for part in (first, other, next_epoch)]
     assert (storages[0] == storages[1], storages[0] == storages[2]) == (True, False)
+
+
+def test_only_the_orders_of_the_last_positions_are_made_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In millions of samples they would fill the memory."""
+    made, permutation_of = [], randomness.permutation
+
+    def permutation(seed: int, stream: str, *others: Any) -> Tensor:
+        made.append(stream)
+        return permutation_of(seed, stream, *others)
+
+    monkeypatch.setattr("fer_ddp.data.sampler.randomness.permutation", permutation)
+    order = shuffled_sampler(10, 0, CPU)
+    for positions in (range(52, 58), range(58, 62), range(70, 71), range(62, 63), range(70, 71)):
+        order(positions)
+    assert made == ["order/5", "order/6", "order/7", "order/6", "order/7"]
+    made.clear()
+    class_balanced_sampler(torch.tensor([0, 1]), 0, CPU)(range(5, 8))
+    assert made == ["order/class 0/2", "order/class 0/3", "order/class 1/2", "order/class 1/3"]
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 4])

@@ -19,10 +19,13 @@ from fer_ddp.runs.checkpoint import load_checkpoint, save_checkpoint
 from fer_ddp.training.state import TrainingState
 
 
-def new_state(*, seed: int = 0, ema: bool = False, corrects_labels: bool = False, **others: Any) -> TrainingState:
+def new_state(
+    *, seed: int = 0, ema: bool = False, corrects_labels: bool = False, model: nn.Module | None = None, **others: Any
+) -> TrainingState:
     """A convolution in channels_last and a batch norm, Adam, and a cosine of 10 steps from a rate of 0.1 to 0."""
     torch.manual_seed(seed)
-    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)).to(memory_format=torch.channels_last)
+    if model is None:
+        model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3)).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     labels = LabelCorrectionConfig(momentum=0.5)
     return TrainingState(
@@ -55,9 +58,10 @@ def metrics(accuracy: float) -> ValidationMetrics:
 
 
 def scores(correct: int, wrong: int) -> tuple[Tensor, Tensor]:
-    """Logits of two classes, and labels with which so many of them agree."""
-    logits = torch.tensor([[0.0, 1.0]] * (correct + wrong), requires_grad=True)
-    return logits, torch.tensor([1] * correct + [0] * wrong)
+    """Logits of two classes in turn, and labels with which so many of them agree."""
+    predicted = torch.arange(correct + wrong) % 2
+    labels = torch.where(torch.arange(correct + wrong) < correct, predicted, 1 - predicted)
+    return nn.functional.one_hot(predicted, 2).double().requires_grad_(), labels
 
 
 def assert_equal(first: Any, second: Any) -> None:
@@ -124,6 +128,17 @@ def test_the_first_step_whose_loss_was_not_finite_is_named() -> None:
         state.check_finite()
 
 
+def test_on_another_device_than_the_cpu_no_step_waits_for_what_is_counted_there() -> None:
+    meta = torch.device("meta")  # the one other device that every machine has; it holds no number to wait for
+    model = nn.Linear(2, 2, device=meta)
+    state = new_state(model=model)
+    state.optimizer.step()
+    state.count_correct(model(torch.ones(4, 2, device=meta)), torch.zeros(4, dtype=torch.int64, device=meta))
+    state.step_done(torch.zeros((), dtype=torch.float64, device=meta), torch.ones((), dtype=torch.bool, device=meta))
+    assert not state.has_diverged
+    assert {value.device for value in state.state_dict()["sums"].values()} == {meta}
+
+
 def test_weights_are_the_best_where_they_are_better_than_all_before() -> None:
     state = new_state()
     outcomes = [state.epoch_done(val) for val in (None, metrics(0.5), metrics(0.5), metrics(0.6), metrics(0.4))]
@@ -173,7 +188,7 @@ def advanced(**others: Any) -> TrainingState:
     assert state.label_correction is not None
     state.label_correction.corrected(torch.tensor([0, 2]), torch.tensor([[1.0, 2.0], [2.0, 1.0]]))
     state.count_correct(*scores(3, 1))
-    take_step(state, 0.25)
+    take_step(state, 0.1)
     return state
 
 
@@ -183,7 +198,7 @@ def test_a_state_that_is_written_and_loaded_continues_as_if_it_had_not_been(tmp_
     loaded = new_state(seed=1, ema=True, corrects_labels=True, identity={"seed": 7}, untrained_classes=("sad",))
     loaded.load_state_dict(load_checkpoint(tmp_path / "last.safetensors"))
     assert_equal(loaded.state_dict(), state.state_dict())
-    assert loaded.train_metrics(1) == {"loss": 0.25, "accuracy": 0.75}
+    assert loaded.train_metrics(1) == {"loss": 0.1, "accuracy": 0.75}
     for each in (state, loaded):
         torch.manual_seed(2)
         take_step(each)
@@ -203,10 +218,10 @@ def test_a_state_has_the_keys_of_old_checkpoints() -> None:
         "untrained_classes": ["sad"],
     }
     assert state["identity"] == {"seed": 7}
-    assert {name: value.tolist() for name, value in state["sums"].items()} == {
-        "loss": [0.25],
-        "right": [3],
-        "seen": [4],
+    assert {name: (value.dtype, value.tolist()) for name, value in state["sums"].items()} == {
+        "loss": (torch.float64, [0.1]),
+        "right": (torch.int64, [3]),
+        "seen": (torch.int64, [4]),
     }
     assert {key for key, value in state.items() if isinstance(value, dict) or key == "targets"} == {
         *("identity", "network", "ema", "optimizer", "scaler", "schedule", "early_stopping", "sums", "targets")
@@ -247,6 +262,21 @@ def test_moments_are_laid_out_as_their_parameters_also_after_loading(tmp_path: P
     moments = loaded.optimizer.state[weight]
     assert moments["exp_avg"].stride() == weight.stride() != weight.contiguous().stride()
     assert moments["step"].shape == ()
+
+
+def test_the_number_of_steps_of_a_single_float64_weight_keeps_its_dtype() -> None:
+    """It has the weight's shape, as moments have."""
+    weight = nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
+    state = new_state()
+    state.optimizer = torch.optim.Adam([weight])
+    weight.square().backward()
+    state.optimizer.step()
+    state.load_state_dict(state.state_dict())
+    assert {name: value.dtype for name, value in state.optimizer.state[weight].items()} == {
+        "step": torch.float32,
+        "exp_avg": torch.float64,
+        "exp_avg_sq": torch.float64,
+    }
 
 
 @pytest.mark.parametrize(
