@@ -260,7 +260,7 @@ def _train(options: argparse.Namespace) -> None:
 
     job = load_job(options.job, options.overrides)
     with distributed.world() as device:
-        train(job, device)
+        train(job, device, ends_process=True)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -26,11 +27,18 @@ T = TypeVar("T")
 
 # torch 2.14 renamed it, and warns of the old name.
 _all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor
+_set_timeout = dist.set_timeout if hasattr(dist, "set_timeout") else dist.distributed_c10d._set_pg_timeout
 
 NOTICE_SECONDS = 15
 """How long a rank waits for the others before it says so."""
 
 PEER_FAILURE = "another rank exited; see its log for the cause. Run the same command again to resume"
+_START = timedelta(minutes=30)
+"""How long a rank waits for another before the first step, such as for rank zero to read the data."""
+_NO_END = timedelta(days=20)  # gloo counts milliseconds in 32 bits
+
+StoreError = dist.DistError
+"""What a `Board` raises."""
 
 
 @contextmanager
@@ -54,14 +62,12 @@ def world() -> Iterator[torch.device]:
     end.daemon = True
     end.start()
     try:
-        dist.init_process_group(
-            backend, store=store, rank=rank(), world_size=world_size(), timeout=timedelta(minutes=30)
-        )
+        dist.init_process_group(backend, store=store, rank=rank(), world_size=world_size(), timeout=_START)
         end.cancel()  # not only afterwards: what follows takes longer
         yield device
     except RuntimeError as error:
         if is_peer_failure(error):
-            raise RunError(PEER_FAILURE) from None
+            raise RunError(peer_failure(error)) from None
         raise
     finally:
         end.cancel()
@@ -89,8 +95,7 @@ def _join() -> dist.Store:
             multi_tenant=True,
             master_listen_fd=loopback_listener(host, port) if is_host else None,
         )
-        # torchrun's own store outlives an attempt of its ranks.
-        shared = dist.PrefixStore(f"fer_ddp/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        shared = dist.PrefixStore(_prefix(), store)
         shared.set(f"rank{rank()}", "")
         while absent := [number for number in range(world_size()) if not shared.check([f"rank{number}"])]:
             names = ", ".join(map(str, absent[:8])) + (", ..." if len(absent) > 8 else "")
@@ -109,6 +114,33 @@ def loopback_listener(host: str, port: int) -> int | None:
     """
     address = socket.gethostbyname(host)
     return socket.create_server((address, port)).detach() if address.startswith("127.") else None
+
+
+def _prefix() -> str:
+    """torchrun's own store outlives an attempt of its ranks."""
+    return f"fer_ddp/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+
+
+class Board:
+    """Texts that the ranks leave for each other, over a connection of their own, so that no collective is in the way.
+
+    For one thread: each call waits while the store's host, rank zero or torchrun, does not respond, and raises
+    StoreError if that is gone.
+    """
+
+    def __init__(self, name: str) -> None:
+        host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = dist.TCPStore(host, port, world_size(), False, timedelta(seconds=30), wait_for_workers=False)
+        self._store = dist.PrefixStore(f"{_prefix()}/{name}", store)
+
+    def post(self, topic: str, text: str) -> None:
+        """Leave this rank's text on ``topic``, in place of the one before."""
+        self._store.set(f"{topic}{rank()}", text)
+
+    def read(self, topic: str) -> dict[int, str]:
+        """The texts of the ranks that have left one."""
+        keys = {number: f"{topic}{number}" for number in range(world_size())}
+        return {number: self._store.get(key).decode() for number, key in keys.items() if self._store.check([key])}
 
 
 def _unreachable(host: str, port: int | None) -> str | None:
@@ -237,6 +269,19 @@ def print_from_rank(message: str) -> None:
         print(f"error: {message}", file=sys.stderr, flush=True)
 
 
+def wait_without_end() -> None:
+    """From now on a rank waits for the others for as long as it takes: `fer_ddp.training.watchdog` has the bound."""
+    if world_size() > 1:
+        _set_timeout(_NO_END)
+
+
+def is_waiting_in(file: str) -> bool:
+    """Whether a rank whose innermost frame of Python is in ``file`` waits for other ranks, as in a backward pass."""
+    return world_size() > 1 and (
+        file == __file__ or file.startswith(str(Path(dist.__file__).parent)) or file == torch.autograd.graph.__file__
+    )
+
+
 def all_reduce_sum(tensor: Tensor) -> Tensor:
     """Add ``tensor`` over all ranks, in place."""
     if world_size() > 1:
@@ -308,6 +353,16 @@ def is_peer_failure(error: RuntimeError) -> bool:
     )
 
 
+def peer_failure(error: RuntimeError) -> str:
+    """What to tell the user of an error for which `is_peer_failure`."""
+    if "timed out" in str(error).lower():
+        minutes = _START.total_seconds() / 60
+        return (
+            f"another rank did not come within {minutes:.0f} minutes; see its log. Run the same command again to resume"
+        )
+    return PEER_FAILURE
+
+
 def data_parallel(model: nn.Module, example: Tensor) -> nn.Module:
     """Wrap ``model`` so that its gradients are the mean over ranks; a world of one is left as it is.
 
@@ -343,7 +398,7 @@ class StopConsensus:
     """
 
     def __init__(self) -> None:
-        self._group: Any = dist.new_group(backend="gloo") if world_size() > 1 else None
+        self._group: Any = dist.new_group(backend="gloo", timeout=_NO_END) if world_size() > 1 else None
         self._pending: tuple[Any, Tensor] | None = None
 
     def ask(self, stop: bool, save: bool = False) -> tuple[bool, bool]:

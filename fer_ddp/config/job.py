@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from fer_ddp.augment.image_size import ImageSizeConfig
 from fer_ddp.augment.parameters import AugmentConfig
 from fer_ddp.augment.views import ViewsConfig
-from fer_ddp.constraints import PositiveFloat, UserPath
+from fer_ddp.constraints import NonNegativeFloat, PositiveFloat, UserPath
 from fer_ddp.data.dataset import DataConfig
 from fer_ddp.models.build import ModelConfig
 from fer_ddp.optim.distillation import DistillationConfig
@@ -66,6 +66,9 @@ class Job:
     time_limit_s: PositiveFloat | None = None
     """Seconds of training: as many epochs as fit, measured at the start, instead of ``epochs``. Loading data before it
     and the final evaluation after it are not included."""
+    stall_seconds: NonNegativeFloat | None = 300.0
+    """Seconds without a step, or a batch of an evaluation, on any rank after which the run ends and names the rank that
+    stalled; half an hour for the first step. null or 0: never."""
     global_batch_size: PositiveInt = 64
     """Samples per step over all ranks; the ranks share them evenly."""
     micro_batch_size: PositiveInt | None = None
@@ -107,6 +110,7 @@ MAY_CHANGE = (
     "data.mode",
     "data.workers",
     "micro_batch_size",
+    "stall_seconds",
     "log",
     "wandb",
     "tensorboard",

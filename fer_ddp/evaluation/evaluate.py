@@ -144,7 +144,7 @@ def evaluate_run(
                 samples.probabilities,
                 samples.class_names,
             )
-            _draw(folder / "figures", subject, split, samples, metrics)
+            _draw(folder / "figures", subject, split, samples, metrics, between_batches)
         curves = plot_learning_curves(run.read_lines("metrics.jsonl"), subject=subject)
         save_figure(curves, folder / "figures" / "curves.png")
         write_run_json(folder / "summary.json", summary)
@@ -192,7 +192,14 @@ class _Samples:
     class_names: tuple[str, ...]
 
 
-def _draw(folder: Path, subject: str, split: str, samples: _Samples, metrics: ClassificationMetrics) -> None:
+def _draw(
+    folder: Path,
+    subject: str,
+    split: str,
+    samples: _Samples,
+    metrics: ClassificationMetrics,
+    between: Callable[[], None],
+) -> None:
     sheet = plot_worst_errors(
         samples.images,
         samples.labels,
@@ -210,3 +217,4 @@ def _draw(folder: Path, subject: str, split: str, samples: _Samples, metrics: Cl
     }
     for name, figure in drawings.items():
         save_figure(figure, folder / f"{name}_{split}.png")
+        between()

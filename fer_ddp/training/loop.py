@@ -23,6 +23,7 @@ from fer_ddp.runs.state_writer import StateWriter
 from fer_ddp.signals import StopFlag
 from fer_ddp.training.sam import SharpnessAware
 from fer_ddp.training.state import TrainingState
+from fer_ddp.training.watchdog import Watchdog
 
 
 def run_epochs(
@@ -32,6 +33,7 @@ def run_epochs(
     evaluate: Callable[[], ValidationMetrics | None],
     logger: NullLogger,
     stop: StopFlag,
+    watchdog: Watchdog,
 ) -> None:
     """The training loop, from ``trainer.state`` to the end of the last epoch.
 
@@ -49,6 +51,7 @@ def run_epochs(
         while state.step < steps.end_of_epoch(epoch):
             loss = trainer.step(loader.raw_batch(state.step))
             logger.step()
+            watchdog.beat()
             if job.log.every_steps and state.step % job.log.every_steps == 0:
                 mean_loss = distributed.all_reduce_sum(loss).item()
                 logger.log_step({"step": state.step, "loss": mean_loss, "lr": state.lr})

@@ -33,6 +33,7 @@ from fer_ddp.training.setup import build_trainer, resolve_auto
 from fer_ddp.training.state import TrainingState
 from fer_ddp.training.teacher import teacher_kept
 from fer_ddp.training.time_limit import with_epochs_that_fit
+from fer_ddp.training.watchdog import Watchdog
 from shards.errors import UserError
 from shards.manifest import Manifest
 from shards.reading.scan import load_or_scan_manifest
@@ -41,9 +42,10 @@ _TRAINING = threading.Lock()
 """Held by the one training of this process."""
 
 
-def train(job: Job, device: torch.device) -> None:
+def train(job: Job, device: torch.device, *, ends_process: bool = False) -> None:
     """Run ``job`` to its end, from the last checkpoint in its run folder; call it inside `distributed.world`.
 
+    ``ends_process``: whether this process is there for this alone, and may end where the run stalls (`Watchdog`).
     Raises JobError before anything is written, also if another thread trains; RunError or shards' DataError if the work
     fails; Interrupted if a signal stopped it: the same command then resumes.
     """
@@ -54,12 +56,12 @@ def train(job: Job, device: torch.device) -> None:
         )
     try:
         with StopFlag() as stop:
-            _train(job, device, stop)
+            _train(job, device, stop, ends_process)
     finally:
         _TRAINING.release()
 
 
-def _train(job: Job, device: torch.device, stop: StopFlag) -> None:
+def _train(job: Job, device: torch.device, stop: StopFlag, ends_process: bool) -> None:
     data = distributed.rank_zero_call(lambda: drawn_if_missing(job.data))
     job, run = dataclasses.replace(job, data=data), RunFolder(job.run)
     manifest = distributed.rank_zero_call(lambda: load_or_scan_manifest(Path(job.data.path)))
@@ -68,8 +70,9 @@ def _train(job: Job, device: torch.device, stop: StopFlag) -> None:
         return
     is_main = distributed.is_main()
     tracker = Tracker(run.path, job.wandb.mode if is_main else "disabled", job.tensorboard and is_main)
+    watchdog = Watchdog(run, job.stall_seconds, ends_process=ends_process)
     try:
-        _train_and_evaluate(run, job, manifest, device, tracker, stop)
+        _train_and_evaluate(run, job, manifest, device, tracker, stop, watchdog)
     except Exception as error:
         failure = _user_error(error, job)
         if failure is None:
@@ -110,7 +113,7 @@ def _user_error(error: Exception, job: Job) -> UserError | None:
         distributed.print_from_rank(message)
         return RunError(message)
     if isinstance(error, RuntimeError) and distributed.is_peer_failure(error):
-        return RunError(distributed.PEER_FAILURE)
+        return RunError(distributed.peer_failure(error))
     return failure_of_own_code(error)
 
 
@@ -153,13 +156,19 @@ def open_run(run: RunFolder, job: Job, manifest: Manifest, device: torch.device,
 
 
 def _train_and_evaluate(
-    run: RunFolder, job: Job, manifest: Manifest, device: torch.device, tracker: Tracker, stop: StopFlag
+    run: RunFolder,
+    job: Job,
+    manifest: Manifest,
+    device: torch.device,
+    tracker: Tracker,
+    stop: StopFlag,
+    watchdog: Watchdog,
 ) -> None:
     dataset = distributed.on_every_rank(lambda: open_split(job.data, "train", device, manifest))
     is_new = not distributed.rank_zero_call(run.has_state)
     if is_new and job.time_limit_s is not None:
         job = with_epochs_that_fit(
-            job, dataset, device, lambda state: _validation(job, manifest, state, device, stop)()
+            job, dataset, device, lambda state: _validation(job, manifest, state, device, stop.check)()
         )
         distributed.rank_zero_call(partial(run.save_config, job.to_dict()))
     trainer = build_trainer(job, dataset, distributed.world_size(), device, pretrained=is_new)
@@ -169,10 +178,16 @@ def _train_and_evaluate(
     if distributed.is_main():
         logger = RunLogger(run, epochs=job.epochs, global_batch_size=job.global_batch_size)
         print(_introduction(job, run, trainer.loader.steps.samples, device), flush=True)
-    evaluate = _validation(job, manifest, trainer.state, device, stop)
-    with StateWriter(run, job.checkpoint.every_seconds) as writer:
-        run_epochs(job, writer, trainer, evaluate, logger, stop)
-    distributed.rank_zero_call(lambda: _finish(run, job, manifest, device, stop))
+
+    def between_batches() -> None:
+        watchdog.beat()
+        stop.check()
+
+    evaluate = _validation(job, manifest, trainer.state, device, between_batches)
+    with watchdog:
+        with StateWriter(run, job.checkpoint.every_seconds) as writer:
+            run_epochs(job, writer, trainer, evaluate, logger, stop, watchdog)
+        distributed.rank_zero_call(lambda: _finish(run, job, manifest, device, between_batches))
 
 
 def _introduction(job: Job, run: RunFolder, images: int, device: torch.device) -> str:
@@ -205,7 +220,11 @@ def _resume(run: RunFolder, job: Job, state: TrainingState) -> None:
 
 
 def _validation(
-    job: Job, manifest: Manifest, state: TrainingState, device: torch.device, stop: StopFlag
+    job: Job,
+    manifest: Manifest,
+    state: TrainingState,
+    device: torch.device,
+    between_batches: Callable[[], None],
 ) -> Callable[[], ValidationMetrics | None]:
     """A function that evaluates the val split on rank zero, for all ranks; it returns None where there is no val."""
     if "val" not in manifest.splits:
@@ -215,14 +234,16 @@ def _validation(
 
     def on_rank_zero() -> ValidationMetrics:
         assert dataset is not None
-        return evaluator.metrics(state.evaluated_model, dataset, stop.check)
+        return evaluator.metrics(state.evaluated_model, dataset, between_batches)
 
     return lambda: distributed.rank_zero_call(on_rank_zero)
 
 
-def _finish(run: RunFolder, job: Job, manifest: Manifest, device: torch.device, stop: StopFlag) -> None:
+def _finish(
+    run: RunFolder, job: Job, manifest: Manifest, device: torch.device, between_batches: Callable[[], None]
+) -> None:
     """On rank zero: evaluate the selected weights, write the results and the figures."""
-    results = evaluate_run(run, job, device, distributed.world_size(), stop.check, manifest)
+    results = evaluate_run(run, job, device, distributed.world_size(), between_batches, manifest)
     run.drop_previous()
     run.check_present()
     run.write_status("finished", step=results.summary["steps"])
