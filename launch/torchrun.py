@@ -157,8 +157,8 @@ def _host_stores_on_loopback() -> None:
                     port = listener.getsockname()[1]
             super().__init__(host_name, port, **options)
 
-    dist.TCPStore = LoopbackStore  # type: ignore[misc]
-    c10d_rendezvous_backend.TCPStore = LoopbackStore  # type: ignore[misc]
+    for module in (dist, c10d_rendezvous_backend):
+        vars(module)["TCPStore"] = LoopbackStore
 
 
 if __name__ == "__main__":

@@ -37,6 +37,9 @@ def _execute(options: argparse.Namespace) -> int:
     except DataError as error:
         print(printable(f"{options.program}: {error}"), file=sys.stderr)
         return error.exit_status
+    except OSError as error:
+        print(printable(f"{options.program}: {error.filename or ''}: {error.strerror or error}"), file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"{options.program}: stopped; nothing was written", file=sys.stderr)
         return 1
@@ -262,7 +265,9 @@ def _write(options: argparse.Namespace, source: "Source", **chosen: Any) -> None
     from shards.sources.scan import is_all_train
 
     started = time.monotonic()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP, and `nohup` has it ignored
+        if signal.getsignal(getattr(signal, name, signal.SIGTERM)) != signal.SIG_IGN:
+            signal.signal(getattr(signal, name, signal.SIGTERM), signal.default_int_handler)
     packed = pack(
         source,
         options.out,

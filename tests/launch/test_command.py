@@ -1,5 +1,6 @@
 """``fer-ddp``: every command under one name, from any folder, with completions for the shell."""
 
+import argparse
 import os
 import re
 import subprocess
@@ -8,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-import fer_ddp
+import fer_ddp.__main__
+import launch.__main__
 from fer_ddp.config.recipe_files import packaged_names
+from fer_ddp.errors import Interrupted, JobError, RunError
 from launch.__main__ import run_any
 from launch.torchrun import start_ranks
+from shards.output import PIPE_CLOSED
 
 COMMANDS = (
     "pack verify inspect leakage fake train evaluate predict export figures push report import-predictions ensemble "
@@ -91,3 +95,26 @@ def test_ranks_import_nothing_from_a_working_folder_that_may_be_a_strangers_data
     with open(tmp_path / "printed", "wb") as printed:
         assert start_ranks(1, ["-m", "fer_ddp", "--version"], output=printed).wait(60) == 0
     assert (tmp_path / "printed").read_text().startswith("fer-ddp ")
+
+
+def page_of_processes() -> str:
+    return (Path(__file__).parents[2] / "docs" / "reliability.md").read_text(encoding="utf-8").split("## Processes")[1]
+
+
+def test_the_exit_statuses_of_the_page_are_those_of_the_errors() -> None:
+    rows = re.findall(r"^\| (\d+) \| (.*?) \|", page_of_processes(), re.MULTILINE)
+    words = {1: "the work failed", 2: "are wrong", 75: "the state is saved", 141: "closed it"}
+    statuses = {status for status, text in words.items() for row in rows if row[0] == str(status) and text in row[1]}
+    assert statuses == {RunError.exit_status, JobError.exit_status, Interrupted.exit_status, PIPE_CLOSED}
+
+
+def test_the_commands_that_only_print_are_those_of_the_page() -> None:
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers()
+    fer_ddp.__main__.add_commands(commands)
+    launching = argparse.ArgumentParser().add_subparsers()
+    launch.__main__.add_commands(launching)
+    found = {name for name, each in commands.choices.items() if each.get_default("is_result")}
+    found |= {f"launch {name}" for name, each in launching.choices.items() if each.get_default("is_result")}
+    (listed,) = re.findall(r"^(`keys`.*?) only print", page_of_processes(), re.MULTILINE | re.DOTALL)
+    assert found == set(re.findall("`(.*?)`", listed))

@@ -155,7 +155,9 @@ def test_a_failure_leaves_nothing_half_written(write_csv, pack_source, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fer.csv", "out.rejects.csv"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminate"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["ctrl-c", "terminate", "hang up"]
+)
 def test_an_interrupt_leaves_nothing_half_written(number, tmp_path):
     command = [sys.executable, "-m", "shards", "fake", str(tmp_path / "out"), "--train", "100000", "--workers", "1"]
     process = subprocess.Popen(
