@@ -15,6 +15,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from forking import run_forked
 from nbclient import NotebookClient
 from PIL import Image
 
@@ -100,21 +101,21 @@ def test_what_is_added_as_the_architecture_says_trains(extended: Path) -> None:
     np.savez(extended / "faces.npz", images=draw_faces(labels, np.random.default_rng(0)), labels=labels, splits=splits)
     overrides = ["model.name=tiny_cnn", "model.arguments.width=8", "augment.invert_probability=0.5"]
     overrides += ["optimizer.name=nadam", "data.path=faces", "epochs=1", "global_batch_size=20", "wandb.mode=disabled"]
-    for arguments in (
+    commands = [
         ["pack", "faces.npz", "faces", "--format", "npz"],
         ["train", "jobs/baseline.yaml", "run=run", *overrides],
         ["train", "jobs/baseline.yaml", "run=plain", *overrides, "augment.invert_probability=0"],
-    ):
-        module = "shards" if arguments[0] == "pack" else "fer_ddp"
-        ended = subprocess.run(
-            [sys.executable, "-m", module, *arguments],
-            cwd=extended,
-            env=environment(PYTHONPATH=str(extended)),
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
-        assert (ended.returncode, ended.stderr) == (0, "")
+    ]
+    in_one_process = "import json, sys\nfrom fer_ddp.__main__ import main\nprint(*map(main, json.loads(sys.argv[1])))"
+    ended = subprocess.run(
+        [sys.executable, "-c", in_one_process, json.dumps(commands)],
+        cwd=extended,
+        env=environment(PYTHONPATH=str(extended)),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert (ended.stdout.splitlines()[-1:], ended.stderr) == (["0 0 0"], "")
     losses = [(extended / run / "metrics.jsonl").read_text() for run in ("run", "plain")]
     assert losses[0] != losses[1]  # the transform took part
 
@@ -130,14 +131,7 @@ def test_the_examples_in_python_run(tmp_path: Path) -> None:
     text = "".join((ROOT / page).read_text(encoding="utf-8") for page in ("docs/python.md", "README.md"))
     Image.new("L", (60, 60), 128).save(tmp_path / "face.png")
     (tmp_path / "examples.py").write_text("\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)))
-    ended = subprocess.run(
-        [sys.executable, "examples.py"],
-        cwd=tmp_path,
-        env=environment(PYTHONPATH=str(ROOT)),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    ended = run_forked(1, "examples.py", cwd=tmp_path, timeout=300)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "optimizer.lr_rate: unknown key" in ended.stdout
     assert (tmp_path / "samples.png").exists()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import launching
 import numpy as np
 import pytest
 from forking import run_forked
@@ -38,10 +39,13 @@ def write_photographs(folder: Path) -> None:
 
 
 def run(command: str, folder: Path, is_real: bool) -> subprocess.CompletedProcess[str]:
-    """Run ``command`` in ``folder``; the script ``fer-ddp``, unless ``is_real``, in a process that need not load."""
+    """Run ``command`` in ``folder``; unless ``is_real``, fer-ddp and torchrun in processes that need not load."""
     program, *words = shlex.split(command)
     if program == "fer-ddp" and not is_real:
         return run_forked(1, str(Path(sys.executable).with_name(program)), *words, cwd=folder)
+    start = launching.command(2)[3:]  # what other tests start as it is here
+    if program == "torchrun" and words[: len(start)] == start:
+        return run_forked(2, *words[len(start) :], cwd=folder)
     return subprocess.run(command, shell=True, cwd=folder, capture_output=True, text=True, timeout=200)
 
 

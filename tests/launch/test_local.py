@@ -5,20 +5,22 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from interrupting import children, start, wait_until
+from forking import fork, run_forked
+from interrupting import children, wait_until
+from launching import ROOT
 
 from fer_ddp.runs.folder import RunFolder
 from launch.local import _slots
 
 
 def local(workplace: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-P", "-m", "launch", "local", "jobs/arrays/four.yaml", "--ranks", "1", *arguments]
-    return subprocess.run(words, cwd=workplace, capture_output=True, text=True, timeout=300)
+    """Run the array; what its members do is all that matters, so they are forked as well."""
+    words = ["-P", str(ROOT / "tests/support/launch_forked.py"), "local", "jobs/arrays/four.yaml", "--ranks", "1"]
+    return run_forked(1, *words, *arguments, cwd=workplace, timeout=300)
 
 
 def test_a_failed_member_does_not_hide_the_others_and_the_same_command_does_what_is_left(workplace: Path) -> None:
@@ -57,8 +59,8 @@ def test_a_failed_member_does_not_hide_the_others_and_the_same_command_does_what
 
 
 def test_a_killed_run_of_one_rank_is_reported(workplace: Path) -> None:
-    words = [sys.executable, "-P", "-m", "launch", "local", "jobs/tiny.yaml", "--ranks", "1", "epochs=400"]
-    process = start(words, cwd=workplace)
+    words = ["-P", "-m", "launch", "local", "jobs/tiny.yaml", "--ranks", "1", "epochs=400"]
+    process = fork(words, cwd=workplace)
     run = workplace / "runs/tiny-seed0"
     wait_until(lambda: (run / "metrics.jsonl").exists(), process)
     (trainer,) = children(process.pid)
@@ -71,8 +73,8 @@ def test_a_killed_run_of_one_rank_is_reported(workplace: Path) -> None:
 
 
 def test_a_run_that_is_stopped_before_it_starts_is_interrupted(workplace: Path) -> None:
-    words = [sys.executable, "-P", "-m", "launch", "local", "jobs/tiny.yaml", "--ranks", "1"]
-    process = start(words, cwd=workplace)
+    words = ["-P", "-m", "launch", "local", "jobs/tiny.yaml", "--ranks", "1"]
+    process = fork(words, cwd=workplace)
     wait_until(lambda: any(b"train" in arguments(pid) for pid in children(process.pid)), process)
     process.terminate()
     output = process.communicate(timeout=60)[0]
@@ -88,17 +90,17 @@ def arguments(pid: int) -> list[bytes]:
 
 
 def test_one_rank_does_not_wait_for_the_ranks_of_a_variable_left_over(workplace: Path) -> None:
-    words = [sys.executable, "-P", "-m", "launch", "local", "jobs/tiny.yaml", "--ranks", "1", "epochs=1"]
+    words = ["-P", "-m", "launch", "local", "jobs/tiny.yaml", "--ranks", "1", "epochs=1"]
     left_over = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
-    done = subprocess.run(words, cwd=workplace, env=os.environ | left_over, capture_output=True, text=True, timeout=100)
+    done = run_forked(1, *words, cwd=workplace, environment=left_over, timeout=100)
     assert done.returncode == 0, done.stderr
 
 
 def test_a_member_that_is_stopped_alone_leaves_the_array_unfinished(workplace: Path) -> None:
     array = {"jobs": ["../tiny.yaml"], "seeds": [0], "overrides": {"epochs": 400}}
     (workplace / "jobs/arrays/one.yaml").write_text(yaml.safe_dump(array))
-    words = [sys.executable, "-P", "-m", "launch", "local", "jobs/arrays/one.yaml", "--ranks", "1"]
-    process = start(words, cwd=workplace)
+    words = ["-P", "-m", "launch", "local", "jobs/arrays/one.yaml", "--ranks", "1"]
+    process = fork(words, cwd=workplace)
     wait_until(lambda: (workplace / "runs/one/tiny-seed0/metrics.jsonl").exists(), process)
     (trainer,) = children(process.pid)
     os.kill(trainer, signal.SIGTERM)

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,10 @@ from typing import IO, Any
 ROOT = Path(__file__).parents[2]
 _ENVIRONMENT = dict(os.environ)
 """No test has changed it yet."""
+_ADDRESS = "FORKING_SERVER"
+"""The environment variable with the server's address, for processes that start others."""
+_NUMBER = 8
+"""The bytes of a process id or an exit status on the way from the server."""
 _LOADED = (
     "fer_ddp.deploy.predict",
     "fer_ddp.report.write",
@@ -44,15 +48,18 @@ def load_everything() -> None:
         importlib.import_module(module)
     from PIL import Image
 
+    from fer_ddp.figures import style
+
     Image.init()
+    style.DOTS_PER_INCH = 40  # its figures take most of the time of a small run
 
 
 class Forked:
     """A forked process: what tests use of `subprocess.Popen`."""
 
-    def __init__(self, connection: socket.socket, output: tuple[IO[str], IO[str]]) -> None:
+    def __init__(self, connection: socket.socket, output: Sequence[IO[Any]]) -> None:
         self._connection, self._output = connection, output
-        self.pid = int(connection.recv(64))
+        self.pid = int(connection.recv(_NUMBER))
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -71,7 +78,7 @@ class Forked:
     def _receive(self, timeout: float | None) -> int:
         if self.returncode is None:
             self._connection.settimeout(timeout)
-            status = self._connection.recv(64)  # nothing from one that starts ranks and was killed
+            status = self._connection.recv(_NUMBER)  # nothing from one that starts ranks and was killed
             self.returncode = int(status) if status else -signal.SIGKILL
             self._connection.close()
         return self.returncode
@@ -93,22 +100,40 @@ class Forked:
         self.send_signal(signal.SIGTERM)
 
 
-def fork(arguments: list[str], *, ranks: int = 1, cwd: Path = ROOT, together: bool = True) -> Forked:
-    """Start ``python ARGUMENTS`` on ``ranks`` ranks, in sessions of their own; ``together``: stderr into stdout."""
-    output = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115  until its end
+def fork(
+    arguments: list[str],
+    *,
+    ranks: int = 1,
+    cwd: Path = ROOT,
+    environment: dict[str, str] | None = None,
+    together: bool = True,
+    output: IO[Any] | None = None,
+) -> Forked:
+    """Start ``python ARGUMENTS`` on ``ranks`` ranks, in sessions of their own.
+
+    ``environment`` goes over this process's own; ``together``: stderr into stdout; ``output``: both go there.
+    """
+    files = tuple(output or tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115  until its end
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(_server())
-    request = {"arguments": arguments, "ranks": ranks, "cwd": str(cwd), "environment": dict(os.environ)}
-    descriptors = [output[0].fileno(), output[0 if together else 1].fileno()]
+    environment = os.environ | (environment or {}) | {_ADDRESS: _server()}
+    request = {"arguments": arguments, "ranks": ranks, "cwd": str(cwd), "environment": environment}
+    descriptors = [files[0].fileno(), files[0 if together else 1].fileno()]
     socket.send_fds(connection, [b"."], descriptors)
     connection.sendall(json.dumps(request).encode())
     connection.shutdown(socket.SHUT_WR)
-    return Forked(connection, output)
+    return Forked(connection, files)
 
 
-def run_forked(ranks: int, *arguments: str, timeout: float = 180, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def run_forked(
+    ranks: int,
+    *arguments: str,
+    timeout: float = 180,
+    cwd: Path = ROOT,
+    environment: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
     """Run ``python ARGUMENTS`` on ``ranks`` ranks, as `launching.torchrun` does, to its end."""
-    process = fork(list(arguments), ranks=ranks, cwd=cwd, together=False)
+    process = fork(list(arguments), ranks=ranks, cwd=cwd, environment=environment, together=False)
     try:
         stdout, stderr = process.communicate(timeout)
     except subprocess.TimeoutExpired:
@@ -120,6 +145,8 @@ def run_forked(ranks: int, *arguments: str, timeout: float = 180, cwd: Path = RO
 @cache
 def _server() -> str:
     """The address of this test process's server, which is started for the first fork and ends with this process."""
+    if _ADDRESS in os.environ:
+        return os.environ[_ADDRESS]
     folder = tempfile.TemporaryDirectory(prefix="fork-")
     path = str(Path(folder.name) / "socket")
     with closing(socket.socket(socket.AF_UNIX)) as listener:
@@ -189,8 +216,12 @@ def _begin(connection: socket.socket) -> Callable[[], Any]:
         pids.append(pid)
     if ranks > 1:
         os.setsid()
-    connection.sendall(str(os.getpid() if ranks > 1 else pids[0]).encode())
-    return lambda: connection.sendall(str(_wait_for(pids)).encode())
+    _send(connection, os.getpid() if ranks > 1 else pids[0])
+    return lambda: _send(connection, _wait_for(pids))
+
+
+def _send(connection: socket.socket, number: int) -> None:
+    connection.sendall(f"{number:{_NUMBER}}".encode())
 
 
 def _free_port() -> int:
@@ -236,8 +267,11 @@ def _wait_for(pids: list[int]) -> int:
 
 def _program(first: str, *rest: str) -> None:
     """Run ``python FIRST REST`` in this process."""
-    folder = os.getcwd() if first == "-m" else str(Path(first).resolve().parent)
-    sys.path[:] = [folder, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), *sys.path]
+    sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    if first == "-P":
+        first, *rest = rest
+    else:
+        sys.path.insert(0, os.getcwd() if first == "-m" else str(Path(first).resolve().parent))
     if first == "-m":
         sys.argv = [*rest]
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
