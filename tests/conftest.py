@@ -14,6 +14,9 @@ import yaml
 # Before torch is loaded, here and in whatever the tests start: small models are fastest on one thread.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+LONGEST = ("test_readme.py", "test_documents.py", "test_training.py", "test_continuing.py", "test_faults.py")
+"""The files that take longest, which run first: last, one process would wait for another."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slurm", action="store_true", help="run the tests that start a private SLURM cluster")
@@ -27,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name != "test_readme.py")  # the longest file; last, one process waits for it
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     for item in items:
         missing = _missing(item)
         if missing:

@@ -4,6 +4,7 @@ import math
 import re
 
 import pytest
+from scipy.stats import binomtest
 
 from fer_ddp.statistics.intervals import score_interval, wilson_interval
 
@@ -23,6 +24,14 @@ def test_the_interval_is_wilsons_closed_form_to_ten_digits() -> None:
     centre = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
     assert wilson_interval(correct, total) == pytest.approx((centre - half, centre + half), abs=1e-10)
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_the_interval_is_scipys_to_the_bit(confidence: float) -> None:
+    """Summaries written before are written again with the same bytes."""
+    for correct, total in [(0, 2), (2, 2), (5, 7), (11, 70), (44, 178), (2353, 3589), (3588, 3589)]:
+        expected = binomtest(correct, total).proportion_ci(confidence_level=confidence, method="wilson")
+        assert wilson_interval(correct, total, confidence) == (expected.low, expected.high)
 
 
 def test_a_higher_confidence_gives_its_own_quantile() -> None:
