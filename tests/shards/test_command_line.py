@@ -143,6 +143,7 @@ def test_pack_with_source_and_out_exchanged_names_their_order(write_csv, tmp_pat
         ("pack", ".", "out", "--format", "csv"),
         ("pack", ".", "out", "--format", "folder"),
         ("pack", "/dev/null", "out", "--format", "folders"),
+        ("inspect",),
     ],
     ids=" ".join,
 )
@@ -154,7 +155,10 @@ def test_a_wrong_command_is_two_and_one_message(arguments, tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("arguments", [(), ("pack",), ("pack", "a", "b", "--workers", "two"), ("unpack", "a")])
+BY_ZERO = ("pack", "a", "b", "--val-fraction", "1/0")
+
+
+@pytest.mark.parametrize("arguments", [(), ("pack",), ("pack", "a", "b", "--workers", "two"), ("unpack", "a"), BY_ZERO])
 def test_what_argparse_refuses_is_two(arguments):
     with pytest.raises(SystemExit) as caught:
         run(*arguments)
@@ -184,6 +188,17 @@ def test_an_out_inside_the_source_is_refused(tmp_path, capsys):
     assert run("pack", source, source / "out") == 2
     assert capsys.readouterr().err.endswith(f"{source}/out: is inside the source {source}; choose an OUT beside it\n")
     assert not (source / "out").exists()
+
+
+def test_a_link_that_leads_to_itself_is_refused(tmp_path, capsys):
+    (tmp_path / "source").symlink_to("source")
+    assert run("pack", tmp_path / "source", tmp_path / "out") == 2
+    assert "source" in capsys.readouterr().err
+
+
+def test_a_source_without_a_usable_sample_is_refused(write_csv, tmp_path, capsys):
+    assert run("pack", write_csv(["9,1 2 3 4,Training"]), tmp_path / "out", "--max-rejects", "1") == 1
+    assert f"the source has no usable sample, so {tmp_path / 'out'} was not written" in capsys.readouterr().err
 
 
 def test_a_source_is_not_written_over_by_the_rejects_list(small_csv, tmp_path, capsys):

@@ -130,6 +130,8 @@ def test_values_that_no_rule_covers_are_refused(values: np.ndarray, message: str
         (b"RIFF\0\0\0\0AVI LIST", "is a video; save its frames as PNG or JPEG"),
         (b"\x93NUMPY\1\0", r"is a NumPy array \(.npy\); write its images to PNG files"),
         (b"PK\3\4", "is a zip archive; unpack it"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "is an SVG drawing; save it as PNG"),
+        (b"P5 60000 60000 255\n", "has too many pixels to be decoded; make it smaller"),
         (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer and not the file itself; run `git lfs"),
         (encoded(GREY)[:60], "is damaged "),
     ],

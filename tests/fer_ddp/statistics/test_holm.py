@@ -28,6 +28,10 @@ def test_one_comparison_keeps_its_p_value() -> None:
     assert holm([0.04]) == (0.04,)
 
 
+def test_no_p_value_is_above_one() -> None:
+    assert holm([0.0, 1.0, 0.6]) == (0.0, 1.0, 1.0)
+
+
 def test_no_comparison_has_no_p_value() -> None:
     assert holm([]) == ()
 

@@ -40,6 +40,11 @@ def test_a_higher_confidence_gives_its_own_quantile() -> None:
     assert wilson_interval(50, 100, confidence=0.99) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-10)
 
 
+def test_one_sample_alone_has_an_interval() -> None:
+    z_squared = 1.959963984540054**2
+    assert wilson_interval(0, 1) == pytest.approx((0, z_squared / (1 + z_squared)))
+
+
 def test_all_correct_reaches_one_and_no_further() -> None:
     assert wilson_interval(20, 20)[1] == 1.0
 

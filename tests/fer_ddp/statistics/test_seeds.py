@@ -27,6 +27,7 @@ def test_one_seed_has_wilsons_interval() -> None:
     summary = summarize_seeds(table([[1, 1, 0, 1, 0]]))
     assert summary.interval == wilson_interval(3, 5)
     assert (summary.mean, summary.standard_deviation) == (0.6, None)
+    assert summarize_seeds(table([[1, 1, 0, 1, 0]]), confidence=0.5).interval == wilson_interval(3, 5, 0.5)
 
 
 def test_seeds_that_agree_on_every_sample_count_as_one() -> None:

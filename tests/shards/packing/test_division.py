@@ -156,6 +156,10 @@ def test_every_side_has_its_share_of_every_class_to_within_one_sample(seed: int)
     [
         (fifth("val_fraction"), "--val-fraction: the source has a val already, of 1 samples; leave out --val-fraction"),
         (Division(val_fraction=Fraction(3, 2)), r"--val-fraction is 1.5; it should be between 0 and 1"),
+        (
+            Division(val_fraction=Fraction(1, 5), test_fraction=Fraction(4, 5)),
+            "--val-fraction and --test-fraction leave nothing for",
+        ),
         (Division(folds=1), "--folds is 1; it should be 2 to 100"),
         (Division(folds=90), "val would get no sample: train has 70 groups"),
         (

@@ -1,6 +1,7 @@
 """Reading a split, against plain webdataset, and what is damaged."""
 
 import io
+import json
 import re
 import shutil
 import tarfile
@@ -205,6 +206,64 @@ def test_what_has_to_be_packed_first_is_refused_with_the_command(files, path, wh
         read_split(source, "train")
     assert "`fer-ddp pack " in str(caught.value)
     assert caught.value.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "classes", "message"),
+    [
+        (None, "", "has no tar with train in its name, so it cannot be used to train"),
+        ({}, "", "train-0.tar: holds no sample; remove it"),
+        (
+            {"a.png": png(np.zeros((2, 2), np.uint8)), "a.cls": b"2"},
+            "happy\nsad\n",
+            "classes.txt: names 2 classes, but the tars hold label 2; it should have a line for each class",
+        ),
+    ],
+    ids=["no-train", "no-sample", "too-few-classes"],
+)
+def test_a_folder_from_elsewhere_that_cannot_be_trained_on_is_refused(files, classes, message, tmp_path):
+    sample = {"a.png": png(np.zeros((2, 2), np.uint8)), "a.cls": b"0"}
+    write_tar(tmp_path / ("test-0.tar" if files is None else "train-0.tar"), sample if files is None else files)
+    if classes:
+        (tmp_path / "classes.txt").write_text(classes)
+    with pytest.raises(DataError, match=re.escape(message)):
+        scan_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda fields: fields["splits"]["val"]["shards"][0].update(samples=13),
+            "val-000000.tar: holds 14 samples, the manifest says 13",
+        ),
+        (
+            lambda fields: (fields.update(class_names=fields["class_names"][:6]), merge_last(fields)),
+            "has label 6; it should be from 0 to 5",
+        ),
+    ],
+    ids=["samples", "classes"],
+)
+def test_a_shard_that_is_not_as_its_manifest_says_is_refused(change, message, copy):
+    fields = json.loads((copy / "manifest.json").read_bytes())
+    change(fields)
+    (copy / "manifest.json").write_text(json.dumps(fields))
+    with pytest.raises(DataError, match=re.escape(message)):
+        read_split(copy, "val")
+
+
+def merge_last(fields):
+    for split in fields["splits"].values():
+        *counts, last = split["class_counts"]
+        split["class_counts"] = [*counts[:-1], counts[-1] + last]
+
+
+def test_a_member_that_is_cut_short_is_named(tmp_path):
+    write_tar(tmp_path / "train-0.tar", {"a.cls": b"1", "b.png": bytes(5000)}, format=tarfile.PAX_FORMAT)
+    content = (tmp_path / "train-0.tar").read_bytes()
+    (tmp_path / "train-0.tar").write_bytes(content[: content.index(b"b.png") + 3000])
+    with pytest.raises(DataError, match=r"train-0\.tar: (is cut short|is not a tar)"):
+        read_split(tmp_path, "train")
 
 
 def test_a_tar_without_a_split_in_its_name_is_refused(tmp_path):

@@ -123,6 +123,25 @@ def test_a_tar_that_was_cut_since_is_named(copy, tmp_path):
         reader.read(np.array([3]))
 
 
+def test_a_tar_that_was_removed_since_is_named(copy, tmp_path):
+    reader = SampleReader(copy, index_of(copy, tmp_path / "index"))
+    (copy / "train-000000.tar").unlink()
+    with pytest.raises(
+        DataError, match=r"train-000000\.tar: sample .*: its image cannot be read \(No such file or directory\)"
+    ):
+        reader.read(np.array([3]))
+
+
+def test_an_image_of_another_shape_is_named(tmp_path):
+    first, second = (file_of(np.zeros((2, side), np.uint8), "JPEG") for side in (2, 3))
+    folder = foreign_set(tmp_path / "set", {"a.jpg": first, "b.jpg": first})
+    index = index_of(folder, tmp_path / "index")
+    assert len(first) == len(second)
+    change(index, folder / "train-0.tar", 1, 0, second)
+    with pytest.raises(DataError, match=r"its image is 3 x 2 grey; the data set's images are 2 x 2 grey"):
+        SampleReader(folder, index).read(np.array([1]))
+
+
 @pytest.mark.parametrize(
     ("act", "found"), [(lambda tar: os.truncate(tar, 3000), "has 3000 bytes"), (Path.unlink, "is missing")]
 )
