@@ -52,6 +52,9 @@ mutation: setup ## make 1,500 small faults in what results rest on, and list tho
 	OMP_NUM_THREADS=1 $(BIN)/mutmut run --max-children 1
 	@$(BIN)/python tests/mutation_table.py
 
+soak: setup ## train on two ranks for MINUTES (30) with a strike every 20 to 60 s, and compare; nothing may be left
+	$(BIN)/python tests/faults/soak.py $(or $(MINUTES),30) --seed $(or $(SEED),0)
+
 bench: setup ## time every stage against what a user would pick instead (9 minutes to half an hour)
 	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --group bench
 	$(BIN)/python -m bench

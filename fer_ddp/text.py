@@ -48,6 +48,11 @@ def _three_digits(number: float) -> str:
     return f"{number:.{max(0, 2 - exponent)}f}"
 
 
+def size_text(count: int) -> str:
+    """``12.3 MiB`` or ``4.5 GiB``: so many bytes."""
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
+
+
 def duration(seconds: float) -> str:
     """``42 s``, ``27 min`` or ``3 h 05 min``."""
     if seconds < 99.5:

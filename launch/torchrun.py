@@ -1,11 +1,14 @@
 """Starts the ranks of a node, several by torchrun and one by itself, and forwards stop signals to them."""
 
+import atexit
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from types import FrameType
 from typing import IO, Any
 
@@ -40,7 +43,10 @@ def start_ranks(
     if ranks > 1 or rendezvous:
         # Without an address torchrun takes this machine's name, and waits for ever where that cannot be resolved.
         options = [*(rendezvous or ["--standalone", f"--local-addr={_LOOPBACK}"]), f"--nproc-per-node={ranks}"]
-        start = ["-m", "launch.torchrun", *options]
+        # torchrun leaves its own in the temporary folder; whichever of it and this process ends removes this one.
+        logs = tempfile.mkdtemp(prefix="fer-ddp-ranks-")
+        atexit.register(shutil.rmtree, logs, ignore_errors=True)
+        start = ["-m", "launch.torchrun", f"{_LOGS}{logs}", *options]
     # Left over in a shell, the ranks' own variables would make one that starts alone wait for others.
     inherited = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
     defaults = {"OMP_NUM_THREADS": str(max(1, usable_cpus() // ranks))}
@@ -56,6 +62,7 @@ def start_ranks(
     )
 
 
+_LOGS = "--log-dir="
 _LOOPBACK, _LOOPBACK_INTERFACE = "127.0.0.1", "lo"
 
 
@@ -136,6 +143,9 @@ def quiet_torchrun(arguments: list[str]) -> int:
         return next((code for code in (JobError.exit_status, Interrupted.exit_status) if code in codes), 1)
     except SignalException:
         return 1
+    finally:
+        for each in (each for each in arguments if each.startswith(_LOGS)):
+            shutil.rmtree(each.removeprefix(_LOGS), ignore_errors=True)
     return 0
 
 

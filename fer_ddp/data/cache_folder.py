@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fer_ddp.errors import RunError
-from fer_ddp.text import join_names, plural
+from fer_ddp.text import join_names, plural, size_text
 from shards.files import FileLock, user_path, write_json
 
 DAYS_UNUSED = 90
@@ -194,21 +194,17 @@ def make_room(folder: Path, new_bytes: int) -> None:
 def removed_text(removed: list[CacheEntry]) -> str:
     """What `prune_cache` removed, in a few words."""
     names = join_names([str(entry.data or entry.path) for entry in removed]) if removed else "nothing"
-    return f"removed from the cache: {names} ({_size(sum(entry.bytes for entry in removed))})"
+    return f"removed from the cache: {names} ({size_text(sum(entry.bytes for entry in removed))})"
 
 
 def cache_table(folder: Path) -> str:
     """A line for each data set in the cache ``folder``: size, last use, where its data are, its folder in the cache."""
     entries = cache_entries(folder)
-    lines = [f"{folder}: {plural(len(entries), 'data set')}, {_size(sum(entry.bytes for entry in entries))}"]
+    lines = [f"{folder}: {plural(len(entries), 'data set')}, {size_text(sum(entry.bytes for entry in entries))}"]
     if entries:
         lines.append(f"{'size':>10}  {'last used':<16}  data set")
     for entry in reversed(entries):
         data = f"{entry.data or 'unknown'}{'' if entry.data_exist else ' (no longer there)'}"
         used = datetime.fromtimestamp(entry.last_used).isoformat(" ", "minutes")
-        lines.append(f"{_size(entry.bytes):>10}  {used}  {data}, in {entry.path.name}")
+        lines.append(f"{size_text(entry.bytes):>10}  {used}  {data}, in {entry.path.name}")
     return "\n".join(lines)
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,12 @@ class RunFolder:
         if last.exists():
             os.replace(last, self.checkpoint_path(PREVIOUS))
         state.write(last)
+
+    def state_bytes(self) -> int:
+        """The size of the last checkpoint; 0 where there is none."""
+        with suppress(FileNotFoundError):
+            return self.checkpoint_path(LAST).stat().st_size
+        return 0
 
     def has_state(self) -> bool:
         """Whether there is a checkpoint to resume from, intact or not."""

@@ -8,11 +8,15 @@ from tqdm import tqdm
 
 from fer_ddp.runs.files import intact_lines, write_metrics_csv
 from fer_ddp.runs.folder import RunFolder
+from fer_ddp.runs.health import Disk, Memory, Speed
 from fer_ddp.text import duration
 
 
 class NullLogger:
-    """The other ranks are silent."""
+    """The other ranks print nothing but warnings."""
+
+    def __init__(self) -> None:
+        self._memory = Memory()
 
     def begin_epoch(self, epoch: int, first_step: int, last_step: int) -> None:
         """Nothing."""
@@ -27,14 +31,24 @@ class NullLogger:
         """Nothing."""
 
     def epoch(self, line: dict[str, Any]) -> None:
-        """Nothing."""
+        """After each epoch's evaluation."""
+        self._memory.epoch(line["epoch"])
 
 
 class RunLogger(NullLogger):
-    """Rank zero's logger: a bar on a terminal, a line an epoch anywhere."""
+    """Rank zero's logger: a bar on a terminal, a line an epoch anywhere.
 
-    def __init__(self, run: RunFolder, *, epochs: int, global_batch_size: int) -> None:
+    ``state_bytes``: about the size of a state, until there is one; without ``is_even``, as where the training images
+    grow, the epochs' speeds are not compared.
+    """
+
+    def __init__(
+        self, run: RunFolder, *, epochs: int, global_batch_size: int, state_bytes: int = 0, is_even: bool = True
+    ) -> None:
+        super().__init__()
         self._run = run
+        self._disk, self._speed, self._is_even = Disk(run.path), Speed(), is_even
+        self._disk.check(state_bytes)
         self._epochs, self._global_batch_size = epochs, global_batch_size
         self._bar: tqdm[Any] | None = None
         self._first_step, self._last_step, self._started, self._train_seconds = 0, 0, 0.0, 0.0
@@ -88,6 +102,10 @@ class RunLogger(NullLogger):
         self._run.append_line("metrics.jsonl", line)
         write_metrics_csv(self._run.path)
         print(epoch_line(line, self._epochs, timing, self._seconds_left()), flush=True)
+        super().epoch(line)
+        self._disk.check(self._run.state_bytes())
+        if self._is_even:
+            self._speed.epoch(line["epoch"], timing["images_per_second"], self._train_seconds)
 
     def _seconds_left(self) -> float | None:
         """Until the last epoch's end: at the pace of the epoch before, evaluation included, or of this first one.

@@ -176,7 +176,13 @@ def _train_and_evaluate(
     tracker.start()
     logger = NullLogger()
     if distributed.is_main():
-        logger = RunLogger(run, epochs=job.epochs, global_batch_size=job.global_batch_size)
+        logger = RunLogger(
+            run,
+            epochs=job.epochs,
+            global_batch_size=job.global_batch_size,
+            state_bytes=trainer.state.about_bytes(),
+            is_even=not job.image_size.sides,
+        )
         print(_introduction(job, run, trainer.loader.steps.samples, device), flush=True)
 
     def between_batches() -> None:

@@ -60,6 +60,11 @@ class TrainingState:
         """The model that validation, ``best`` and predictions use: the average where there is one."""
         return self.model if self.ema is None else self.ema.module
 
+    def about_bytes(self) -> int:
+        """About the size of a saved state: the weights, their average, and two moments of the optimizer."""
+        weights: int = sum(tensor.nbytes for tensor in self.model.state_dict().values())
+        return weights * (3 if self.ema is None else 4)
+
     @contextmanager
     def preserve_state(self) -> Iterator[None]:
         """Restore buffers and sums afterwards, so that a forward and backward pass inside changes only gradients."""

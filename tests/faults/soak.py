@@ -1,0 +1,398 @@
+"""``python tests/faults/soak.py 30 --seed 0``: two ranks, struck every 20 to 60 s and restarted, for so many minutes.
+
+A run is started by ``launch local`` and struck; where that ends it, the same command starts again, as on a cluster.
+Once it is finished its files are compared with the undisturbed run's, and the next run begins. Nothing may be left.
+"""
+
+import argparse
+import contextlib
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+if __name__ == "__main__":  # before torch is loaded: small models are fastest on one thread
+    os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "agg"}
+    sys.path[:0] = [
+        *map(str, (Path(__file__).parents[2], Path(__file__).parents[1] / "support", Path(__file__).parent))
+    ]
+
+import yaml
+from laboratory import CACHE, DATA, JOB, ROOT, RUN, Failure, processes_of, repeatable_files
+
+STALL_SECONDS = 10
+END_SECONDS = 120
+"""How long a struck run may take to end: torchrun gives a rank half a minute before it kills it."""
+FINISH_SECONDS = 1200
+"""How long a run may take from its last strike to its end."""
+
+
+@dataclass
+class Soak:
+    """The place of a soak, and what is seen there."""
+
+    base: Path
+    random: random.Random
+    descriptors: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """Of each rank's process, how many it had open each time they were counted."""
+    log: Path = Path()
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def run(self) -> Path:
+        """The run folder."""
+        return self.base / RUN
+
+    def start(self) -> None:
+        """Start the run, or resume it: always the same command."""
+        self.log = self.base / "logs" / f"{len(list((self.base / 'logs').iterdir())):03}"
+        with open(self.log, "wb") as log:
+            self.process = self.command(log)
+
+    def command(self, log: int | object) -> subprocess.Popen[bytes]:
+        """The command of the run."""
+        environment = os.environ | {
+            "FER_DDP_CACHE": str(self.base / CACHE),
+            "TMPDIR": str(self.base / "tmp"),
+            "PYTHONPATH": str(ROOT),
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "launch", "local", "--ranks", "2", JOB],
+            cwd=self.base,
+            env=environment,
+            stdout=log,  # type: ignore[arg-type]
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def processes(self, what: str) -> list[int]:
+        """The process of the launcher or of torchrun, or of the ranks in their order; none if it is not there."""
+        assert self.process is not None
+        if what == "launcher":
+            return [self.process.pid]
+        found = {}
+        for pid in processes_of(str(self.base)):
+            with contextlib.suppress(OSError):
+                variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                rank = next((int(each[5:]) for each in variables if each.startswith(b"RANK=")), None)
+                if (what == "ranks" and rank is not None and b"train" in words) or (
+                    what == "torchrun" and rank is None and b"launch.torchrun" in words
+                ):
+                    found[rank or 0] = pid
+        return [found[number] for number in sorted(found)]
+
+    def steps(self) -> int:
+        """How many steps the run has written."""
+        path = self.run / "steps.jsonl"
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
+    def is_training(self) -> bool:
+        """Whether both ranks have done a step since the start."""
+        return b"resuming from" in self.log.read_bytes() or self.steps() > 2
+
+    def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
+        """Wait so long, counting descriptors; returns whether the run has ended or ``until`` holds before that."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.process is not None
+            if self.process.poll() is not None or until():
+                return True
+            if self.is_training():
+                for pid in self.processes("ranks"):
+                    with contextlib.suppress(OSError):
+                        self.descriptors[pid].append(len(os.listdir(f"/proc/{pid}/fd")))
+            time.sleep(0.5)
+        return False
+
+
+def send(soak: Soak, what: str, number: signal.Signals, rank: int = 0) -> bool:
+    """Send a signal; returns whether that process is there, as none but the launcher is while a run starts."""
+    with contextlib.suppress(ProcessLookupError, IndexError):
+        os.kill(soak.processes(what)[rank], number)
+        return True
+    return False
+
+
+def stopped(what: str, number: signal.Signals) -> Callable[[Soak], bool]:
+    """A signal to one process; the run ends."""
+
+    def strike(soak: Soak) -> bool:
+        return send(soak, what, number, soak.random.randrange(2) if what == "ranks" else 0)
+
+    return strike
+
+
+def stalled_rank(soak: Soak) -> bool:
+    """A rank is stopped for good once it trains: the watchdog ends the run, and torchrun the rank."""
+    rank, before = soak.random.randrange(2), soak.steps()
+    soak.wait(60, lambda: soak.steps() > before + 5)
+    if soak.steps() <= before + 5 or not send(soak, "ranks", signal.SIGSTOP, rank):
+        return False
+    soak.wait(END_SECONDS)
+    if f"rank {rank} does not respond" not in soak.log.read_text(errors="replace"):
+        raise Failure(f"a stopped rank {rank} is not named: {soak.log.read_text(errors='replace')[-2000:]}")
+    return True
+
+
+def frozen_job(soak: Soak) -> bool:
+    """All processes are stopped, and continued after more than the bound of a stall; the run continues."""
+    pids = processes_of(str(soak.base))
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        time.sleep(1.5 * STALL_SECONDS if number == signal.SIGSTOP else 0)
+    return False
+
+
+def no_room(soak: Soak) -> bool:
+    """No file of rank zero may grow any more, as on a full disk."""
+    with contextlib.suppress(ProcessLookupError, IndexError):
+        resource.prlimit(soak.processes("ranks")[0], resource.RLIMIT_FSIZE, (100, 100))
+        return True
+    return False
+
+
+def second_start(soak: Soak) -> bool:
+    """The same command is given while the run trains: it is refused."""
+    with tempfile.TemporaryFile() as log:
+        second = soak.command(log)
+        status = second.wait(END_SECONDS)
+        log.seek(0)
+        if status == 0 and soak.process is not None and soak.process.poll() is None:
+            raise Failure(f"a second start was not refused: {log.read().decode()}")
+    return False
+
+
+STRIKES: dict[str, Callable[[Soak], bool]] = {
+    "SIGTERM to the launcher": stopped("launcher", signal.SIGTERM),
+    "SIGINT to the launcher": stopped("launcher", signal.SIGINT),
+    "SIGKILL of the launcher": stopped("launcher", signal.SIGKILL),
+    "SIGKILL of torchrun": stopped("torchrun", signal.SIGKILL),
+    "SIGKILL of a rank": stopped("ranks", signal.SIGKILL),
+    "SIGTERM to a rank": stopped("ranks", signal.SIGTERM),
+    "SIGSTOP of a rank": stalled_rank,
+    "SIGSTOP of all, SIGCONT": frozen_job,
+    "no room for files": no_room,
+    "a second start": second_start,
+}
+"""Each returns whether the run ends by it; not where what it strikes is not there yet."""
+
+
+CONTINUING = ("SIGSTOP of all, SIGCONT", "a second start")
+"""After these the run continues."""
+
+
+def write_setting(base: Path, epochs: int) -> None:
+    """The data, and a job that saves every 5 s."""
+    from functools import partial
+
+    from shards.packing.packer import pack
+    from shards.sources.synthetic_faces import Faces, scan_faces
+
+    for name in ("logs", "tmp"):
+        (base / name).mkdir()
+    pack(partial(scan_faces, Faces(train=960, val=240, test=240)), base / DATA)
+    job = {
+        "run": RUN,
+        "data": {"path": DATA},
+        "model": {"name": "plain_cnn", "arguments": {"channels": [8, 16], "hidden": 16, "batch_norm": True}},
+        "optimizer": {"name": "adamw", "lr": 0.003, "gradient_clip_norm": 1.0},
+        "schedule": {"name": "onecycle"},
+        "augment": {"flip": 0.5, "erasing_probability": 0.3, "mixup_alpha": 0.2},
+        "ema": {"decay": 0.99},
+        "epochs": epochs,
+        "global_batch_size": 24,
+        "precision": "float32",
+        "memory_format": "contiguous",
+        "log": {"every_steps": 1},
+        "checkpoint": {"every_seconds": 5},
+        "stall_seconds": STALL_SECONDS,
+        "wandb": {"mode": "disabled"},
+    }
+    (base / JOB).write_text(yaml.safe_dump(job, sort_keys=False))
+
+
+def check_ended(soak: Soak) -> int:
+    """Wait until the run has ended by a strike; returns its status. Raises Failure if it or a process of it remains."""
+    if not soak.wait(END_SECONDS):
+        raise Failure(f"does not end within {END_SECONDS} s: {soak.log.read_text(errors='replace')[-2000:]}")
+    assert soak.process is not None
+    deadline = time.monotonic() + END_SECONDS
+    while left := processes_of(str(soak.base)):
+        if time.monotonic() > deadline:
+            raise Failure(f"leaves processes {left}")
+        time.sleep(0.2)
+    text = soak.log.read_text(errors="replace")
+    if "Traceback" in text or soak.process.returncode not in (0, 1, 75, -signal.SIGKILL):
+        raise Failure(f"ends with status {soak.process.returncode}: {text[-3000:]}")
+    return soak.process.returncode
+
+
+def unused_shared_memory(before: set[str]) -> list[str]:
+    """Shared memory that was not there before, and that no process has mapped."""
+    mapped = set()
+    for path in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            mapped |= {
+                line.split("/dev/shm/")[1].split()[0] for line in path.read_text().splitlines() if "/shm/" in line
+            }
+    return sorted(set(os.listdir("/dev/shm")) - before - mapped)
+
+
+def leaks(soak: Soak, cached: set[str]) -> list[str]:
+    """What a finished run has left: temporary files, files of the cache that it did not have, open descriptors."""
+    # torch makes one folder a user, which stays.
+    temporary = [path for path in (soak.base / "tmp").iterdir() if not path.name.startswith("torchinductor_")]
+    found = [f"temporary file {path.name}" for path in temporary]
+    found += [f"in the run: {path.name}" for path in soak.run.rglob("*") if path.name.endswith((".tmp", ".partial"))]
+    found += [f"in the cache: {name}" for name in sorted(names_in(soak.base / CACHE) - cached)]
+    for counts in soak.descriptors.values():
+        growth = max(counts[len(counts) // 2 :]) - min(counts[: max(1, len(counts) // 2)])
+        if growth > 8:  # a few files are open while a state is written
+            found.append(f"{growth} more open files in a rank of {len(counts) / 2:.0f} s")
+    soak.descriptors.clear()
+    return found
+
+
+def names_in(folder: Path) -> set[str]:
+    """All files below a folder."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@dataclass
+class Count:
+    """Of a kind of strike."""
+
+    strikes: int = 0
+    ended: int = 0
+    seconds: float = 0.0
+    """Until nothing of the run was left, of those that ended it."""
+
+
+def soak_for(minutes: float, seed: int, epochs: int, base: Path) -> int:
+    """Soak; prints the tables, returns the number of failures."""
+    soak = Soak(base, random.Random(seed))
+    write_setting(base, epochs)
+    shared = set(os.listdir("/dev/shm"))
+    began = time.monotonic()
+    soak.start()
+    soak.wait(FINISH_SECONDS)
+    if check_ended(soak) != 0:
+        raise Failure(f"the undisturbed run fails: {soak.log.read_text(errors='replace')[-2000:]}")
+    expected, cached = repeatable_files(soak.run), names_in(base / CACHE)
+    print(f"{base}: undisturbed {time.monotonic() - began:.0f} s, {leaks(soak, cached) or 'nothing left'}", flush=True)
+    shutil.rmtree(soak.run)
+    counts: dict[str, Count] = {kind: Count() for kind in STRIKES}
+    kinds: list[str] = []
+    failures: list[str] = []
+    runs = starts = 0
+    deadline = time.monotonic() + 60 * minutes
+    while time.monotonic() < deadline:
+        soak.start()
+        starts += 1
+        is_running = True
+        while is_running:
+            has_time = time.monotonic() < deadline
+            if soak.wait(soak.random.uniform(20, 60) if has_time else FINISH_SECONDS):
+                break
+            if not has_time:
+                raise Failure(f"does not finish within {FINISH_SECONDS} s")
+            kinds = kinds or soak.random.sample(list(STRIKES), len(STRIKES))  # each before any comes again
+            kind, struck = kinds.pop(), time.monotonic()
+            count = counts[kind]
+            count.strikes += 1
+            at = f"{60 * minutes - (deadline - struck):5.0f} s  run {runs + 1} step {soak.steps():<5} {kind}"
+            try:
+                if STRIKES[kind](soak):
+                    status = check_ended(soak)
+                    count.ended += 1
+                    count.seconds += time.monotonic() - struck
+                    at += f": ended after {time.monotonic() - struck:.1f} s with {status}"
+                    is_running = False
+                elif kind not in CONTINUING:
+                    count.strikes -= 1
+                    at += ": nothing to strike yet"
+                elif soak.process is not None and soak.process.poll() not in (None, 0):
+                    raise Failure(f"ends by {kind}: {soak.log.read_text(errors='replace')[-2000:]}")
+            except Failure as failure:
+                failures.append(f"{kind}: {failure}")
+                at += f": FAILED: {failure}"
+                end_all(soak)
+                is_running = False
+            print(at, flush=True)
+        if (soak.run / "status.json").exists() and '"finished"' in (soak.run / "status.json").read_text():
+            check_ended(soak)
+            found = repeatable_files(soak.run)
+            other = [name for name in sorted(expected | found) if expected.get(name) != found.get(name)]
+            left = leaks(soak, cached)
+            failures += [f"run {runs + 1} ends in other bytes of {name}" for name in other]
+            failures += [f"run {runs + 1} leaves {each}" for each in left]
+            print(f"run {runs + 1} is finished: {other or 'same bytes'}, {left or 'nothing left'}", flush=True)
+            runs += 1
+            shutil.rmtree(soak.run)
+        elif soak.process is not None and soak.process.poll() == 0:
+            raise Failure(f"ends with 0 unfinished: {soak.log.read_text(errors='replace')[-2000:]}")
+        elif is_running:  # it ended on its own
+            raise Failure(f"ends without a strike: {soak.log.read_text(errors='replace')[-2000:]}")
+    failures += [f"shared memory {name}" for name in unused_shared_memory(shared)]
+    print(table(counts))
+    print(f"{(time.monotonic() - began) / 60:.1f} minutes, {starts} starts, {runs} runs finished")
+    print("\n".join(failures) or "same bytes each time; no process, file, descriptor, socket or shared memory is left")
+    return len(failures)
+
+
+def end_all(soak: Soak) -> None:
+    """Kill what a failed strike has left, so that the next start finds the run free."""
+    for pid in processes_of(str(soak.base)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert soak.process is not None
+    soak.process.wait(30)
+
+
+def table(counts: dict[str, Count]) -> str:
+    """A line for each kind of strike."""
+    rows = [("strike", "number", "ended the run", "seconds until nothing was left"), ("---",) * 4]
+    for kind, count in counts.items():
+        mean = f"{count.seconds / count.ended:.1f}" if count.ended else "-"
+        rows.append((kind, str(count.strikes), str(count.ended), mean))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    )
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("minutes", type=float, nargs="?", default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=30, help="of each run")
+    options = parser.parse_args(arguments)
+    base = Path(tempfile.mkdtemp(prefix="soak-"))
+    try:
+        failures = soak_for(options.minutes, options.seed, options.epochs, base)
+    except Failure as failure:
+        print(f"FAILED: {failure}")
+        failures = 1
+    for pid in processes_of(str(base)):
+        os.kill(pid, signal.SIGKILL)
+    if failures:
+        print(f"the folder is kept: {base}")
+    else:
+        shutil.rmtree(base)
+    return int(failures > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
