@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ PACKAGES = ("launch", "fer_ddp", "shards")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """All modules, and names in modules, that ``path`` imports at any depth, such as ``torch.nn.parallel``."""
     names: set[str] = set()

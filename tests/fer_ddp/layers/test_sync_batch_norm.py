@@ -4,9 +4,6 @@ Run as a script this file is one of the two: it works through CASES and writes w
 start, since that takes seconds.
 """
 
-import os
-import socket
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from forking import run_forked
 from torch import Tensor, nn
 
 from fer_ddp.distributed import rank, world
 from fer_ddp.errors import JobError
 from fer_ddp.layers.sync_batch_norm import SyncBatchNorm, convert_batch_norm
 
-REPOSITORY = Path(__file__).parents[3]
 CHANNELS = 3
 BATCH_NORMS = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 
@@ -135,26 +132,8 @@ def one_of_two_ranks(folder: Path) -> None:
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two ranks found."""
     folder = tmp_path_factory.mktemp("ranks")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {"PYTHONPATH": str(REPOSITORY), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder)],
-            env=os.environ | environment | {"RANK": str(number), "LOCAL_RANK": str(number)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in (0, 1)
-    ]
-    try:
-        errors = [process.communicate(timeout=120)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
+    done = run_forked(2, __file__, str(folder))
+    assert done.returncode == 0, done.stderr
     return [torch.load(folder / f"rank{number}.pt") for number in (0, 1)]
 
 

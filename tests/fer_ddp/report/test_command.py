@@ -1,10 +1,9 @@
 """``python -m fer_ddp report`` and ``ensemble``, as a user types them."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forking import run_forked
 from made_up_runs import hits, labels_of, predicted, write_run
 
 LABELS = labels_of()
@@ -12,8 +11,7 @@ LABELS = labels_of()
 
 def command(*arguments: object) -> tuple[int, str, str]:
     """Exit status, stdout and stderr of ``python -m fer_ddp ARGUMENTS``."""
-    words = [sys.executable, "-m", "fer_ddp", *map(str, arguments)]
-    ended = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    ended = run_forked(1, "-m", "fer_ddp", *map(str, arguments))
     return ended.returncode, ended.stdout, ended.stderr
 
 
