@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -96,9 +97,10 @@ class Soak:
         path = self.run / "steps.jsonl"
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
-    def is_training(self) -> bool:
-        """Whether both ranks have done a step since the start."""
-        return b"resuming from" in self.log.read_bytes() or self.steps() > 2
+    def is_steady(self) -> bool:
+        """Whether an epoch was done since the start, and the last one was not."""
+        found = re.findall(rb"^epoch +(\d+)/(\d+) ", self.log.read_bytes(), re.MULTILINE)
+        return bool(found) and found[-1][0] != found[-1][1]
 
     def wait(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
         """Wait so long, counting descriptors; returns whether the run has ended or ``until`` holds before that."""
@@ -107,7 +109,7 @@ class Soak:
             assert self.process is not None
             if self.process.poll() is not None or until():
                 return True
-            if self.is_training():
+            if self.is_steady():
                 for pid in self.processes("ranks"):
                     with contextlib.suppress(OSError):
                         self.descriptors[pid].append(len(os.listdir(f"/proc/{pid}/fd")))

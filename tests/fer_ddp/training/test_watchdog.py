@@ -1,6 +1,6 @@
 """What the watchdog counts as a stall, and how it tells; tests/faults/stalls.py has runs of several ranks."""
 
-import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -94,12 +94,16 @@ def test_the_ranks_that_hold_up_the_run_are_named_first() -> None:
 
 
 def test_the_line_of_a_stall_is_the_innermost_that_is_not_a_librarys() -> None:
-    found = []
+    event = threading.Event()
 
-    def look() -> int:
-        found.append(watchdog.place_of(__import__("sys")._getframe()))
-        return 0
+    def wait() -> None:
+        event.wait()  # below it is a frame of the standard library
 
-    os.path.join("a", max(["b"], key=lambda _: look()))
-    assert found[0].startswith("tests/fer_ddp/training/test_watchdog.py line ")
-    assert found[0].endswith(", in look")
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert thread.ident is not None
+    place = watchdog.place_of(sys._current_frames()[thread.ident])
+    event.set()
+    thread.join()
+    assert place.startswith("tests/fer_ddp/training/test_watchdog.py line ")
+    assert place.endswith(", in wait")
