@@ -112,7 +112,10 @@ def loopback_listener(host: str, port: int) -> int | None:
     torch's own socket listens on every address of the machine, and who can connect to the store can disturb the ranks.
     None where ``host`` is not this machine's loopback address. Raises OSError if the port is taken.
     """
-    address = socket.gethostbyname(host)
+    try:
+        address = socket.gethostbyname(host)
+    except OSError:  # it has an IPv6 address alone
+        return None
     return socket.create_server((address, port)).detach() if address.startswith("127.") else None
 
 

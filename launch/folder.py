@@ -14,7 +14,7 @@ from typing import Any
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.runs.files import RUNS, read_json, saved_step
 from fer_ddp.yaml_io import read_yaml
-from shards.files import atomic_write_text, open_to_append, parse_json, write_json
+from shards.files import SMALL, atomic_write_text, open_to_append, parse_json, read_regular, write_json
 
 SUFFIX = ".launch"
 
@@ -142,18 +142,24 @@ class ArrayFolder:
         return self.attempts(member)[-1]
 
     def attempts(self, member: str) -> list[Attempt]:
-        """All starts of a member, the first one first."""
+        """All starts of a member, the first one first. Raises RunError if a line is damaged."""
         path = self.path / "attempts" / f"{member}.jsonl"
         attempts: list[dict[str, Any]] = []
-        for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-            line = parse_json(text)
+        for number, text in enumerate(_lines(path), start=1):
+            try:
+                line = dict(parse_json(text))
+            except (ValueError, TypeError):
+                raise RunError(f"{path} line {number}: is damaged; remove the line to continue without it") from None
             if "sentence" in line:  # as version 0.1 called it
                 line = {"message": line["sentence"]}
             if "started" in line:
                 attempts.append(line)
             elif attempts:
                 attempts[-1] |= line
-        return [Attempt(**attempt) for attempt in attempts]
+        try:
+            return [Attempt(**attempt) for attempt in attempts]
+        except TypeError:
+            raise RunError(f"{path}: a line lacks job_id or nodes, or has an unknown key; remove that line") from None
 
     def _append(self, member: str, line: dict[str, Any]) -> None:
         with open_to_append(self.path / "attempts" / f"{member}.jsonl") as file:
@@ -184,6 +190,13 @@ def find_folder(name: str) -> ArrayFolder:
 def all_folders() -> list[ArrayFolder]:
     """The bookkeeping of all that was started from this working folder, by name."""
     return [ArrayFolder(path) for path in sorted(RUNS.glob(f"*{SUFFIX}")) if ArrayFolder(path).exists()]
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        return read_regular(path, at_most=SMALL).splitlines() if path.exists() else []
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _now() -> str:

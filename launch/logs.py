@@ -1,13 +1,15 @@
 """Where the logs of an array are, and the end of one."""
 
+import os
 from pathlib import Path
 
-from fer_ddp.errors import JobError
+from fer_ddp.errors import JobError, RunError
 from launch.folder import ArrayFolder
+from shards.files import SMALL, check_regular
 
 
 def logs_text(folder: ArrayFolder, member: str | None, lines: int) -> str:
-    """The last ``lines`` of each log of ``member``, or, for None, of the only member. Raises JobError."""
+    """The last ``lines`` of each log of ``member``, or, for None, of the only member. Raises JobError or RunError."""
     members = list(folder.runs)
     if member is None:
         if len(members) > 1:
@@ -20,9 +22,19 @@ def logs_text(folder: ArrayFolder, member: str | None, lines: int) -> str:
         raise JobError(f"{folder.name}: {member} has no log yet; it has not started")
     parts = []
     for path in paths:
-        tail = path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
-        parts.append("\n".join([f"==> {path} <==", *tail]))
+        parts.append("\n".join([f"==> {path} <==", *_end_of(path)[-lines:]]))
     return "\n\n".join(parts)
+
+
+def _end_of(path: Path) -> list[str]:
+    """The lines at the end of a log, which may be large. Raises RunError."""
+    try:
+        check_regular(path)
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - SMALL))
+            return file.read(SMALL).decode(errors="replace").splitlines()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def log_files(folder: ArrayFolder, member: str) -> list[Path]:

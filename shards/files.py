@@ -132,7 +132,7 @@ def read_regular(path: str | Path, *, at_most: int = 1 << 28) -> bytes:
     Raises OSError, also for what is no file, since a pipe or a device might never end, and for more than ``at_most``
     bytes: a file of any size can be made out of nothing, and would fill the memory.
     """
-    _check_regular(os.stat(path), path)  # opening a device may do something
+    check_regular(path)  # opening a device may do something
     with os.fdopen(_open_regular(path, os.O_RDONLY, links=True), "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if size > at_most:
@@ -174,6 +174,11 @@ def _open_regular(path: str | Path, flags: int, *, links: bool = False) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def check_regular(path: str | Path) -> None:
+    """Raises OSError for what is no file, before something opens ``path`` by its name and waits for a pipe."""
+    _check_regular(os.stat(path), path)
 
 
 def _check_regular(found: os.stat_result, path: str | Path) -> None:
@@ -224,7 +229,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal digits."""
+    """The SHA-256 of a file's bytes, in hexadecimal digits. Raises OSError, also for what is no file."""
+    check_regular(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

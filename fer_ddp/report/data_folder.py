@@ -12,6 +12,7 @@ from fer_ddp.evaluation.sheets import SHEETS
 from fer_ddp.metrics.averaging import mean_probabilities
 from fer_ddp.report.collect import Recipe, ReportRuns
 from shards.errors import DataError
+from shards.files import read_regular
 from shards.manifest import Manifest
 from shards.png import encode_pngs
 from shards.reading.reader import read_split
@@ -49,7 +50,7 @@ def find_sheets(recipes: Sequence[Recipe]) -> dict[str, list[tuple[str, str]]]:
     """
     found = {
         recipe.name: [
-            (path.stem.replace("_", " "), f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}")
+            (path.stem.replace("_", " "), f"data:image/png;base64,{base64.b64encode(read_regular(path)).decode()}")
             for name in SHEETS
             for path in sorted((recipe.runs[0].path / "figures").glob(f"{name}_*.png"))
         ]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fer_ddp.errors import RunError
 from fer_ddp.report.imported_classes import ClassesOfFile, ClassNames, FoundPredictions
 from fer_ddp.text import plural, shortened
+from shards.files import read_regular
 from shards.labels import is_expression, whole_number
 from shards.sources.sample_keys import path_keys, row_key
 from shards.splits import split_of_word
@@ -94,7 +95,7 @@ def read_csv(
 def _rows(path: Path) -> tuple[list[tuple[int, list[str]]], list[str]]:
     """The rows that are not empty, with their lines, and the header."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_regular(path, at_most=1 << 31).decode("utf-8-sig")
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

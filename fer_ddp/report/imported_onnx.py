@@ -13,6 +13,7 @@ from PIL import Image
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.report.imported_classes import ClassesOfFile, ClassNames, FoundPredictions
 from fer_ddp.text import plural
+from shards.files import read_regular
 from shards.manifest import Manifest
 from shards.parallel import usable_cpus
 from shards.reading.reader import read_split
@@ -104,7 +105,9 @@ def run_onnx(
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(path.read_bytes(), settings, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            read_regular(path, at_most=1 << 31), settings, providers=["CPUExecutionProvider"]
+        )
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from error
     except Exception as error:  # noqa: BLE001  onnxruntime has a class for each code

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fer_ddp.errors import RunError
 from fer_ddp.runs.files import SCHEMA_VERSION, check_schema_version
-from shards.files import atomic_write_bytes
+from shards.files import atomic_write_bytes, check_regular
 
 _TENSOR = "\u0000tensor"
 
@@ -55,6 +55,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote, on the CPU. Raises RunError if the file is absent, damaged or too new."""
     try:
+        check_regular(path)
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is not a dictionary
             header = json.loads(file.metadata()["state"])
@@ -67,7 +68,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         return dict(_put_tensors(skeleton, tensors))
     except FileNotFoundError:
         raise RunError(f"{path}: there is no such checkpoint") from None
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except OSError as error:
+        raise RunError(f"{path}: the checkpoint cannot be read ({error.strerror or error})") from None
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"{path}: the checkpoint is damaged ({str(error).splitlines()[0]})") from None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_ddp.errors import JobError, RunError
-from shards.files import SMALL, atomic_write_text, parse_json, read_regular, write_json
+from shards.files import SMALL, atomic_write_text, check_regular, parse_json, read_regular, write_json
 
 SCHEMA_VERSION = 1
 """Of ``summary.json``, ``environment.json``, ``status.json`` and checkpoints; a file without one has version 0."""
@@ -171,8 +171,10 @@ def saved_epoch(run: Path, *names: str) -> int | None:
 
 def _saved(run: Path, name: str, number: str) -> int | None:
     """A safetensors file begins with the header's length, 8 bytes little-endian, and the header, which is JSON."""
+    path = run / "checkpoints" / f"{name}.safetensors"
     try:
-        with open(run / "checkpoints" / f"{name}.safetensors", "rb") as file:
+        check_regular(path)
+        with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             length = min(length, os.fstat(file.fileno()).st_size)  # a damaged one may ask for all memory
             state = json.loads(file.read(length))["__metadata__"]["state"]
@@ -255,6 +257,8 @@ def wandb_summary(summary: dict[str, Any]) -> dict[str, Any]:
 def labels_and_predicted(run: Path, split: str, class_names: list[str]) -> tuple[list[int], list[int]]:
     """The true and the predicted class of each sample, as indices into ``class_names``, from ``predictions/``."""
     index = {name: number for number, name in enumerate(class_names)}
-    with open(run / "predictions" / f"{split}.csv", newline="", encoding="utf-8") as file:
+    path = run / "predictions" / f"{split}.csv"
+    check_regular(path)
+    with open(path, newline="", encoding="utf-8") as file:
         pairs = [(index[row["label"]], index[row["predicted"]]) for row in csv.DictReader(file)]
     return [label for label, _ in pairs], [predicted for _, predicted in pairs]

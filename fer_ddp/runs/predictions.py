@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fer_ddp.errors import RunError
 from fer_ddp.metrics.classification import check_predictions, invalid_rows
-from shards.files import atomic_write_bytes
+from shards.files import atomic_write_bytes, read_regular
 
 _FIXED_COLUMNS = ["key", "label", "predicted"]
 _PROBABILITY_PREFIX = "p_"
@@ -86,6 +86,10 @@ def write_predictions(
     return hashlib.sha256(content).hexdigest()
 
 
+_LARGEST = 1 << 31
+"""Bytes of a CSV of predictions: tens of millions of images."""
+
+
 def read_predictions(
     path: Path, *, as_float64: bool = False, class_names: Sequence[str] = (), sha256: str | None = None
 ) -> Predictions:
@@ -98,7 +102,7 @@ def read_predictions(
     Raises RunError, naming the file and the line, where it is absent, cut short or not such a table.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path, at_most=_LARGEST)
         text = content.decode("utf-8")
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from error
