@@ -16,12 +16,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 ROOT = Path(__file__).parents[2]
 _ENVIRONMENT = dict(os.environ)
@@ -51,7 +53,7 @@ def load_everything() -> None:
     from fer_ddp.figures import style
 
     Image.init()
-    style.DOTS_PER_INCH = 40  # its figures take most of the time of a small run
+    style.DOTS_PER_INCH = 40  # figures take most of the time of a small run; those of a real one are finer
 
 
 class Forked:
@@ -280,8 +282,32 @@ def _program(first: str, *rest: str) -> None:
         runpy.run_path(first, run_name="__main__")
 
 
+def _status_of(task: Callable[[], Any]) -> int:
+    """The exit status with which Python would end after ``task``; prints what it would print."""
+    try:
+        task()
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        print(error.code, file=sys.stderr)
+        return 1
+    except BaseException:  # noqa: BLE001  as Python itself would end the program
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _end(status: int) -> NoReturn:
+    """End as Python does, but take nothing down, which would copy all that is shared with the server."""
+    threading._shutdown()  # type: ignore[attr-defined]  waits for threads
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status & 0xFF)
+
+
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     with closing(socket.socket(fileno=int(sys.argv[1]))) as listening:
         task = _serve(listening)
-    task()
+    _end(_status_of(task))
