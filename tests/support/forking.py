@@ -139,7 +139,7 @@ def run_forked(
     try:
         stdout, stderr = process.communicate(timeout)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(signal.SIGKILL if ranks == 1 else signal.SIGTERM)
         raise
     return subprocess.CompletedProcess(arguments, process.wait(), stdout, stderr)
 
@@ -245,15 +245,20 @@ def _rank_variables(rank: int, ranks: int, port: int) -> dict[str, str]:
 
 
 def _wait_for(pids: list[int]) -> int:
-    """Wait for the processes; as torchrun does, end all once one has failed, and pass SIGTERM on."""
+    """Wait for the processes; as torchrun does, end all once one has failed or SIGTERM came, after 30 s by SIGKILL."""
     alone, left = len(pids) == 1, set(pids)
 
     def end_all(*_: object) -> None:
+        send_all(signal.SIGTERM)
+        signal.alarm(30)
+
+    def send_all(number: int) -> None:
         for pid in left:
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, number)
 
     signal.signal(signal.SIGTERM, end_all)
+    signal.signal(signal.SIGALRM, lambda *_: send_all(signal.SIGKILL))
     outcome = 0
     while left:
         pid, status = os.wait()
