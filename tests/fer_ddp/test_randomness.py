@@ -13,7 +13,10 @@ from torch import Tensor
 from fer_ddp.randomness import (
     Streams,
     bernoulli,
+    counters,
     first_uniform,
+    flips,
+    flips_in_word,
     permutation,
     random_bits,
     realised_probability,
@@ -44,16 +47,16 @@ def set_bits(values: Tensor) -> NDArray[np.bool_]:
 # What the bits are
 
 
+def mix(bits: int) -> int:
+    bits ^= bits >> 16
+    bits = bits * 0x7FEB352D % 2**32
+    bits ^= bits >> 15
+    bits = bits * 0x846CA68B % 2**32
+    return bits ^ bits >> 16
+
+
 def reference_bits(seed: int, stream: str, position: int, index: int) -> int:
     """The hash as plain integer arithmetic."""
-
-    def mix(bits: int) -> int:
-        bits ^= bits >> 16
-        bits = bits * 0x7FEB352D % 2**32
-        bits ^= bits >> 15
-        bits = bits * 0x846CA68B % 2**32
-        return bits ^ bits >> 16
-
     digest = hashlib.blake2b(f"{seed}/{stream}".encode(), digest_size=8).digest()
     first, second = (int.from_bytes(half, "little") for half in (digest[:4], digest[4:]))
     key = mix(mix(position % 2**32 ^ first) ^ mix(position >> 32) ^ second)
@@ -72,6 +75,14 @@ def test_numbers_of_several_streams_are_those_of_each_one() -> None:
     streams = Streams(7, names, torch.device("cpu"))
     expected = [uniform(sample_keys(7, name, positions), 1)[:, 0] for name in names]
     assert torch.equal(first_uniform(streams.keys(positions)), torch.stack(expected))
+
+
+def test_counters_are_hashes_of_the_numbers_from_one() -> None:
+    """Asked directly: what `random_bits` uses of them is kept from call to call."""
+    values = counters(5, torch.device("cpu"))
+    assert values.dtype == torch.int32
+    assert unsigned(values).tolist() == [mix(number) for number in range(1, 6)]
+    assert counters(5, torch.device("meta")).device.type == "meta"
 
 
 def test_streams_by_pair_have_one_key_for_two_neighbours() -> None:
@@ -269,9 +280,18 @@ def test_coins_fall_with_their_probability(probability: float) -> None:
     assert test.pvalue > IMPLAUSIBLE
 
 
+def test_flips_below_their_threshold_are_true() -> None:
+    """Of 16 bits, 0.3 is 19661 of 65536, counted from -32768; of 8 bits, 0.75 is 192 of 256."""
+    sixteen = torch.tensor([[-13108, -13107]], dtype=torch.int16).view(torch.int32)
+    eight = torch.tensor([[0, 191, 192, 255]], dtype=torch.uint8).view(torch.int32)
+    assert (flips_in_word(0.3), flips(sixteen, 0.3).tolist()) == (2, [[True, False]])
+    assert (flips_in_word(0.75), flips(eight, 0.75).tolist()) == (4, [[True, True, False, False]])
+
+
 @pytest.mark.parametrize(("probability", "outcome"), [(0.0, False), (1.0, True)])
 def test_coins_of_0_and_1_always_fall_the_same_way(probability: float, outcome: bool) -> None:
     coins = bernoulli(sample_keys(2, "test", torch.arange(64)), 4097, probability)
+    assert coins.dtype == torch.bool
     assert torch.equal(coins, torch.full((64, 4097), outcome))
 
 

@@ -45,6 +45,11 @@ def test_without_a_sample_that_tells_the_models_apart_the_interval_is_not_empty(
 def test_a_model_that_is_always_right_against_one_that_never_is() -> None:
     low, high = paired_interval(50, 0, 50)
     assert (low > 0.8, high) == (True, 1.0)
+    assert paired_interval(0, 50, 50) == pytest.approx((-1.0, -low))
+
+
+def test_one_sample_alone_has_an_interval() -> None:
+    assert paired_interval(1, 0, 1).high == 1
 
 
 def test_the_interval_excludes_zero_where_mcnemars_normal_test_rejects() -> None:
@@ -65,6 +70,7 @@ def test_one_run_each_is_mcnemars_case() -> None:
     assert comparison.difference == 0.25
     assert (comparison.p_value, comparison.interval) == (mcnemar_p_value(3, 1), paired_interval(3, 1, 8))
     assert comparison.method == "exact McNemar, both runs taken as given"
+    assert compare_recipes(first, second, confidence=0.5).interval == paired_interval(3, 1, 8, confidence=0.5)
 
 
 def test_seeds_that_agree_on_every_sample_leave_the_paired_t_test() -> None:
@@ -78,7 +84,7 @@ def test_seeds_that_agree_on_every_sample_leave_the_paired_t_test() -> None:
 
 def test_samples_that_tell_nothing_leave_welchs_t_test_over_independent_seeds() -> None:
     """Each seed is right everywhere or nowhere."""
-    first, second = [1, 1, 0, 1], [0, 1, 0, 0, 0]
+    first, second = [1, 1, 0, 1], [0, 1]
     tables = [np.repeat(np.array(seeds, dtype=np.bool_)[:, None], 30, axis=1) for seeds in (first, second)]
     comparison = compare_recipes(tables[0], tables[1], confidence=0.5)
     expected = stats.ttest_ind(first, second, equal_var=False)
@@ -134,5 +140,9 @@ def test_a_negative_count_is_refused() -> None:
 
 @pytest.mark.parametrize(("first", "second", "samples"), [(-1, 2, 5), (3, 3, 5), (0, 0, 0)])
 def test_counts_that_do_not_fit_the_samples_are_refused(first: int, second: int, samples: int) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(f'{first} and {second} of {samples} samples: ')}"):
+    message = (
+        f"{first} and {second} of {samples} samples: counts of 0 or more with a sum of at most the samples, of which "
+        "there is one at least, are right"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         paired_interval(first, second, samples)
