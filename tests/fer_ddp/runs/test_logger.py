@@ -1,10 +1,13 @@
 """What a run prints: a line an epoch, with the time that the run still takes."""
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from fer_ddp.runs import health
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.logger import RunLogger, epoch_line
 
@@ -36,11 +39,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def train_epoch(logger: RunLogger, clock: list[float], epoch: int, first_step: int) -> None:
+def train_epoch(logger: RunLogger, clock: list[float], epoch: int, first_step: int, step_seconds: float = 3.0) -> None:
     """An epoch that ends at ten steps times ``epoch``: 3 s a step, 6 s of evaluation."""
     logger.begin_epoch(epoch, first_step, 10 * epoch)
     for _ in range(first_step, 10 * epoch):
-        clock[0] += 3.0
+        clock[0] += step_seconds
         logger.step()
     logger.steps_done()
     clock[0] += 6.0
@@ -74,3 +77,28 @@ def test_an_epoch_whose_evaluation_is_repeated_keeps_its_time_and_speed(
     (timing,) = RunFolder(tmp_path).read_lines("timing.jsonl")
     assert (timing["seconds"], timing["images_per_second"]) == (36.0, 40 / 30)
     assert capsys.readouterr().out.endswith("lr 1.00e-03  6.0 s  evaluated again\n")
+
+
+@pytest.mark.parametrize("is_even", [True, False])
+def test_each_epoch_is_looked_at_for_what_may_end_the_run(
+    tmp_path: Path,
+    clock: list[float],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    is_even: bool,
+) -> None:
+    monkeypatch.setattr(health.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**30))
+    run = RunFolder(tmp_path)
+    logger = RunLogger(run, epochs=3, global_batch_size=4, state_bytes=2**28, is_even=is_even)
+    run.checkpoints.mkdir()
+    run.checkpoint_path("last").touch()
+    os.truncate(run.checkpoint_path("last"), 2**29)
+    for epoch, seconds in ((1, 3.0), (2, 3.0), (3, 7.0)):
+        monkeypatch.setattr(health, "memory_bytes", lambda epoch=epoch: epoch * 2**30)
+        train_epoch(logger, clock, epoch, 10 * (epoch - 1), seconds)
+    warned = [line.split(": ", 2)[1] for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
+    assert [text[:30] for text in warned] == [
+        str(tmp_path)[:30],
+        "rank 0 has 3.0 GiB of memory a",
+        *(["epoch 3 trained at 1 images/s,"] if is_even else []),
+    ]
