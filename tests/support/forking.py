@@ -218,8 +218,7 @@ def _begin(connection: socket.socket) -> Callable[[], Any]:
         pids.append(pid)
     if ranks > 1:
         os.setsid()
-    _send(connection, os.getpid() if ranks > 1 else pids[0])
-    return lambda: _send(connection, _wait_for(pids))
+    return lambda: _report(connection, pids)
 
 
 def _send(connection: socket.socket, number: int) -> None:
@@ -244,8 +243,11 @@ def _rank_variables(rank: int, ranks: int, port: int) -> dict[str, str]:
     }
 
 
-def _wait_for(pids: list[int]) -> int:
-    """Wait for the processes; as torchrun does, end all once one has failed or SIGTERM came, after 30 s by SIGKILL."""
+def _report(connection: socket.socket, pids: list[int]) -> None:
+    """Wait for the processes; as torchrun does, end all once one has failed or SIGTERM came, after 30 s by SIGKILL.
+
+    Sends the id to which signals go, of the one process or of this one, and then the exit status.
+    """
     alone, left = len(pids) == 1, set(pids)
 
     def end_all(*_: object) -> None:
@@ -259,6 +261,7 @@ def _wait_for(pids: list[int]) -> int:
 
     signal.signal(signal.SIGTERM, end_all)
     signal.signal(signal.SIGALRM, lambda *_: send_all(signal.SIGKILL))
+    _send(connection, pids[0] if alone else os.getpid())
     outcome = 0
     while left:
         pid, status = os.wait()
@@ -269,7 +272,7 @@ def _wait_for(pids: list[int]) -> int:
             end_all()
             code = 1
         outcome = outcome or code
-    return outcome
+    _send(connection, outcome)
 
 
 def _program(first: str, *rest: str) -> None:
