@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from shards.text import plural as plural
+from shards.text import shortened as shortened
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -64,11 +65,6 @@ def duration(seconds: float) -> str:
 def join_names(names: Sequence[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def shortened(name: str, longest: int = 24) -> str:
-    """A class name that fits; an ellipsis marks that it was cut."""
-    return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,13 @@ from fer_ddp.errors import JobError
 from fer_ddp.text import closest
 from shards.files import read_regular
 
-_LARGEST = 1 << 20
-"""Bytes of a YAML file."""
+_LARGEST = 1 << 18
+"""Bytes of a YAML file, of which this reads 50 KB a second."""
+_DEEPEST = 50
+"""Lists and keys inside each other; the reader's time grows with the square."""
+_MOST_VALUES = 100_000
+"""With each alias in full: a few lines of aliases of aliases are billions."""
+_CHECKSUM = re.compile(r"# crc32 ([0-9a-f]{8}) .*\n\Z")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -25,6 +31,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise JobError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
     except OSError as error:
         raise JobError(f"{path}: can't be read ({error.strerror}); give a YAML file") from None
+    checksum = _CHECKSUM.search(text)
+    if checksum is not None and _checksum(text[: checksum.start()]) != checksum[1]:
+        raise JobError(
+            f"{path}: is not what was written, so it is damaged or was edited; put it back, or remove its last line, "
+            f"the checksum, to use it as it is"
+        )
     try:
         values = parse_yaml(text)
     except ValueError as error:
@@ -51,6 +63,7 @@ def parse_yaml(text: str) -> Any:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"is not valid YAML: {str(error).splitlines()[0]}") from None
     try:
+        _check_size(values)
         json.dumps(values)
     except (TypeError, ValueError, RecursionError):
         # Tags and anchors can make dates, bytes, sets and lists that hold themselves.
@@ -58,13 +71,46 @@ def parse_yaml(text: str) -> Any:
     return values
 
 
-def to_yaml(values: dict[str, Any]) -> str:
-    """The text from which `parse_yaml`, or any other YAML reader, makes ``values``."""
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
+def _check_size(values: Any) -> None:
+    """Raises ValueError for more than `_MOST_VALUES`, also for a list that holds itself."""
+    waiting, count = [values], 0
+    while waiting:
+        value = waiting.pop()
+        count += 1
+        if count > _MOST_VALUES:
+            raise ValueError
+        waiting += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def to_yaml(values: dict[str, Any], *, checked: bool = False) -> str:
+    """The text from which `parse_yaml`, or any other YAML reader, makes ``values``.
+
+    ``checked``: with a comment for `read_yaml`, which refuses the file if one letter has changed.
+    """
+    text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False)
+    return (
+        f"{text}# crc32 {_checksum(text)} of the lines above; remove this line if you edit them\n" if checked else text
+    )
+
+
+def _checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  none of YAML 1.1's: `off` a flag, 1:30 a 90, dates
+
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
+        self._check_depth()
+        super().fetch_flow_collection_start(TokenClass)
+
+    def add_indent(self, column: int) -> bool:
+        self._check_depth()
+        return super().add_indent(column)
+
+    def _check_depth(self) -> None:
+        if self.flow_level + len(self.indents) > _DEEPEST:
+            raise yaml.scanner.ScannerError(None, None, f"is nested more than {_DEEPEST} deep", self.get_mark())
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()

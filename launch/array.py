@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,6 +42,8 @@ class ArrayFile:
 
 
 _ARRAY_FILE = TypeAdapter(ArrayFile)
+_MOST_MEMBERS = 4_000
+"""SLURM's own limit of a job array, MaxArraySize, is 1,001 unless it was raised."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +72,7 @@ class JobArray:
         self.folder.write(
             self.name,
             runs={member.name: member.job.run for member in self.members},
-            jobs={member.name: to_yaml(member.job.to_dict()) for member in self.members},
+            jobs={member.name: to_yaml(member.job.to_dict(), checked=True) for member in self.members},
             cluster=cluster,
         )
         return self.folder
@@ -100,6 +103,12 @@ def load_array(name: str | Path, overrides: list[str]) -> JobArray:
             raise JobError(f"{path}: {where}: {key}: each member gets its own; remove it from the {where}")
     members: dict[str, Member] = {}
     variants = array.variants or {"": {}}
+    count = math.prod(map(len, (array.jobs, variants, array.seeds, *array.grid.values())))
+    if count > _MOST_MEMBERS:
+        raise JobError(
+            f"{path}: has {count:,} members (jobs x variants x grid x seeds); an array has {_MOST_MEMBERS:,} at most, "
+            f"so give fewer values, or make several files"
+        )
     combinations = itertools.product(array.jobs, variants, _combinations(array.grid), array.seeds)
     for job_file, variant, values, seed in combinations:
         job_path = find_relative(job_file, path.parent)

@@ -6,15 +6,17 @@ frozen code), ``logs/`` and ``attempts/`` (a line when a member starts on a node
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fer_ddp.errors import JobError, RunError
-from fer_ddp.runs.files import RUNS, read_json, saved_step
+from fer_ddp.runs.files import RUNS, check_shape, read_json, saved_step
+from fer_ddp.runs.shapes import Array, AttemptLine, Config, Submission
 from fer_ddp.yaml_io import read_yaml
 from shards.files import SMALL, atomic_write_text, open_to_append, parse_json, read_regular, write_json
+from shards.validation import InvalidValue, from_json
 
 SUFFIX = ".launch"
 
@@ -25,9 +27,9 @@ class Attempt:
 
     started: str
     """ISO 8601, UTC."""
-    job_id: str
+    job_id: str = ""
     """SLURM's, with the task: ``7_2``."""
-    nodes: str
+    nodes: str = ""
     ended: str | None = None
     """None while it runs, or where nothing could be written any more."""
     exit_status: int | None = None
@@ -65,7 +67,7 @@ class ArrayFolder:
     @property
     def submissions(self) -> list[dict[str, Any]]:
         """``{members, job_id, summary_job_id}`` of each submission to SLURM; a member's index is its task id."""
-        return [read_json(path) for path in self._submission_files()]
+        return [read_json(path, Submission) for path in self._submission_files()]
 
     def job_ids(self) -> list[str]:
         """What SLURM called all that was ever submitted."""
@@ -74,7 +76,7 @@ class ArrayFolder:
     @property
     def cluster(self) -> dict[str, Any] | None:
         """The cluster profile it was submitted with; None if it ran on this machine."""
-        cluster: dict[str, Any] | None = self._read()["cluster"]
+        cluster: dict[str, Any] | None = self._read().get("cluster")
         return cluster
 
     def exists(self) -> bool:
@@ -85,9 +87,15 @@ class ArrayFolder:
         """The member's whole job, as ``train`` reads it."""
         return self.path / "members" / f"{member}.yaml"
 
+    def read_member(self, member: str) -> dict[str, Any]:
+        """The member's whole job as plain values. Raises JobError or RunError if its file is damaged."""
+        values = read_yaml(self.member_file(member))
+        check_shape(self.member_file(member), values, Config)
+        return values
+
     def model_names(self) -> list[str]:
         """``model.name`` of each member."""
-        return [read_yaml(self.member_file(member))["model"]["name"] for member in self.runs]
+        return [self.read_member(member)["model"]["name"] for member in self.runs]
 
     def write(self, name: str, *, runs: dict[str, str], jobs: dict[str, str], cluster: dict[str, Any] | None) -> None:
         """Write what the array ``name`` is: by member, the run folder and the job as YAML. Raises RunError."""
@@ -147,19 +155,19 @@ class ArrayFolder:
         attempts: list[dict[str, Any]] = []
         for number, text in enumerate(_lines(path), start=1):
             try:
-                line = dict(parse_json(text))
-            except (ValueError, TypeError):
-                raise RunError(f"{path} line {number}: is damaged; remove the line to continue without it") from None
-            if "sentence" in line:  # as version 0.1 called it
-                line = {"message": line["sentence"]}
-            if "started" in line:
-                attempts.append(line)
+                line = parse_json(text)
+                if isinstance(line, dict) and "sentence" in line:  # as version 0.1 called it
+                    line = {"message": line["sentence"]}
+                found = {key: value for key, value in asdict(from_json(line, AttemptLine)).items() if value is not None}
+            except (ValueError, InvalidValue) as error:
+                raise RunError(
+                    f"{path} line {number}: is damaged ({error}); remove the line to continue without it"
+                ) from None
+            if "started" in found:
+                attempts.append(found)
             elif attempts:
-                attempts[-1] |= line
-        try:
-            return [Attempt(**attempt) for attempt in attempts]
-        except TypeError:
-            raise RunError(f"{path}: a line lacks job_id or nodes, or has an unknown key; remove that line") from None
+                attempts[-1] |= found
+        return [Attempt(**attempt) for attempt in attempts]
 
     def _append(self, member: str, line: dict[str, Any]) -> None:
         with open_to_append(self.path / "attempts" / f"{member}.jsonl") as file:
@@ -168,7 +176,7 @@ class ArrayFolder:
     def _read(self) -> dict[str, Any]:
         if not self.exists():
             raise JobError(f"{self.path}: there is no such folder; nothing was started under this name")
-        return read_json(self.path / "array.json")
+        return read_json(self.path / "array.json", Array)
 
 
 def folder_of(name: str, runs: list[Path]) -> ArrayFolder:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from fer_ddp.errors import Interrupted, JobError, RunError
 from fer_ddp.runs.files import read_status
-from fer_ddp.yaml_io import read_yaml
 from launch import slurm_commands
 from launch.folder import ArrayFolder
 from launch.torchrun import SignalForwarder, start_ranks
@@ -34,7 +33,7 @@ def run_member(folder: str, member: str, nodes: int, ranks: int) -> None:
             array.start_attempt(member, task_id(), os.environ["SLURM_JOB_NODELIST"])
         job_file = array.member_file(member)
         try:
-            load_or_scan_manifest(Path(read_yaml(job_file)["data"]["path"]))
+            load_or_scan_manifest(Path(array.read_member(member)["data"]["path"]))
         except UserError as error:
             message = f"on {socket.gethostname()}: {error}"
             array.explain_attempt(member, message)

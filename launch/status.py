@@ -5,15 +5,15 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fer_ddp.errors import JobError, RunError
-from fer_ddp.runs.files import RUNS, read_lines, read_status
+from fer_ddp.runs.files import RUNS, lines_of_run, read_config, read_status
 from fer_ddp.text import duration
-from fer_ddp.yaml_io import read_yaml
 from launch import slurm_commands
 from launch.folder import ArrayFolder, all_folders, find_folder
 from launch.slurm_commands import QueueEntry
@@ -101,21 +101,25 @@ def _unless_damaged(name: str, read: Callable[[], MemberStatus]) -> MemberStatus
     try:
         return read()
     except UserError as error:
-        return MemberStatus(
-            name=name,
-            state="damaged",
-            epoch=0,
-            epochs=0,
-            val_accuracy=None,
-            best_val_accuracy=None,
-            images_per_second=None,
-            seconds_per_epoch=None,
-            seconds_left=None,
-            node=None,
-            restarts=0,
-            job_id=None,
-            message=str(error),
-        )
+        return _damaged(name, error)
+
+
+def _damaged(name: str, error: UserError) -> MemberStatus:
+    return MemberStatus(
+        name=name,
+        state="damaged",
+        epoch=0,
+        epochs=0,
+        val_accuracy=None,
+        best_val_accuracy=None,
+        images_per_second=None,
+        seconds_per_epoch=None,
+        seconds_left=None,
+        node=None,
+        restarts=0,
+        job_id=None,
+        message=str(error),
+    )
 
 
 def progress(members: list[MemberStatus], at_once: int | None = None) -> str:
@@ -159,20 +163,31 @@ def overview() -> str:
 
 def overview_json() -> str:
     """As `overview`, all members as JSON by the name of the array or run. Raises RunError as `members_status`."""
-    all_members = {folder.name: members_status(folder) for folder in all_folders()}
+    all_members = {folder.name: _members_of(folder) for folder in all_folders()}
     all_members |= {run.name: [run_status(run)] for run in _single_runs()}
     return json.dumps({name: [asdict(each) for each in members] for name, members in all_members.items()}, indent=1)
+
+
+def _members_of(folder: ArrayFolder) -> list[MemberStatus]:
+    """`members_status`; of an array whose own files are damaged, one that tells so."""
+    try:
+        return members_status(folder)
+    except UserError as error:
+        return [_damaged(folder.name, error)]
 
 
 def _progress_of(folder: ArrayFolder) -> str:
     try:
         return progress(members_status(folder))
-    except RunError as error:
+    except UserError as error:
         return str(error)
 
 
 def _single_runs() -> list[Path]:
-    known = {run.resolve() for folder in all_folders() for run in folder.runs.values()}
+    known: set[Path] = set()
+    for folder in all_folders():
+        with suppress(UserError):  # the array's own line tells it
+            known |= {run.resolve() for run in folder.runs.values()}
     return [path.parent for path in sorted(RUNS.glob("*/status.json")) if path.parent.resolve() not in known]
 
 
@@ -227,7 +242,7 @@ def run_status(run: Path) -> MemberStatus:
 
     def read() -> MemberStatus:
         state, message = _state(read_status(run), None, submitted=False)
-        return _with_progress(run, read_yaml(run / "config.yaml"), name=run.name, state=state, message=message)
+        return _with_progress(run, read_config(run), name=run.name, state=state, message=message)
 
     return _unless_damaged(run.name, read)
 
@@ -243,7 +258,7 @@ def _member(
     node = entry.nodes if entry and entry.nodes else attempts[-1].nodes if attempts else None
     return _with_progress(
         run,
-        read_yaml(folder.member_file(name)),
+        folder.read_member(name),
         name=name,
         state=state,
         message=message,
@@ -265,8 +280,8 @@ def _with_progress(
     job_id: str | None = None,
 ) -> MemberStatus:
     """The status of a member, with the progress that its run folder shows."""
-    metrics, timing = read_lines(run / "metrics.jsonl"), read_lines(run / "timing.jsonl")
-    epoch, epochs = (metrics[-1]["epoch"] if metrics else 0), int(job["epochs"])
+    metrics, timing = lines_of_run(run, "metrics.jsonl"), lines_of_run(run, "timing.jsonl")
+    epoch, epochs = (metrics[-1]["epoch"] if metrics else 0), int(job.get("epochs", 0))
     accuracies = [line["val"]["accuracy"] for line in metrics if line.get("val")]
     return MemberStatus(
         name=name,
@@ -296,12 +311,14 @@ def _state(status: dict[str, Any], entry: QueueEntry | None, *, submitted: bool)
     if state is None:
         return "not started", None
     here = status.get("host") == socket.gethostname()
-    if state == "running" and (submitted or (here and not _is_alive(status["pid"]))):
+    if state == "running" and (submitted or (here and not _is_alive(status.get("pid")))):
         return "lost", "the process exited without recording why"
     return state, status.get("message")
 
 
-def _is_alive(pid: int) -> bool:
+def _is_alive(pid: int | None) -> bool:
+    if pid is None:
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from shards.errors import DataError
+from shards.errors import DataError, os_error_message
 from shards.files import user_path
 from shards.output import execute, guard_output
 from shards.parallel import usable_cpus
@@ -37,8 +37,8 @@ def _execute(options: argparse.Namespace) -> int:
     except DataError as error:
         print(printable(f"{options.program}: {error}"), file=sys.stderr)
         return error.exit_status
-    except OSError as error:
-        print(printable(f"{options.program}: {error.filename or ''}: {error.strerror or error}"), file=sys.stderr)
+    except OSError as error:  # a name that is too long, a link to itself, a full disk
+        print(printable(f"{options.program}: {os_error_message(error)}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{options.program}: stopped; nothing was written", file=sys.stderr)

@@ -17,3 +17,8 @@ class DataError(UserError):
     def __init__(self, message: str, *, exit_status: int = 1) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+
+
+def os_error_message(error: OSError) -> str:
+    """The file, if the error has one (that of a closed terminal has none), and the operating system's reason."""
+    return f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}"

@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from shards.files import atomic_write_bytes
 from shards.manifest import Manifest
 from shards.palette import INK, OF_SPLIT, QUIET
+from shards.text import shortened
 
 _MARGIN = 0.14
 """Inches around a figure."""
@@ -43,7 +44,9 @@ def plot_distribution(manifest: Manifest, *, title: str = "") -> Figure:
         panel.spines[["top", "right", "left"]].set_visible(False)
         panel.tick_params(axis="y", length=0, labelsize=10, labelcolor=INK)
         panel.tick_params(axis="x", labelsize=9, labelcolor=QUIET, color=QUIET)
-    panels[0].set_yticks(range(len(names)), names, parse_math=False)  # a class may be called "$a$"
+    panels[0].set_yticks(
+        range(len(names)), [shortened(name) for name in names], parse_math=False
+    )  # a class may be called "$a$"
     panels[0].invert_yaxis()
     _finish(figure, title, w_pad=0.06, h_pad=0.06)
     return figure
@@ -77,7 +80,7 @@ def plot_sample_images(
         grid[label, 0].text(
             -0.12,
             0.5,
-            f"{name}\n{len(members):,}",
+            f"{shortened(name)}\n{len(members):,}",
             transform=grid[label, 0].transAxes,
             ha="right",
             va="center",

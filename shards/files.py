@@ -132,6 +132,8 @@ def read_regular(path: str | Path, *, at_most: int = 1 << 28) -> bytes:
     Raises OSError, also for what is no file, since a pipe or a device might never end, and for more than ``at_most``
     bytes: a file of any size can be made out of nothing, and would fill the memory.
     """
+    if "\0" in str(path):  # for which Python raises ValueError
+        raise OSError(errno.EINVAL, "has a zero byte in its name", str(path))
     check_regular(path)  # opening a device may do something
     with os.fdopen(_open_regular(path, os.O_RDONLY, links=True), "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size

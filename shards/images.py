@@ -17,6 +17,7 @@ The rules, wherever an image is read:
 import io
 import os
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from shards.file_kind import other_than_data
+
+# Of damaged files, which are refused by name or are whole all the same.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 EXTENSIONS = (
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".avif", ".tif", ".tiff", ".gif"),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shlex
 from dataclasses import asdict, dataclass
@@ -124,11 +125,11 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / FILE_NAME
     if not folder.is_dir():
         raise DataError(f"{folder}: {_no_folder(folder)}", exit_status=2)
-    inside = [] if path.is_file() else data_sets_in(folder)
+    inside = [] if os.path.lexists(path) else data_sets_in(folder)
     if inside:
         names = ", ".join(one.name for one in inside[:5])
         raise DataError(f"{folder}: holds several data sets ({names}); give one, such as {inside[0]}", exit_status=2)
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise DataError(
             f"{folder}: has no {FILE_NAME}, so it is not a data set that `fer-ddp pack` wrote; "
             f"pack it first with `fer-ddp pack {shlex.quote(str(folder))} OUT`",

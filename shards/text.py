@@ -6,6 +6,11 @@ def plural(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
+def shortened(name: str, longest: int = 24) -> str:
+    """A class name that fits; an ellipsis marks that it was cut."""
+    return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
 def printable(text: str) -> str:
     """``text`` with escapes such as ``\\x1b`` for what would control a terminal, or is no text: bytes of a file's name.
 

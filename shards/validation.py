@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from pydantic import TypeAdapter
     from pydantic_core import ErrorDetails
 
 Kind = TypeVar("Kind")
@@ -52,12 +54,22 @@ def from_json(value: Any, kind: type[Kind]) -> Kind:
     Types must match as they are, except that a list becomes a tuple and a whole number a float. Keys that a dataclass
     does not have are ignored. Raises :class:`InvalidValue` for the first key that is wrong.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
+    shape: Any = kind
     try:
-        return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
+        found: Kind = _adapter(shape).validate_json(json.dumps(value), strict=True)
+        return found
     except ValidationError as error:
         raise InvalidValue(_message(error.errors(include_url=False))) from None
+
+
+@cache
+def _adapter(kind: Any) -> "TypeAdapter[Any]":
+    """Made once: that takes longer than the check of a small file."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def _message(errors: "list[ErrorDetails]") -> str:

@@ -17,6 +17,8 @@ CATEGORIES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust",
 """The columns of votes, in their order."""
 _EMOTIONS = len(FERPLUS.class_names)
 """The first categories; the others are unknown and NF, not a face."""
+_MOST_VOTES = 1_000_000
+"""On one image for one emotion."""
 _MOST = 3
 """More emotions than these are no clear expression."""
 
@@ -31,7 +33,10 @@ def parse_votes(text: bytes | None) -> list[int]:
     if text is None:
         return [0] * len(CATEGORIES)
     votes = parse_json(text)
-    return [int(votes[category]) for category in CATEGORIES]
+    counts = [votes[category] for category in CATEGORIES]
+    if not all(0 <= count <= _MOST_VOTES for count in counts):
+        raise ValueError(f"counts votes less than 0 or more than {_MOST_VOTES:,}")
+    return [int(count) for count in counts]
 
 
 def majority_targets(votes: np.ndarray) -> np.ndarray:

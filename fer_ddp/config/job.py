@@ -134,16 +134,20 @@ def differing_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def identity(job: Job, train: Split) -> dict[str, Any]:
-    """What a state says of the run that it belongs to: the keys that decide its result, flat, and its training data.
+    """What a state says of the run that it belongs to: its `decisive_keys` and its training data."""
+    data = hashlib.sha256("".join(shard.sha256 for shard in train.shards).encode()).hexdigest()
+    return decisive_keys(job) | {"train_digest": data}
+
+
+def decisive_keys(job: Job) -> dict[str, Any]:
+    """The keys that decide a run's result, flat.
 
     Without the number of epochs, a time limit that decides it, and the selection of weights, which may change where the
     states before stay right.
     """
     free = (*MAY_CHANGE, "epochs", "time_limit_s", "select")
     keys = flatten(job.to_dict()).items()
-    decisive = {key: value for key, value in keys if not any(key == one or key.startswith(f"{one}.") for one in free)}
-    data = hashlib.sha256("".join(shard.sha256 for shard in train.shards).encode()).hexdigest()
-    return decisive | {"train_digest": data}
+    return {key: value for key, value in keys if not any(key == one or key.startswith(f"{one}.") for one in free)}
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

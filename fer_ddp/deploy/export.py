@@ -1,6 +1,5 @@
 """A trained model as a folder for use elsewhere: onnxruntime, torch alone, or its weights; with a model card."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,11 +30,20 @@ from fer_ddp.metrics.calibration import MIN_PROBABILITY
 from fer_ddp.models.build import ModelConfig, build_model
 from fer_ddp.runs.environment import read_data_digest
 from fer_ddp.runs.files import SCHEMA_VERSION, SPLITS, check_run_folder, read_json
-from fer_ddp.runs.finished import MEMBERS_FILE, member_paths
+from fer_ddp.runs.finished import MEMBERS_FILE, member_paths, read_members
 from fer_ddp.runs.folder import RunFolder
+from fer_ddp.runs.shapes import Card, WholeSummary
 from fer_ddp.runs.weights import EXPORTED_CONFIG, EXPORTED_WEIGHTS
 from fer_ddp.text import percent
-from shards.files import atomic_write_bytes, atomic_write_text, sha256_of, write_json
+from shards.files import (
+    SMALL,
+    atomic_write_bytes,
+    atomic_write_text,
+    parse_json,
+    read_regular,
+    sha256_of,
+    write_json,
+)
 
 MODEL, CARD = "model.pt2", "model.json"
 LABELS = "labels.json"
@@ -141,7 +149,7 @@ def export(run: Path, folder: Path, *, int8: bool = False) -> Exported:
         check_run_folder(run)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise JobError(f"{folder}: is not an empty folder; choose another --out")
-    recorded = read_json(run / MEMBERS_FILE)
+    recorded = read_members(run)
     members = [_load(path) for path in member_paths(run, recorded)] if recorded else [_load(run)]
     temperature = float(recorded.get("temperature") or 1)
     model = MeanOfModels([member.model for member in members], temperature).eval() if recorded else members[0].model
@@ -189,7 +197,7 @@ def _write(
     data_path = Path(members[0].job.data.path)
     text = model_card(
         name=run.resolve().name,
-        summary=read_json(run / "summary.json"),
+        summary=read_json(run / "summary.json", WholeSummary),
         jobs=[member.job.to_dict() for member in members],
         card=card,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -280,7 +288,7 @@ def load_exported(
 
     Raises RunError if a file is damaged, or ``model.pt2`` is not the one that ``model.json`` was written with.
     """
-    card = read_json(folder / CARD)
+    card = read_json(folder / CARD, Card)
     try:
         expected = card.get("sha256", {}).get(MODEL)  # earlier versions wrote none
         if expected is not None and sha256_of(folder / MODEL) != expected:
@@ -289,9 +297,8 @@ def load_exported(
             raise ValueError("not a whole file of torch.export")
         program = move_to_device_pass(torch.export.load(folder / MODEL), device)
         labels = folder / LABELS  # which earlier versions did not write
-        if labels.is_file() and json.loads(labels.read_bytes()) != card["class_names"]:
+        if labels.is_file() and parse_json(read_regular(labels, at_most=SMALL)) != card["class_names"]:
             raise ValueError(f"{LABELS} and {CARD} have other classes, or another order of them")
-        card["input"]["shape"]
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{folder}: {MODEL} or {CARD} is damaged ({error}); export the run again") from None
     model = program.module()
@@ -304,7 +311,7 @@ def load_exported(
 
 
 def _card(run: Path, members: Sequence[_Member], temperature: float) -> dict[str, Any]:
-    summary = read_json(run / "summary.json")
+    summary = read_json(run / "summary.json", WholeSummary)
     figures = ("n", "accuracy", "accuracy_ci95", "macro_f1", "balanced_accuracy")
     trained, jobs = members[0].trained, [member.job.to_dict() for member in members]
     of_run = {"step": trained.step, "job": jobs[0]} if len(members) == 1 else {"members": jobs}

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fer_ddp.augment.views import ViewsConfig
@@ -22,11 +21,13 @@ from fer_ddp.deploy.onnx import ONNX
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.evaluation.evaluator import BATCH_SIZE
 from fer_ddp.models.build import ModelConfig, build_model
+from fer_ddp.runs.checkpoint import load_tensors
 from fer_ddp.runs.files import read_json
+from fer_ddp.runs.shapes import Card, ExportedConfig
 from fer_ddp.runs.weights import EXPORTED_CONFIG, EXPORTED_WEIGHTS
-from shards.files import SMALL, parse_json, read_regular
+from shards.files import SMALL, parse_json, read_regular, sha256_of
 
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError, MemoryError)
 """What is raised for files that are not what `export` wrote."""
 
 
@@ -46,29 +47,43 @@ def load_without_code(folder: Path, device: torch.device) -> LoadedExport:
 
     Raises JobError if ``folder`` has none of these or onnxruntime is needed and absent, RunError if a file is damaged.
     """
-    has_weights = (folder / EXPORTED_WEIGHTS).is_file() and (folder / EXPORTED_CONFIG).is_file()
     try:
-        if has_weights and _is_known(read_json(folder / EXPORTED_CONFIG)):
+        if has_known_network(folder):
             return _from_weights(folder, device)
         if (folder / ONNX).is_file():
             return _from_onnx(folder)
     except _DAMAGED as error:
         raise RunError(f"{folder}: its files are damaged ({error}); export the run again") from None
-    if has_weights:
+    if _has_weights(folder):
         raise JobError(f"{folder}: its network is its author's own code, which is not run, and there is no {ONNX}")
     raise JobError(
         f"{folder}: is not an exported folder (it has no {EXPORTED_WEIGHTS} with {EXPORTED_CONFIG}, and no {ONNX})"
     )
 
 
-def _is_known(config: dict[str, Any]) -> bool:
-    """Whether the networks are named, and not classes in a file or a package, which would have to be imported."""
-    return not any(":" in str(member["model"]["name"]) for member in config["members"])
+def has_known_network(folder: Path) -> bool:
+    """Whether ``folder`` holds weights of named networks, and not of a class in a file or a package of its author's.
+
+    Raises RunError if their description is damaged.
+    """
+    if not _has_weights(folder):
+        return False
+    config = read_json(folder / EXPORTED_CONFIG, ExportedConfig)
+    return not any(":" in member["model"]["name"] for member in config["members"])
+
+
+def _has_weights(folder: Path) -> bool:
+    return (folder / EXPORTED_WEIGHTS).is_file() and (folder / EXPORTED_CONFIG).is_file()
 
 
 def _from_weights(folder: Path, device: torch.device) -> LoadedExport:
-    config, saved = read_json(folder / EXPORTED_CONFIG), load_file(folder / EXPORTED_WEIGHTS)
-    channels, height, width = shape = tuple(int(size) for size in config["image_shape"])
+    config, card = read_json(folder / EXPORTED_CONFIG, ExportedConfig), read_json(folder / CARD, Card)
+    for name in (EXPORTED_WEIGHTS, EXPORTED_CONFIG):
+        if card.get("sha256", {}).get(name, "") not in ("", sha256_of(folder / name)):
+            raise ValueError(f"{name} is not the file whose SHA-256 is in {CARD}")
+    _check_labels(folder, config["class_names"])
+    saved = load_tensors(folder / EXPORTED_WEIGHTS)
+    channels, height, width = shape = config["image_shape"]
     models: list[nn.Module] = []
     for member in config["members"]:
         network = build_model(
@@ -89,10 +104,17 @@ def _from_weights(folder: Path, device: torch.device) -> LoadedExport:
 
     return LoadedExport(
         probabilities=probabilities,
-        class_names=tuple(map(str, config["class_names"])),
-        untrained_classes=tuple(read_json(folder / CARD).get("untrained_classes", ())),
+        class_names=tuple(config["class_names"]),
+        untrained_classes=tuple(card.get("untrained_classes", ())),
         image_shape=(shape[0], shape[1], shape[2]),
     )
+
+
+def _check_labels(folder: Path, class_names: list[str]) -> None:
+    """Raises ValueError if ``labels.json``, which earlier versions did not write, has other classes."""
+    path = folder / LABELS
+    if path.is_file() and parse_json(read_regular(path, at_most=SMALL)) != class_names:
+        raise ValueError(f"{LABELS} and {EXPORTED_CONFIG} or {CARD} have other classes, or another order of them")
 
 
 def _from_onnx(folder: Path) -> LoadedExport:
@@ -101,8 +123,9 @@ def _from_onnx(folder: Path) -> LoadedExport:
     except ImportError:
         raise JobError(f"{folder}/{ONNX}: needs onnxruntime; pip install 'fer-ddp[onnx]'") from None
     session = onnxruntime.InferenceSession(folder / ONNX, providers=["CPUExecutionProvider"])
-    card = read_json(folder / CARD)
+    card = read_json(folder / CARD, Card)
     _, channels, height, width = card["input"]["shape"]
+    _check_labels(folder, card["class_names"])
 
     def probabilities(images: Tensor) -> NDArray[np.floating[Any]]:
         batches = (batch.permute(0, 2, 3, 1).contiguous().numpy() for batch in images.split(BATCH_SIZE))
@@ -110,7 +133,7 @@ def _from_onnx(folder: Path) -> LoadedExport:
 
     return LoadedExport(
         probabilities=probabilities,
-        class_names=tuple(parse_json(read_regular(folder / LABELS, at_most=SMALL))),
+        class_names=tuple(card["class_names"]),
         untrained_classes=tuple(card.get("untrained_classes", ())),
         image_shape=(channels, height, width),
     )

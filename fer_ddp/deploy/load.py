@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fer_ddp.config.load import load_job
 from fer_ddp.deploy.export import CARD, MODEL, load_exported
-from fer_ddp.deploy.exported import load_without_code
+from fer_ddp.deploy.exported import has_known_network, load_without_code
 from fer_ddp.deploy.hub import fetch, repository
 from fer_ddp.deploy.predict import Predictor
 from fer_ddp.errors import JobError
@@ -20,8 +20,8 @@ from fer_ddp.evaluation.trained_model import load_trained_model
 from fer_ddp.metrics.averaging import mean_probabilities
 from fer_ddp.metrics.calibration import apply_temperature
 from fer_ddp.precision import final_precision
-from fer_ddp.runs.files import check_run_folder, read_json
-from fer_ddp.runs.finished import MEMBERS_FILE, member_paths
+from fer_ddp.runs.files import check_run_folder
+from fer_ddp.runs.finished import MEMBERS_FILE, member_paths, read_members
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.weights import EXPORTED_WEIGHTS
 from shards.images import shape_in_words
@@ -41,7 +41,7 @@ def load(folder: Path, device: torch.device) -> Predictor:
     JobError if ``folder`` is none of these or a member is absent, RunError if its files are damaged or don't fit each
     other.
     """
-    if (folder / CARD).is_file() and (folder / MODEL).is_file():
+    if (folder / CARD).is_file() and (folder / MODEL).is_file() and not has_known_network(folder):
         model, card = load_exported(folder, device)
         _, channels, height, width = card["input"]["shape"]
         return _predictor(card["class_names"], card.get("untrained_classes", ()), (channels, height, width), model)
@@ -51,7 +51,7 @@ def load(folder: Path, device: torch.device) -> Predictor:
         return _predictor(
             exported.class_names, exported.untrained_classes, exported.image_shape, exported.probabilities
         )
-    recorded = read_json(folder / MEMBERS_FILE)
+    recorded = read_members(folder)
     if recorded:
         return average(member_paths(folder, recorded), device, temperature=float(recorded.get("temperature") or 1))
     check_run_folder(folder)

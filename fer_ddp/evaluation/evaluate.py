@@ -26,11 +26,11 @@ from fer_ddp.figures.style import save_figure
 from fer_ddp.figures.worst_errors import plot_worst_errors
 from fer_ddp.metrics.classification import ClassificationMetrics, classification_metrics, summary_lines
 from fer_ddp.precision import final_precision
-from fer_ddp.runs.files import PREDICTIONS_SHA256, SCHEMA_VERSION, write_run_json
+from fer_ddp.runs.files import PREDICTIONS_SHA256, SCHEMA_VERSION, lines_of_run, write_run_json
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.predictions import write_predictions
 from shards.files import FileLock
-from shards.manifest import Manifest
+from shards.manifest import FILE_NAME, Manifest
 from shards.reading.scan import load_or_scan_manifest
 
 EVALUATE_LOCK = ".evaluate.lock"
@@ -102,6 +102,12 @@ def evaluate_run(
                 f"{job.data.path}: has no val and no test to evaluate on; pack the source again with --test-fraction 1"
             )
         notes = mapping.lines({split: manifest.splits[split].class_counts for split in splits})
+        trained_on, saved = run.data_digest(), run.saved_config() or {}
+        if trained_on not in (None, manifest.digest) and saved["data"]["path"] == job.data.path:
+            notes.append(
+                f"{Path(job.data.path, FILE_NAME)} has another digest than when the run was trained on these data "
+                f"({trained_on[:12]} -> {manifest.digest[:12]}), so they are taken as other data"
+            )
         if manifest.image_shape != trained.image_shape:
             notes.append(
                 "its RGB images were made grey" if trained.image_shape[0] == 1 else "its grey images were made RGB"
@@ -145,7 +151,7 @@ def evaluate_run(
                 samples.class_names,
             )
             _draw(folder / "figures", subject, split, samples, metrics, between_batches)
-        curves = plot_learning_curves(run.read_lines("metrics.jsonl"), subject=subject)
+        curves = plot_learning_curves(lines_of_run(run.path, "metrics.jsonl"), subject=subject)
         save_figure(curves, folder / "figures" / "curves.png")
         write_run_json(folder / "summary.json", summary)
     return Results(summary=summary, folder=folder, notes=tuple(notes))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fer_ddp.config.job import Job
+from fer_ddp.config.job import Job, decisive_keys
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.models.build import build_model, prepare_model
 from fer_ddp.runs.checkpoint import check_identity, load_checkpoint
@@ -53,7 +53,7 @@ def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> Traine
         hint = ", in which case `train` with select=last evaluates the last weights" if job.select == "best_val" else ""
         raise RunError(f"{path}: there is no such checkpoint: no epoch has ended yet, or the file was removed{hint}")
     checkpoint = load_checkpoint(path)
-    check_identity(path, checkpoint, {"seed": job.seed, "model.name": job.model.name})
+    check_identity(path, checkpoint, decisive_keys(job))
     if job.data.mean is None or job.data.std is None:
         raise RunError(f"{run.path}/config.yaml: data.mean or data.std is null; put back what the run was trained with")
     if "image_shape" not in checkpoint:

@@ -15,6 +15,7 @@ from fer_ddp.report.text import left_out_lines
 from fer_ddp.report.write import WrittenReport, write_files
 from fer_ddp.runs.files import read_json
 from fer_ddp.runs.finished import FinishedRun, SkippedRun, find_runs, read_runs
+from fer_ddp.runs.shapes import Summary
 from fer_ddp.statistics.intervals import Interval, wilson_interval
 from fer_ddp.text import markdown_text, percent, percent_interval
 from shards.labels import class_meaning
@@ -142,7 +143,7 @@ def _evaluations(run: FinishedRun) -> Iterator[tuple[str, dict[str, Any]]]:
     """(first digits of the data's digest, summary) of the run's own results and of those on other data."""
     yield run.data_digest[:_DIGITS], run.summary
     for path in sorted((run.path / "evaluations").glob("*/summary.json")):
-        yield path.parent.name[:_DIGITS], read_json(path)
+        yield path.parent.name[:_DIGITS], read_json(path, Summary)
 
 
 def _results(run: FinishedRun, names: dict[str, str]) -> Iterator[tuple[Column, dict[str, Any], bool]]:

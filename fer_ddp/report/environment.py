@@ -39,7 +39,7 @@ def _environment_key(run: FinishedRun) -> tuple[str, ...]:
     ranks, threads = known.get("world_size", 1), known.get("threads", 1)
     device = f"{known.get('device', 'unknown')}, {plural(ranks, 'rank')}"
     device += f", {plural(threads, 'thread')} each" if run.job else ""
-    precision = f"{run.job['precision']}, {run.job['memory_format']}" if "memory_format" in run.job else "–"
+    precision = f"{run.job.get('precision')}, {run.job['memory_format']}" if "memory_format" in run.job else "–"
     return (
         commit[:10] + "+" * commit.endswith("+") if commit else "unknown",
         str(known.get("python", "unknown")),

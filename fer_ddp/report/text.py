@@ -93,7 +93,8 @@ def _recipes(view: View, costs: Mapping[str, NetworkCost | None]) -> list[str]:
 def _origin(recipe: Recipe) -> str:
     """Where imported predictions come from, on one line."""
     origin = recipe.imported
-    parts = [f"{recipe.name}: selection {origin['selection'] or 'not stated'}", origin["source"], origin["note"]]
+    parts = [f"{recipe.name}: selection {origin.get('selection') or 'not stated'}"]
+    parts += [origin.get("source") or "", origin.get("note") or ""]
     parts += ["labels alone, so no calibration"] if recipe.labels_only else []
     return markdown_text("; ".join(filter(None, parts)))
 

@@ -4,8 +4,11 @@ Equal states are equal bytes. A digest over everything is checked at load. The s
 dictionary whose leaves are tensors or JSON values.
 """
 
+import errno
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,11 +55,27 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Snapshot.of(state).write(path)
 
 
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU. Raises OSError or SafetensorError if it is absent or damaged."""
+    with open_safetensors(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is not a dictionary
+
+
+@contextmanager
+def open_safetensors(path: Path) -> Iterator[Any]:
+    """`safe_open` of a file, which waits for no pipe. Raises OSError also for one that is longer than all memory."""
+    check_regular(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except MemoryError:
+        raise OSError(errno.ENOMEM, "is too large for the memory", str(path)) from None
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read what `save_checkpoint` wrote, on the CPU. Raises RunError if the file is absent, damaged or too new."""
     try:
-        check_regular(path)
-        with safe_open(path, framework="pt") as file:
+        with open_safetensors(path) as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is not a dictionary
             header = json.loads(file.metadata()["state"])
         text, expected = header["state"], header["sha256"]
@@ -84,7 +103,8 @@ def check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any]) 
         f"{key} {theirs[key]}, not {value}" for key, value in identity.items() if theirs.get(key, value) != value
     ]
     if differences:
-        raise RunError(f"{path}: belongs to another run ({'; '.join(differences[:3])}); put this run's own back")
+        shown = "; ".join(differences[:3])
+        raise RunError(f"{path}: belongs to another run ({shown}); put this run's own back")
 
 
 def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

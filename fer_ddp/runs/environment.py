@@ -100,7 +100,7 @@ def repeat_command(run: "FinishedRun") -> str:
     if run.imported:
         return str(run.environment.get("command", ""))
     if run.members:
-        options = ["--temperature"] if run.members["temperature"] is not None else []
+        options = ["--temperature"] if run.members.get("temperature") is not None else []
         runs = [member["run"] for member in run.members["members"]]
         return shlex.join(["python", "-m", "fer_ddp", "ensemble", *runs, "--out", again, *options])
     ranks = int(run.environment.get("world_size", 1))

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fer_ddp.errors import JobError, RunError
+from fer_ddp.runs.shapes import Config, Status, Summary
+from fer_ddp.yaml_io import read_yaml
 from shards.files import SMALL, atomic_write_text, check_regular, parse_json, read_regular, write_json
+from shards.validation import InvalidValue, from_json
 
 SCHEMA_VERSION = 1
 """Of ``summary.json``, ``environment.json``, ``status.json`` and checkpoints; a file without one has version 0."""
@@ -69,10 +72,11 @@ def write_run_json(path: Path, values: dict[str, Any]) -> None:
     write_json(path, with_checksum(values))
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, shape: type | None = None) -> dict[str, Any]:
     """The object in a file that `write_run_json` wrote, or `write_json`; empty if there is no file.
 
-    Raises RunError if it is damaged or has a newer schema version.
+    ``shape``: one of `fer_ddp.runs.shapes`. Raises RunError if it is damaged, has a newer schema version, or a key does
+    not have the shape.
     """
     try:
         values = dict(_checked(read_regular(path, at_most=SMALL)))
@@ -83,6 +87,26 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, TypeError):
         raise RunError(f"{path}: is damaged; remove it to continue without it") from None
     check_schema_version(path, values)
+    if shape is not None:
+        check_shape(path, values, shape)
+    return values
+
+
+def check_shape(path: Path, values: Any, shape: type) -> None:
+    """Raises RunError naming the key if ``values``, the content of ``path``, do not have ``shape``."""
+    try:
+        from_json(values, shape)
+    except InvalidValue as error:
+        raise RunError(f"{path}: {error}; put back what was written") from None
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """``config.yaml`` of a run folder as it is, perhaps written by an older version.
+
+    Raises JobError if it is damaged or not there, RunError if a key is of another type.
+    """
+    values = read_yaml(run / "config.yaml")
+    check_shape(run / "config.yaml", values, Config)
     return values
 
 
@@ -110,7 +134,7 @@ def check_run_folder(run: Path) -> None:
 
 def read_status(run: Path) -> dict[str, Any]:
     """The content of ``status.json``; empty if the run is new. Raises RunError if it is damaged."""
-    return read_json(run / "status.json")
+    return read_json(run / "status.json", Status)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -132,6 +156,18 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
                 f"{path} line {number}: is {line[:60].decode()}; it must hold {lacking}; remove the line to continue "
                 f"without it"
             )
+    return lines
+
+
+def lines_of_run(run: Path, name: str) -> list[dict[str, Any]]:
+    """`read_lines` of a run's file. Raises RunError also if a finished run had more lines of it when it finished."""
+    lines, status = read_lines(run / name), read_status(run)
+    wanted = (status.get("lines") or {}).get(name, 0) if status.get("state") == "finished" else 0
+    if (run / name).exists() and len(lines) < wanted:
+        raise RunError(
+            f"{run / name}: holds {len(lines)} of the {wanted} lines that it had when the run finished; put it back, "
+            f"or remove it to continue without it"
+        )
     return lines
 
 
@@ -239,7 +275,7 @@ def write_metrics_csv(run: Path) -> None:
 
 def finished_summary(run: Path) -> dict[str, Any] | None:
     """``summary.json`` of a finished run; None before that, also if an unfinished one was evaluated."""
-    return read_json(run / "summary.json") if read_status(run).get("state") == "finished" else None
+    return read_json(run / "summary.json", Summary) if read_status(run).get("state") == "finished" else None
 
 
 def wandb_summary(summary: dict[str, Any]) -> dict[str, Any]:

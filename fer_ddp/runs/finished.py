@@ -1,15 +1,23 @@
 """Finds run folders and reads finished runs, without their predictions."""
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fer_ddp.errors import JobError
-from fer_ddp.runs.files import IMPORTED_FILE, PREDICTIONS_SHA256, intact_lines, read_json, read_lines, read_status
+from fer_ddp.errors import JobError, RunError
+from fer_ddp.runs.files import (
+    IMPORTED_FILE,
+    PREDICTIONS_SHA256,
+    lines_of_run,
+    read_config,
+    read_json,
+    read_status,
+)
 from fer_ddp.runs.predictions import Predictions, read_predictions
-from fer_ddp.yaml_io import read_yaml
+from fer_ddp.runs.shapes import Environment, Imported, Members, Summary
 from shards.errors import UserError
 from shards.files import sha256_of
 
@@ -63,8 +71,13 @@ class SkippedRun:
     """Continues a message that begins with the path: "is not finished: ..."."""
 
 
+def read_members(ensemble: Path) -> dict[str, Any]:
+    """What an ensemble's `MEMBERS_FILE` records; empty if the folder has none. Raises RunError if it is damaged."""
+    return read_json(ensemble / MEMBERS_FILE, Members)
+
+
 def member_paths(ensemble: Path, recorded: dict[str, Any]) -> list[Path]:
-    """The run folders of the members that an ensemble's `MEMBERS_FILE` records.
+    """The run folders of the members that `read_members` found.
 
     Raises JobError if one is absent, or not what was averaged.
     """
@@ -128,19 +141,19 @@ class _NotUsable(Exception):
 
 
 def _read_run(path: Path) -> FinishedRun:
-    status, summary = read_status(path), read_json(path / "summary.json")
+    status, summary = read_status(path), read_json(path / "summary.json", Summary)
     if status.get("state") != "finished" or not summary:
         raise _NotUsable(_unfinished(status))
-    members, imported = read_json(path / MEMBERS_FILE), read_json(path / IMPORTED_FILE)
-    job = {} if members or imported else read_yaml(path / "config.yaml")
-    environment = read_json(path / "environment.json")
+    members, imported = read_members(path), read_json(path / IMPORTED_FILE, Imported)
+    job = {} if members or imported else read_config(path)
+    environment = read_json(path / "environment.json", Environment)
     digest = environment.get("data_digest")
     if not digest:
         raise _NotUsable("does not record which data it used (environment.json has no data_digest)")
     return FinishedRun(
         path=path,
         name=str(summary.get("job", path.name)),
-        seed=imported.get("seed") if imported else None if members else int(job.get("seed", 0)),
+        seed=imported.get("seed") if imported else None if members else job.get("seed", 0),
         job=job,
         members=members,
         imported=imported,
@@ -149,9 +162,18 @@ def _read_run(path: Path) -> FinishedRun:
         data_digest=str(digest),
         summary=summary,
         environment=environment,
-        metrics=read_lines(path / "metrics.jsonl"),
-        timing=intact_lines(path / "timing.jsonl"),  # they only record speed: no reason to leave the run out
+        metrics=lines_of_run(path, "metrics.jsonl"),
+        timing=_timing(path),
     )
+
+
+def _timing(path: Path) -> list[dict[str, Any]]:
+    """The lines of ``timing.jsonl``; none, and a warning, if some are damaged: no reason to leave the run out."""
+    try:
+        return lines_of_run(path, "timing.jsonl")
+    except RunError as error:
+        print(f"warning: {error}; the run's time is not reported", file=sys.stderr)
+        return []
 
 
 def _unfinished(status: dict[str, Any]) -> str:

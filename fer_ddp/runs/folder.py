@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +16,12 @@ from fer_ddp.runs.files import (
     BEST,
     IMPORTED_FILE,
     LAST,
+    LINES,
     NEXT_BEST,
     NO_RUN,
     PREVIOUS,
     SCHEMA_VERSION,
+    intact_lines,
     read_lines,
     read_status,
     saved_epoch,
@@ -72,7 +73,8 @@ class RunFolder:
             self._lock.acquire(wait=False)
         except BlockingIOError:
             status = self.status()
-            process = f"process {status['pid']} on {status['host']}" if status else "another process"  # not begun yet
+            known = "pid" in status and "host" in status  # not of a run that has not begun yet
+            process = f"process {status['pid']} on {status['host']}" if known else "another process"
             raise JobError(f"{self.path}: is being trained by {process}; wait for it, or choose another run=") from None
 
     def unlock(self) -> None:
@@ -94,7 +96,7 @@ class RunFolder:
 
     def save_config(self, config: dict[str, Any]) -> None:
         """Write ``config.yaml``."""
-        atomic_write_text(self.path / "config.yaml", to_yaml(config))
+        atomic_write_text(self.path / "config.yaml", to_yaml(config, checked=True))
 
     def status(self) -> dict[str, Any]:
         """The content of ``status.json``; empty if the run is new."""
@@ -134,7 +136,7 @@ class RunFolder:
 
     def write_state(self, state: checkpoint.Snapshot) -> None:
         """`save_state` of a copy."""
-        for name in ("steps.jsonl", "metrics.jsonl"):  # a state is never ahead of the lines written before it
+        for name in LINES:  # a state is never ahead of the lines written before it
             if (self.path / name).exists():
                 with open(self.path / name, "rb") as lines:
                     os.fsync(lines.fileno())
@@ -227,14 +229,24 @@ class RunFolder:
         """The lines of one of `fer_ddp.runs.files.LINES`; a line that a crash cut short is left out."""
         return read_lines(self.path / name)
 
-    def cut_back(self, step: int, epoch: int) -> None:
-        """Drop the lines after the state to resume from: after ``step``, and of epochs after ``epoch``."""
-        self._filter_lines("steps.jsonl", lambda line: line["step"] <= step)
-        self._filter_lines("metrics.jsonl", lambda line: line["epoch"] <= epoch)
-        write_metrics_csv(self.path)
+    def cut_back(self, step: int, epoch: int, logged_steps: int = 0) -> list[str]:
+        """Drop the lines after the state to resume from: after ``step``, and of epochs after ``epoch``.
 
-    def _filter_lines(self, name: str, is_valid: Callable[[dict[str, Any]], bool]) -> None:
-        path = self.path / name
-        if path.exists():
-            valid = [line for line in self.read_lines(name) if is_valid(line)]
-            atomic_write_text(path, "".join(json.dumps(with_checksum(line)) + "\n" for line in valid))
+        Returns a message for each file that lacks lines of before; ``steps.jsonl`` had ``logged_steps`` of them.
+        """
+        kept = {
+            "steps.jsonl": [line for line in self.read_lines("steps.jsonl") if line["step"] <= step],
+            "metrics.jsonl": [line for line in self.read_lines("metrics.jsonl") if line["epoch"] <= epoch],
+            "timing.jsonl": intact_lines(self.path / "timing.jsonl"),  # also of epochs that are done twice
+        }
+        lost = []
+        for name, lines in kept.items():
+            path = self.path / name
+            if path.exists():
+                atomic_write_text(path, "".join(json.dumps(with_checksum(line)) + "\n" for line in lines))
+            unit, last, wanted = ("step", step, logged_steps) if name == "steps.jsonl" else ("epoch", epoch, epoch)
+            found = len({line[unit] for line in lines if line[unit] <= last})
+            if found < wanted:
+                lost.append(f"{path}: holds {found} of the {wanted} lines up to {unit} {last}; the others are lost")
+        write_metrics_csv(self.path)
+        return lost

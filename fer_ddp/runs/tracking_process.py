@@ -12,13 +12,13 @@ from fer_ddp.runs.files import (
     SPLITS,
     finished_summary,
     labels_and_predicted,
+    read_config,
     wandb_rows,
     wandb_summary,
 )
 from fer_ddp.runs.tracking import WAIT_SECONDS, WandbConfig, report
 from fer_ddp.signals import STOP_SIGNALS
 from fer_ddp.text import plural
-from fer_ddp.yaml_io import read_yaml
 
 _HANG_SECONDS = 60
 """A call of wandb's that takes longer than this hangs, and this process is ended."""
@@ -44,7 +44,7 @@ def main(run: Path, mode: str, wandb_folder: Path) -> int:
 
 def _follow(run: Path, mode: str, wandb_folder: Path) -> str:
     """Log all of it; returns a message about what was sent."""
-    job = read_yaml(run / "config.yaml")
+    job = read_config(run)
     config = WandbConfig(**job.get("wandb", {}))
     wandb_run = _open(run, job, config, mode, wandb_folder)
     next_step = wandb_run.starting_step  # an epoch's step is its number; 0 where the server has nothing

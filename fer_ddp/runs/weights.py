@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from fer_ddp.errors import JobError
 from fer_ddp.models.default_weights import default_weights
 from fer_ddp.models.fitting import Fitted
-from fer_ddp.runs.checkpoint import load_checkpoint
-from fer_ddp.runs.files import SCHEMA_VERSION, read_json, selected_checkpoint, write_run_json
+from fer_ddp.runs.checkpoint import load_checkpoint, load_tensors, open_safetensors
+from fer_ddp.runs.files import SCHEMA_VERSION, read_config, read_json, selected_checkpoint, write_run_json
+from fer_ddp.runs.shapes import ExportedNetworks
 from fer_ddp.text import plural
-from fer_ddp.yaml_io import read_yaml
 from shards.files import sha256_of
 
 WEIGHTS_FILE = "weights.json"
@@ -123,7 +123,7 @@ def _default(model_name: str) -> Weights:
 
 def _of_folder(folder: Path) -> Weights:
     if (folder / "config.yaml").is_file():
-        job = read_yaml(folder / "config.yaml")
+        job = read_config(folder)
         file = selected_checkpoint(folder, job.get("select", "best_val"))
         if not file.is_file():
             raise ValueError(f"{file} is not there: no epoch of {folder} has ended yet, or it was removed")
@@ -137,8 +137,8 @@ def _of_folder(folder: Path) -> Weights:
             class_names=tuple(checkpoint["class_names"]),
             **_statistics(job.get("data", {})),
         )
-    config = read_json(folder / EXPORTED_CONFIG) if (folder / EXPORTED_WEIGHTS).is_file() else {}
-    if "members" not in config:
+    config = read_json(folder / EXPORTED_CONFIG, ExportedNetworks) if (folder / EXPORTED_WEIGHTS).is_file() else {}
+    if not config:
         raise ValueError(f"{folder} is neither a run folder nor an exported folder; give one, or a file of weights")
     if len(config["members"]) != 1:
         raise ValueError(f"{folder} holds {len(config['members'])} models; give one of their runs")
@@ -167,9 +167,9 @@ def _our_checkpoint(file: Path) -> dict[str, Any] | None:
     if file.suffix != ".safetensors":
         return None
     try:
-        with safe_open(file, framework="pt") as content:
+        with open_safetensors(file) as content:
             is_ours = "state" in (content.metadata() or {})
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise ValueError(f"{file} is not a safetensors file, or is damaged ({str(error).splitlines()[0]})") from None
     return load_checkpoint(file) if is_ours else None
 
@@ -179,8 +179,7 @@ def _read_file(file: Path) -> dict[str, Tensor]:
     if checkpoint is not None:
         return evaluated_weights(checkpoint)
     if file.suffix == ".safetensors":
-        with safe_open(file, framework="pt") as content:
-            return {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118  it is not a dictionary
+        return load_tensors(file)
     try:
         values = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

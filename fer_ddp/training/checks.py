@@ -8,29 +8,33 @@ from fer_ddp.config.job import Job, differing_keys
 from fer_ddp.config.load import job_from_dict
 from fer_ddp.data.sampler import StepPlan
 from fer_ddp.data.targets import check_targets, check_votes
-from fer_ddp.errors import JobError
+from fer_ddp.errors import JobError, RunError
 from fer_ddp.optim.loss import class_weights, smoothing_matrix
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.text import plural
 from fer_ddp.training.prolonging import check_epochs
 from fer_ddp.training.teacher import check_teachers
-from shards.manifest import Manifest
+from shards.manifest import FILE_NAME, Manifest
 
 
 def check_run(run: RunFolder, job: Job, manifest: Manifest, world_size: int) -> Job | None:
-    """Check that ``job`` can run on these data and ranks, and start or resume in this folder. Raises JobError.
+    """Check that ``job`` can run on these data and ranks, and start or resume in this folder. Raises JobError;
+    RunError if the run's own files are damaged.
 
     Returns the job that the run was started with, or None if it is new.
     """
     check_job(job, manifest, world_size)
-    config = run.saved_config()
-    if config is None:
+    try:
+        config = run.saved_config()
+        saved = None if config is None else job_from_dict(config, str(run.path / "config.yaml"))
+    except JobError as error:  # of an array, the other members can be trained
+        raise RunError(str(error)) from None
+    if saved is None:
         run.check_own()
         check_teachers(job)  # not of a run that is resumed, which has kept what they predict
         if job.model.weights not in (None, "default") and not Path(str(job.model.weights)).exists():
             raise JobError(f"model.weights: there is no file or folder {job.model.weights}")
         return None
-    saved = job_from_dict(config, str(run.path / "config.yaml"))
     check_same(run, saved, job, manifest.digest)
     return saved
 
@@ -47,14 +51,19 @@ def check_same(run: RunFolder, saved: Job, job: Job, data_digest: str) -> None:
     if saved.time_limit_s is not None:
         new["epochs"] = old["epochs"]
     differences = differing_keys(old, new)
-    old_digest = run.data_digest()
-    if old_digest not in (None, data_digest):
-        differences.append(f"the data's digest: {old_digest[:12]} -> {data_digest[:12]}")
     # The last weights are there whatever became of the best ones.
     if [line for line in differences if not line.startswith(("epochs: ", "select: best_val -> last"))]:
         raise JobError(
             f"{run.path}: was started with another job ({'; '.join(differences)}); "
             f"choose another run= or put these keys back"
+        )
+    old_digest = run.data_digest()
+    if old_digest not in (None, data_digest):
+        path = Path(job.data.path) / FILE_NAME
+        problem = "has another digest" if path.exists() else "is not there"
+        raise JobError(
+            f"{run.path}: was started on other data: {path} {problem} "
+            f"({old_digest[:12]} -> {data_digest[:12]}); put these data back, or choose another run="
         )
     if new["epochs"] != old["epochs"]:
         check_epochs(run, saved, job)

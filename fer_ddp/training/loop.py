@@ -55,6 +55,7 @@ def run_epochs(
             if job.log.every_steps and state.step % job.log.every_steps == 0:
                 mean_loss = distributed.all_reduce_sum(loss).item()
                 logger.log_step({"step": state.step, "loss": mean_loss, "lr": state.lr})
+                state.logged_steps += 1
             due_here = distributed.is_main() and writer.is_due()
             stop_now, is_due = consensus.ask(stop.is_up or state.has_diverged, due_here)
             if stop_now:

@@ -17,6 +17,7 @@ from fer_ddp.evaluation.evaluate import evaluate_run
 from fer_ddp.evaluation.evaluator import Evaluator
 from fer_ddp.metrics.classification import ValidationMetrics
 from fer_ddp.models.own_code import failure_of_own_code
+from fer_ddp.runs.files import LINES, intact_lines
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.logger import NullLogger, RunLogger
 from fer_ddp.runs.model_source import check_model_source, record_model_source
@@ -219,8 +220,9 @@ def _resume(run: RunFolder, job: Job, state: TrainingState) -> None:
         state.best_accuracy = None
     if not distributed.is_main():
         return
-    run.cut_back(state.step, state.epoch)
+    lost = run.cut_back(state.step, state.epoch, state.logged_steps)
     if saved is not None:
+        print("".join(f"{line}\n" for line in lost), end="")
         warning = f"{damage}; " if damage else ""
         print(f"{warning}resuming from step {state.step} (epoch {state.epoch} done)", flush=True)
 
@@ -252,5 +254,6 @@ def _finish(
     results = evaluate_run(run, job, device, distributed.world_size(), between_batches, manifest)
     run.drop_previous()
     run.check_present()
-    run.write_status("finished", step=results.summary["steps"])
+    lines = {name: len(intact_lines(run.path / name)) for name in LINES}
+    run.write_status("finished", step=results.summary["steps"], lines=lines)
     print(results.text(), flush=True)

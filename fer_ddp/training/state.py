@@ -46,6 +46,8 @@ class TrainingState:
     """Completed epochs, evaluated where they are to be."""
     best_accuracy: float | None = None
     """The best val accuracy so far."""
+    logged_steps: int = 0
+    """How many lines of ``steps.jsonl`` were written by then."""
 
     def __post_init__(self) -> None:
         device = next(self.model.parameters()).device
@@ -130,6 +132,7 @@ class TrainingState:
             "lr": self.lr,
             "epoch": self.epoch,
             "best_accuracy": self.best_accuracy,
+            "logged_steps": self.logged_steps,
             "identity": self.identity,
             "image_shape": list(self.image_shape),
             "class_names": list(self.class_names),
@@ -149,6 +152,7 @@ class TrainingState:
         """Restore what ``state_dict`` returned, on any number of ranks."""
         self.step, self.lr = state["step"], state["lr"]
         self.epoch, self.best_accuracy = state["epoch"], state["best_accuracy"]
+        self.logged_steps = state.get("logged_steps", 0)  # which earlier versions did not count
         self.model.load_state_dict(state["network"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])

@@ -23,7 +23,7 @@ from fer_ddp.metrics.averaging import mean_probabilities
 from fer_ddp.metrics.calibration import apply_temperature
 from fer_ddp.precision import final_precision
 from fer_ddp.runs.files import SCHEMA_VERSION, read_json, selected_checkpoint, write_run_json
-from fer_ddp.runs.finished import MEMBERS_FILE, member_paths
+from fer_ddp.runs.finished import MEMBERS_FILE, member_paths, read_members
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.predictions import read_predictions, write_predictions
 from fer_ddp.text import plural
@@ -79,7 +79,7 @@ def compute_teacher(
         if path.suffix == ".csv":
             indices, probabilities = _from_file(path, dataset)
         elif (path / MEMBERS_FILE).is_file():
-            recorded = read_json(path / MEMBERS_FILE)
+            recorded = read_members(path)
             members = member_paths(path, recorded)
             mean = mean_probabilities([_of_run(member, job, dataset, device, between_batches) for member in members])
             temperature = recorded.get("temperature")
@@ -123,7 +123,7 @@ def _files(job: Job) -> list[Path]:
     """The checkpoints and CSVs of the teachers."""
     files = []
     for path in map(Path, job.distillation.teacher):
-        recorded = read_json(path / MEMBERS_FILE)
+        recorded = read_members(path)
         for run in member_paths(path, recorded) if recorded else [path]:
             is_run = run.suffix != ".csv"
             files.append(selected_checkpoint(run, load_job(run / "config.yaml", []).select) if is_run else run)

@@ -1,7 +1,9 @@
 """A manifest for a WebDataset folder from elsewhere, which has none."""
 
 import hashlib
+import os
 import shlex
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -26,14 +28,21 @@ def load_or_scan_manifest(folder: Path) -> Manifest:
 
     Raises :class:`DataError`, which names ``fer-ddp pack`` where ``folder`` is or holds what that can read.
     """
-    if not folder.is_dir() or (folder / FILE_NAME).exists():
+    if not folder.is_dir() or os.path.lexists(folder / FILE_NAME):
         return read_manifest(folder)
     if not data_sets_in(folder):
         _refuse_unpacked(folder)
     if any(folder.glob("*.tar")):
-        states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir())]
-        return _scanned(folder.resolve(), tuple(states))
+        return _scanned(folder.resolve(), tuple(map(_state, sorted(folder.iterdir()))))
     return read_manifest(folder)
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    """What differs once ``path`` has changed."""
+    found = path.lstat()
+    with suppress(OSError):  # of a link to nothing, or to itself
+        found = path.stat()
+    return path.name, found.st_size, found.st_mtime_ns
 
 
 def _refuse_unpacked(folder: Path) -> None:

@@ -3,6 +3,7 @@
 Barsoum et al., "Training deep networks for facial expression recognition with crowd-sourced label distribution", 2016.
 """
 
+import csv
 import io
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -34,6 +35,7 @@ _FEWEST = 50
 """The share of fewer rows can be low by chance alone."""
 _BLOCK = 500
 """Rows are also checked in blocks of so many: one row too many in the middle shifts only those behind it."""
+_MOST_COLUMNS = 1000
 _CLEAR = 0.3
 """Rows of one or two labels agree by chance nearly as often as they should; then the share shows nothing."""
 
@@ -56,11 +58,12 @@ def join_votes(scan: SourceScan, path: Path) -> SourceScan:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file; it should be FER+'s fer2013new.csv", exit_status=2)
     try:
-        content = io.BytesIO(read_regular(path, at_most=SMALL))
-        votes = pandas.read_csv(content, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        content = read_regular(path, at_most=SMALL)
+        _check_width(content)
+        votes = pandas.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); it should be FER+'s fer2013new.csv") from error
-    except (ValueError, pandas.errors.ParserError) as error:
+    except (ValueError, csv.Error, pandas.errors.ParserError) as error:
         raise DataError(
             f"{path}: is not a CSV that can be read ({error}); it should be FER+'s fer2013new.csv"
         ) from error
@@ -90,6 +93,13 @@ def join_votes(scan: SourceScan, path: Path) -> SourceScan:
         for row, has_votes in zip(counts, named, strict=True)
     ]
     return replace(scan, votes=texts)
+
+
+def _check_width(content: bytes) -> None:
+    """Raise ValueError for a header of so many columns that pandas, whose time grows with their square, never ends."""
+    header = next(csv.reader(io.StringIO(content.decode("utf-8-sig", "replace"), newline="")), [])
+    if len(header) > _MOST_COLUMNS:
+        raise ValueError(f"it has {len(header):,} columns")
 
 
 def _check_agreement(path: Path, counts: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> None:

@@ -1,11 +1,11 @@
 """Hugging Face's Parquet files: a column of images with their bytes in it, and one of labels."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from shards.errors import DataError
+from shards.files import parse_json
 from shards.labels import whole_number
 from shards.progress import with_progress
 from shards.sources.file_parts import FileParts, Part
@@ -150,14 +150,16 @@ def _columns(file: "ParquetFile", path: Path, field: str | None) -> tuple[str, s
         raise DataError(f"{path}: has no {wanted}, {found}; name the label's with --label-field", exit_status=2)
     class_names = features.get(chosen[0], {}).get("names") or ()
     if isinstance(class_names, dict):  # as an early version wrote it: {"0": "happy"}
-        class_names = [class_names[key] for key in sorted(class_names, key=int)]
+        class_names = [class_names[key] for key in sorted(class_names, key=lambda number: (len(number), number))]
+    if not isinstance(class_names, list):
+        class_names = ()
     return images[0], chosen[0], tuple(map(str, class_names))
 
 
 def _features(metadata: dict[bytes, bytes]) -> dict[str, Any]:
     """What Hugging Face's datasets say of each column; nothing where they did not write the file."""
     try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"].items()
+        features = parse_json(metadata[b"huggingface"])["info"]["features"].items()
     except (AttributeError, KeyError, TypeError, ValueError):
         return {}
     return {name: each for name, each in features if isinstance(each, dict)}

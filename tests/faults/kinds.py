@@ -354,7 +354,7 @@ def _some_file(fault: Fault, folder: str) -> Path:
 def _names(fault: Fault, path: Path) -> tuple[str, ...]:
     """One of these must be in a refusal for ``path``: its name, or that of its run or data set."""
     folder = path.relative_to(fault.folder).parts[0]
-    return (path.name, f"{folder}:", *(("the data's digest",) if folder == DATA else ()))
+    return (path.name, f"{folder}:")
 
 
 def damage(content: bytes, fault: Fault) -> bytes:

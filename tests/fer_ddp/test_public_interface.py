@@ -216,7 +216,7 @@ def test_a_folder_without_a_model_raises_a_job_error(tmp_path: Path) -> None:
         fer_ddp.load(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["model.pt2", "model.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
 def test_a_damaged_exported_folder_raises_a_run_error(exported: Path, tmp_path: Path, name: str) -> None:
     for path in exported.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes()[: None if path.name != name else 100])

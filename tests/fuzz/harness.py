@@ -22,6 +22,8 @@ STATUSES = (0, 1, 2, 75)
 GIB = 1 << 30
 MAX_MEMORY = 2 * GIB
 """More than the process had when it started."""
+_WAITS = 9
+"""How much longer a command may take by the clock, on a machine that others use, than of processor time."""
 _WRAPPED = 99
 """The status for an exception that left the command."""
 
@@ -70,7 +72,7 @@ def build(case: Case, folder: Path, bases: Path) -> None:
 
 
 def check(case: Case, main: Callable[[list[str]], int], bases: Path, limit_s: float) -> Outcome:
-    """Run ``case`` and judge it. ``limit_s``: seconds after which it hangs."""
+    """Run ``case`` and judge it. ``limit_s``: seconds of processor time after which it hangs."""
     place = Path(tempfile.mkdtemp(prefix="fuzz-"))
     folder, outside = place / "case", place / "outside"
     try:
@@ -126,10 +128,14 @@ def _in_child(case: Case, main: Callable[[list[str]], int], folder: Path, limit_
         }
         tempfile.tempdir = None
         sys.argv = ["fer-ddp", *case.argv]
-        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False, errors="backslashreplace")  # noqa: SIM115
+        for name, number in (("stdout", 1), ("stderr", 2)):  # as `guard_output` leaves them
+            setattr(sys, name, open(number, "w", closefd=False, errors="backslashreplace"))  # noqa: SIM115
         limit = _virtual() + MAX_MEMORY + GIB
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        faulthandler.dump_traceback_later(limit_s, exit=True)
+        faulthandler.register(signal.SIGXCPU, chain=True)
+        spent = int(time.process_time())
+        resource.setrlimit(resource.RLIMIT_CPU, (spent + int(limit_s) + 1, spent + int(limit_s) + 60))
+        faulthandler.dump_traceback_later(_WAITS * limit_s, exit=True)
         status = main(list(case.argv))
     except SystemExit as stopped:  # argparse
         status = stopped.code if isinstance(stopped.code, int) else 2
@@ -163,7 +169,7 @@ def _end_group(group: int) -> list[str]:
 def _problem(
     case: Case, folder: Path, status: int, output: str, error: str, memory: int, left: list[str], inside: set[str]
 ) -> str | None:
-    if "Timeout (" in error and "most recent call first" in error:
+    if status == -signal.SIGXCPU or ("Timeout (" in error and "most recent call first" in error):
         return f"hangs: {_innermost(error)}"
     if "Traceback (most recent call last)" in output or status == _WRAPPED:
         return f"traceback: {_last_frame(output)}"

@@ -28,7 +28,7 @@ def main() -> int:
     parser.add_argument("count", type=int, help="examples, shared among the grammars")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--grammar", action="append", default=[], choices=[*TORCHLESS, *WITH_TORCH])
-    parser.add_argument("--limit", type=float, default=20, help="seconds after which an input hangs")
+    parser.add_argument("--limit", type=float, default=20, help="seconds of processor time after which an input hangs")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"), help="where failing inputs are kept")
     parser.add_argument("--json", type=Path, help="write the table there")
     options = parser.parse_args()

@@ -102,6 +102,11 @@ def test_a_job_file_is_an_array_of_one_named_after_its_run(workplace: Path) -> N
             ["epochs=4"],
             "epochs: {path} gives each member its own; change it there,",
         ),
+        (
+            {"seeds": [0], "grid": {f"optimizer.a{n}": [1] * 9 for n in range(12)}},
+            [],
+            "has 282,429,536,481 members (jobs x variants x grid x seeds); an array has 4,000 at most,",
+        ),
         ({}, ["seed=3"], "seed: {path} gives each member its own; change it there, or take it off the command line"),
         ({"grid": {"epochs": [1]}}, ["epochs=3"], "epochs: {path} gives each member its own; change it there, or"),
     ],

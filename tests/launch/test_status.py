@@ -152,3 +152,31 @@ def test_a_damaged_member_is_named_and_hides_no_other(workplace: Path, name: str
     assert first.message.startswith(f"runs/two/tiny-seed0/{name}")
     assert table([first, second]).splitlines()[-1] == "0/2 done (1 damaged, 1 not started)"
     assert overview().splitlines()[1].startswith("two          0/2 done")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("two/tiny-seed0/config.yaml", "["),  # which an array does not need
+        ("two/tiny-seed0/status.json", '{"state": "running", "pid": 1e30}'),
+        ("two/tiny-seed0/metrics.jsonl", "{}\n"),
+        ("two.launch/members/tiny-seed0.yaml", "epochs: [2]\n"),
+        ("two.launch/attempts/tiny-seed0.jsonl", "[]\n"),
+        ("two.launch/attempts/tiny-seed0.jsonl", '{"started": 1}\n'),
+        ("two.launch/array.json", '{"members": [{"name": 3, "run": "x"}]}'),
+        ("two.launch/submissions/0000.json", '{"members": 3}'),
+        ("alone-seed0/config.yaml", "epochs: x\n"),
+    ],
+)
+def test_one_damaged_file_is_named_where_it_matters_and_keeps_no_other_status_back(name: str, text: str) -> None:
+    path = Path("runs", name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    lines = {line.split()[0]: line for line in overview().splitlines()}
+    assert lines.keys() >= {"sent-seed0", "two", "alone-seed0"}
+    assert lines["sent-seed0"] == "sent-seed0   1/1 done, best val 0.6250"
+    damaged = [
+        each for members in json.loads(overview_json()).values() for each in members if each["state"] == "damaged"
+    ]
+    told = [each["message"] for each in damaged if str(path) in each["message"]]
+    assert len(told) == (name != "two/tiny-seed0/config.yaml"), damaged

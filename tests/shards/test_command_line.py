@@ -257,3 +257,33 @@ def test_a_source_without_val_is_told_how_to_get_one(write_csv, tmp_path, capsys
     path = write_csv([f"3,{row} 2 3 {200 - 3 * row}" for row in range(9)], header="emotion,pixels")
     assert run("pack", path, tmp_path / "test", "--workers", 1, "--test-fraction", 1) == 0
     assert "--val-fraction" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("target", ["manifest.json", "nowhere"])
+def test_a_link_to_itself_or_to_nothing_is_refused_by_its_name(small_csv, tmp_path, capsys, target):
+    out = tmp_path / "out"
+    assert run("pack", small_csv, out, "--workers", 1) == 0
+    (out / "manifest.json").unlink()
+    (out / "manifest.json").symlink_to(target)
+    for command in ("verify", "inspect", "leakage"):
+        assert run(command, out) == 1
+        assert f"{command}: {out}/manifest.json: cannot be read (" in capsys.readouterr().err
+    (out / "manifest.json").unlink()
+    (out / "train-000000.tar").unlink()
+    (out / "train-000000.tar").symlink_to("train-000000.tar")
+    assert run("inspect", out) == 1
+    assert f"inspect: {out}/train-000000.tar: Too many levels of symbolic links" in capsys.readouterr().err
+
+
+def test_names_that_no_file_can_have_are_refused(small_csv, tmp_path, capsys):
+    long = "9" * 300
+    for words in ((small_csv, tmp_path / long), (tmp_path / long, tmp_path / "out"), (long, "out")):
+        assert run("pack", *words) in (1, 2)
+        assert f"{long}: File name too long\n" in capsys.readouterr().err
+
+
+def test_votes_of_a_million_columns_are_refused_before_they_are_read(write_csv, tmp_path, capsys):
+    votes = tmp_path / "votes.csv"
+    votes.write_text("a," * 1_000_000)
+    assert run("pack", write_csv(["3,1 2 3 4,Training"]), tmp_path / "out", "--votes", votes, "--workers", 1) == 1
+    assert f"{votes}: is not a CSV that can be read (it has 1,000,001 columns)" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -335,6 +336,41 @@ BAD_FILES = {
 @pytest.mark.parametrize(("text", "sentence"), BAD_FILES.items(), ids=[repr(text) for text in BAD_FILES])
 def test_a_bad_file_is_refused_with_what_is_wrong_in_it(base: Path, text: str, sentence: str) -> None:
     assert refusal(written(base.with_name("job.yaml"), text)) == sentence.format(folder=base.parent)
+
+
+BOMBS = {
+    "aliases": (
+        "a: &a [x, x]\n"
+        + "".join(f"{new}: &{new} [{f'*{old}, ' * 9}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)),
+        "may hold only text, numbers, true, false, null, lists and keys; remove tags",
+    ),
+    "brackets": ("[" * 100_000, "line 1: is not valid YAML: is nested more than 50 deep"),
+    "dashes": ("- " * 20_000, "line 1: is not valid YAML: is nested more than 50 deep"),
+    "questions": ("? " * 5_000, "line 1: is not valid YAML: is nested more than 50 deep"),
+}
+
+
+@pytest.mark.parametrize(("text", "sentence"), BOMBS.values(), ids=list(BOMBS))
+def test_a_small_file_that_is_much_when_read_is_refused_at_once(base: Path, text: str, sentence: str) -> None:
+    started = time.process_time()
+    assert refusal(written(base.with_name("job.yaml"), text)) == f"job.yaml: {sentence}"
+    assert time.process_time() - started < 1
+
+
+def test_a_file_with_a_checksum_is_refused_if_a_letter_has_changed(tiny_job: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.create()
+    run.save_config(load_job(tiny_job, []).to_dict())
+    config = run.path / "config.yaml"
+    whole = config.read_text()
+    assert load_job(config, []).optimizer.lr == 0.001
+    config.write_text(whole.replace("lr: 0.001", "lr: 0.003"))
+    assert refusal(config) == (
+        "config.yaml: is not what was written, so it is damaged or was edited; put it back, or remove its last line, "
+        "the checksum, to use it as it is"
+    )
+    config.write_text("".join(config.read_text().splitlines(keepends=True)[:-1]))
+    assert load_job(config, []).optimizer.lr == 0.003
 
 
 def test_files_that_extend_each_other_are_refused_with_the_circle(tmp_path: Path) -> None:

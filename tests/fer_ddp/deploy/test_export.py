@@ -252,6 +252,12 @@ def test_an_exported_folder_predicts_and_a_replaced_model_is_refused(run: Path, 
     card = json.loads((folder / "model.json").read_text())
     with open(folder / "model.pt2", "ab") as file:
         file.write(b"\0")
+    np.testing.assert_allclose(load(folder, CPU).predict(images).probabilities, expected, rtol=0, atol=1e-5)
+    with open(folder / "config.json", "ab") as file:
+        file.write(b" ")
+    with pytest.raises(RunError, match=r"config\.json is not the file whose SHA-256 is in model\.json"):
+        load(folder, CPU)
+    (folder / "model.safetensors").unlink()  # then the program is used, which may hold its author's code
     with pytest.raises(RunError) as caught:
         load(folder, CPU)
     assert str(caught.value) == (

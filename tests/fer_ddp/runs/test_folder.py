@@ -356,10 +356,16 @@ def test_a_job_that_would_give_another_result_is_refused_with_the_keys_that_diff
     )
 
 
-def test_other_data_are_refused_by_their_digest(run: RunFolder, job: Job) -> None:
+def test_other_data_are_refused_by_the_file_that_differs(run: RunFolder, job: Job) -> None:
     run.write_environment("a" * 64, 1, torch.device("cpu"))
-    with pytest.raises(JobError, match=r"\(the data's digest: aaaaaaaaaaaa -> bbbbbbbbbbbb\)"):
-        check_same(run, job, job, "b" * 64)
+    gone = dataclasses.replace(job, data=dataclasses.replace(job.data, path="gone"))
+    for other, problem in ((job, "has another digest"), (gone, "is not there")):
+        with pytest.raises(JobError) as caught:
+            check_same(run, job, other, "b" * 64)
+        assert str(caught.value) == (
+            f"{run.path}: was started on other data: {other.data.path}/manifest.json {problem} (aaaaaaaaaaaa -> "
+            f"bbbbbbbbbbbb); put these data back, or choose another run="
+        )
 
 
 def test_auto_is_what_the_run_decided_when_it_was_new(run: RunFolder, job: Job, tiny_job: Path) -> None:

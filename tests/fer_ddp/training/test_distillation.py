@@ -35,9 +35,9 @@ def untrained_run(tiny_job: Path, path: Path, seed: int) -> Path:
     """A run folder with the initial weights as its best."""
     job = load_job(tiny_job, [f"seed={seed}", f"run={path}"])
     dataset = FERDataset(job.data.path, "train")
-    run = RunFolder(path)
+    job, run = resolve_auto(job, dataset.manifest, CPU), RunFolder(path)
     run.create()
-    run.save_config(resolve_auto(job, dataset.manifest, CPU).to_dict())
+    run.save_config(job.to_dict())
     save_checkpoint(run.checkpoints / "best.safetensors", build_trainer(job, dataset, 1, CPU).state.weights())
     return path
 

@@ -1,15 +1,19 @@
-"""A state that is not this run's, or a damaged best one, is refused by name where the run is resumed."""
+"""What is not this run's, damaged or gone when it is resumed is refused or reported by name."""
 
 import shutil
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
+from stop_after import FlagAt
 
+from fer_ddp import distributed
 from fer_ddp.config.load import load_job
-from fer_ddp.errors import RunError
+from fer_ddp.errors import Interrupted, RunError
+from fer_ddp.evaluation import evaluate
 from fer_ddp.evaluation.evaluate import evaluate_run
-from fer_ddp.runs.files import read_json
+from fer_ddp.runs.files import LINES, read_json
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.training.run import train
 
@@ -66,3 +70,25 @@ def test_without_the_best_the_best_of_the_remaining_epochs_is_selected(
         "best.safetensors: is absent; the best of the epochs from here on will be selected" in capsys.readouterr().out
     )
     assert read_json(run.path / "summary.json")["epochs"] == 2
+
+
+@pytest.mark.parametrize("damage", ["removed", "zeros"])
+def test_lines_that_are_gone_are_reported_by_the_name_of_their_file(
+    tiny_job: Path, damage: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "_draw", lambda *arguments: None)  # which takes most of the time
+    overrides = ["epochs=3", "log.every_steps=1"]
+    run = RunFolder(tiny_job.parent / "mine")
+    with patch.object(distributed, "StopConsensus", lambda: FlagAt(25)), pytest.raises(Interrupted):
+        resume(tiny_job, *overrides)
+    for name in LINES:
+        path = run.path / name
+        content = path.read_bytes()
+        path.unlink() if damage == "removed" else path.write_bytes(content[:-20] + bytes(20))
+    resume(tiny_job, *overrides)
+    steps, epochs = (0, 0) if damage == "removed" else (24, 1)
+    output = capsys.readouterr().out
+    assert f"{run.path}/steps.jsonl: holds {steps} of the 25 lines up to step 25; the others are lost\n" in output
+    for name in ("metrics", "timing"):
+        assert f"{run.path}/{name}.jsonl: holds {epochs} of the 2 lines up to epoch 2; the others are lost\n" in output
+    assert [len(run.read_lines(name)) for name in LINES] == [steps + 5, epochs + 1, epochs + 1]
