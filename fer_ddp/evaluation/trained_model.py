@@ -9,10 +9,11 @@ from torch import nn
 from fer_ddp.config.job import Job, decisive_keys
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.models.build import build_model, prepare_model
-from fer_ddp.runs.checkpoint import check_identity, load_checkpoint
-from fer_ddp.runs.files import intact_lines, selected_checkpoint
+from fer_ddp.runs.checkpoint import check_identity, load_checkpoint, with_shapes
+from fer_ddp.runs.files import check_shape, intact_lines, selected_checkpoint
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.model_source import check_model_source
+from fer_ddp.runs.shapes import Weights
 from fer_ddp.runs.weights import evaluated_weights
 from shards.manifest import Manifest
 
@@ -58,6 +59,7 @@ def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> Traine
         raise RunError(f"{run.path}/config.yaml: data.mean or data.std is null; put back what the run was trained with")
     if "image_shape" not in checkpoint:
         raise RunError(f"{path}: has no image_shape, since an earlier version wrote it; train the run again")
+    check_shape(path, with_shapes(checkpoint), Weights)
     channels, height, width = checkpoint["image_shape"]
     if not {len(job.data.mean), len(job.data.std)} <= {1, channels}:
         raise RunError(f"{run.path}/config.yaml: data.mean and data.std must have {channels} or 1 numbers each")

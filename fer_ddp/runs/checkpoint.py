@@ -99,12 +99,23 @@ def check_identity(path: Path, state: dict[str, Any], identity: dict[str, Any]) 
     Keys that either lacks are not compared: a newer version may have added them, and an older one wrote none.
     """
     theirs = state.get("identity", {})
+    if not isinstance(theirs, dict) or any(isinstance(value, Tensor) for value in theirs.values()):
+        raise RunError(f"{path}: does not name its run as fer-ddp does; put this run's own back")
     differences = [
         f"{key} {theirs[key]}, not {value}" for key, value in identity.items() if theirs.get(key, value) != value
     ]
     if differences:
         shown = "; ".join(differences[:3])
         raise RunError(f"{path}: belongs to another run ({shown}); put this run's own back")
+
+
+def with_shapes(value: Any) -> Any:
+    """``value`` with the shape of each tensor in its place, as a list: what `fer_ddp.runs.shapes` can check."""
+    if isinstance(value, Tensor):
+        return list(value.shape)
+    if isinstance(value, dict):
+        return {str(key): with_shapes(inner) for key, inner in value.items()}
+    return [with_shapes(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _take_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:

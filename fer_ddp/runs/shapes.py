@@ -122,6 +122,20 @@ class Config:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """A checkpoint, for one who uses its weights."""
+
+    image_shape: tuple[Literal[1, 3], _Side, _Side]
+    class_names: Annotated[list[str], Field(min_length=1)]
+    step: NonNegativeInt
+    epoch: NonNegativeInt
+    network: dict[str, list[int]]
+    """The shape of each tensor."""
+    ema: dict[str, list[int]] | None = None
+    untrained_classes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class _EnsembleMember:
     run: str
     config_sha256: str

@@ -10,12 +10,16 @@ from stop_after import FlagAt
 
 from fer_ddp import distributed
 from fer_ddp.config.load import load_job
+from fer_ddp.data.dataset import FERDataset
 from fer_ddp.errors import Interrupted, RunError
 from fer_ddp.evaluation import evaluate
 from fer_ddp.evaluation.evaluate import evaluate_run
+from fer_ddp.evaluation.trained_model import load_trained_model
+from fer_ddp.runs.checkpoint import load_checkpoint, save_checkpoint
 from fer_ddp.runs.files import LINES, read_json
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.training.run import train
+from fer_ddp.training.setup import build_trainer, resolve_auto
 
 CPU = torch.device("cpu")
 
@@ -26,6 +30,18 @@ def run(tiny_job: Path) -> RunFolder:
     folder = RunFolder(tiny_job.parent / "mine")
     resume(tiny_job)
     (folder.path / "status.json").unlink()
+    return folder
+
+
+@pytest.fixture
+def untrained(tiny_job: Path) -> RunFolder:
+    """A run with its initial weights as the best."""
+    folder, job = RunFolder(tiny_job.parent / "untrained"), load_job(tiny_job, [])
+    dataset = FERDataset(job.data.path, "train")
+    job = resolve_auto(job, dataset.manifest, CPU)
+    folder.create()
+    folder.save_config(job.to_dict())
+    save_checkpoint(folder.checkpoint_path("best"), build_trainer(job, dataset, 1, CPU).state.weights())
     return folder
 
 
@@ -92,3 +108,39 @@ def test_lines_that_are_gone_are_reported_by_the_name_of_their_file(
     for name in ("metrics", "timing"):
         assert f"{run.path}/{name}.jsonl: holds {epochs} of the 2 lines up to epoch 2; the others are lost\n" in output
     assert [len(run.read_lines(name)) for name in LINES] == [steps + 5, epochs + 1, epochs + 1]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("identity", "[", "does not name its run as fer-ddp does"),
+        ("identity", {"seed": torch.zeros(0)}, "does not name its run as fer-ddp does"),
+        ("network", torch.zeros(3), "network: is [3]; it should be keys and values"),
+        ("network", {"a": 1}, "network.a: is 1; it should be a list"),
+        ("class_names", [1], "class_names[0]: is 1; it should be text"),
+        ("image_shape", [1, 10**9, 10**9], "image_shape[1]: is 1000000000; it should be 4096 or less"),
+        ("epoch", None, "epoch: is null; it should be a whole number"),
+    ],
+)
+def test_weights_of_another_shape_with_a_right_digest_are_refused_by_the_key(
+    untrained: RunFolder, key: str, value: object, problem: str
+) -> None:
+    best = untrained.checkpoint_path("best")
+    save_checkpoint(best, load_checkpoint(best) | {key: value})
+    with pytest.raises(RunError) as refused:
+        load_trained_model(untrained, load_job(untrained.path / "config.yaml", []), CPU)
+    assert f"{best}: {problem}" in str(refused.value)
+
+
+def test_a_config_that_was_edited_is_refused_by_the_keys_that_the_weights_were_trained_with(
+    untrained: RunFolder,
+) -> None:
+    job = load_job(untrained.path / "config.yaml", [])
+    for changed in ({"views": {"flip": True}}, {"data": {"mean": [0.25]}}):
+        (section,) = changed
+        config = job.to_dict()
+        config[section] |= changed[section]
+        (key,) = changed[section]
+        untrained.save_config(config)
+        with pytest.raises(RunError, match=rf"best\.safetensors: belongs to another run \({section}\.{key} "):
+            load_trained_model(untrained, load_job(untrained.path / "config.yaml", []), CPU)
