@@ -23,8 +23,8 @@ from file_operations import FileOperations
 ROOT = Path(__file__).parents[2]
 RUN, JOB, DATA, CACHE = "run", "job.yaml", "data", "cache"
 """In a fault's folder."""
-NOT_REPEATABLE = ("environment.json", "timing.jsonl", "status.json", ".lock")
-"""The files of a run that tell when and where it ran."""
+NOT_REPEATABLE = ("environment.json", "timing.jsonl", "status.json", "stall.txt", ".lock")
+"""The files of a run that tell when and where it ran, and where it stalled."""
 PATIENCE = 90
 """Seconds after which a process hangs."""
 EPOCHS, STEPS = 3, 12

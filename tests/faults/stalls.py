@@ -114,7 +114,6 @@ def check_stall(fault: Fault, ended: Ended, *texts: str) -> None:
         raise Failure(f"leaves the status {status}")
     if "thread MainThread:\n  File " not in (fault.run / "stall.txt").read_text():
         raise Failure("leaves no stacks")
-    (fault.run / "stall.txt").unlink()
     fault.settle()
 
 

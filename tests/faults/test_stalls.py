@@ -1,16 +1,13 @@
 """A stalled run ends with a message that names the rank; one that only waits does not."""
 
-import subprocess
-import sys
-
 import pytest
-from launching import ROOT
+from forking import run_forked
 
 
 def stalls(*names: str) -> None:
-    words = [sys.executable, "tests/faults/stalls.py", *names]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    done = run_forked(1, "tests/faults/stalls.py", *names, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "as it should" in done.stdout
 
 
 def test_a_rank_in_an_endless_loop_ends_the_run_with_its_number_and_line() -> None:
