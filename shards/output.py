@@ -79,6 +79,11 @@ def execute(options: argparse.Namespace) -> int:
 
     ``options.is_result``: whether its output is its result.
     """
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # libraries that cannot be loaded then end the process
+        print("error: the working folder was removed; change into another one, such as: cd ~", file=sys.stderr)
+        return 2
     _Descriptor.is_result = getattr(options, "is_result", False)
     try:
         status = int(options.execute(options))

@@ -103,8 +103,13 @@ def _check_text(values: Any, key: str = "") -> None:
     elif isinstance(values, list):
         for value in values:
             _check_text(value, key)
-    elif isinstance(values, str) and any("\ud800" <= letter <= "\udfff" for letter in values):
-        raise JobError(f"{key}: is {values}, which is not UTF-8; rename that file or folder, or choose another {key}=")
+    elif isinstance(values, str):
+        try:
+            values.encode("utf-16", "surrogatepass").decode("utf-16")  # JSON writes an emoji as two surrogates
+        except UnicodeDecodeError:
+            raise JobError(
+                f"{key}: is {values}, which is not UTF-8; rename that file or folder, or choose another {key}="
+            ) from None
 
 
 def _holds(values: Any, keys: list[str]) -> bool:

@@ -1,5 +1,6 @@
 """A closed pipe and a full disk behind standard output: no traceback, and work is done to its end."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,3 +58,18 @@ def test_a_name_that_the_terminal_cannot_show_is_escaped() -> None:
     environment = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
     printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True).stdout
     assert printed == b"caf\\xe9 \\udcff\n"
+
+
+def test_a_working_folder_that_was_removed_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    code = "import os, sys; os.rmdir(os.getcwd()); from shards.__main__ import main; sys.exit(main(['verify', 'x']))"
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=tmp_path / "gone",
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    message = "error: the working folder was removed; change into another one, such as: cd ~\n"
+    assert (ended.returncode, ended.stderr) == (2, message)

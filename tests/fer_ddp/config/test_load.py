@@ -439,6 +439,7 @@ def test_a_tilde_is_the_home_folder(base: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_names_that_are_not_utf8_are_refused_by_their_key(tiny_job: Path) -> None:
+    assert load_job(tiny_job, [r'name="\ud83d\ude00"']).name == "\N{GRINNING FACE}"  # as arrays write it
     name = os.fsdecode(b"caf\xe9")
     for key, file, override in (("name", f"{name}.yaml", "epochs=1"), ("data.path", "tiny.yaml", f"data.path={name}")):
         path = tiny_job.with_name(file)
