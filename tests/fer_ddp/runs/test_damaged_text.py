@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fer_ddp.errors import RunError
-from fer_ddp.runs.files import intact_lines, read_json, read_lines
+from fer_ddp.runs.files import intact_lines, lines_of_run, read_json, read_lines
 from fer_ddp.runs.folder import RunFolder
 
 LINE = {"epoch": 1, "step": 224, "lr": 1e-3, "train": {"loss": 1.8247685890112604}, "val": {"accuracy": 0.25}}
@@ -60,3 +60,13 @@ def test_a_damaged_line_of_speed_is_left_out(run: RunFolder) -> None:
     timing = run.path / "timing.jsonl"
     timing.write_bytes(timing.read_bytes().replace(b'"epoch": 1', b'"epoch": 3'))
     assert [line["epoch"] for line in intact_lines(timing)] == [2]
+
+
+def test_a_finished_run_with_fewer_lines_than_it_had_is_refused(run: RunFolder) -> None:
+    metrics = run.path / "metrics.jsonl"
+    run.write_status("finished", lines={"metrics.jsonl": 2})
+    with pytest.raises(RunError) as refused:
+        lines_of_run(run.path, "metrics.jsonl")
+    assert str(refused.value).startswith(f"{metrics}: holds 1 of the 2 lines that it had when the run finished; put it")
+    metrics.unlink()
+    assert lines_of_run(run.path, "metrics.jsonl") == []
