@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +77,14 @@ def test_a_repository_that_is_not_there_and_a_name_that_none_has_are_one_message
     assert first.startswith("error: hf:ada/absent: there is no such repository, or it is private")
     assert second == "error: absent: is not the name of a repository; give USER/NAME, such as ada/faces"
     assert third == "error: ../..: is not the name of a repository; give USER/NAME, such as ada/faces"
+
+
+def test_without_huggingface_hub_the_package_to_install_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert main(["predict", "hf:ada/faces", "face.png"]) == 2
+    assert "the Hub needs huggingface_hub; pip install 'fer-ddp[hub]'" in capsys.readouterr().err
 
 
 def test_a_run_folder_is_not_pushed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,6 +109,11 @@ def test_balanced_weights_are_inverse_to_the_counts() -> None:
     assert balanced_class_weights(COUNTS).tolist() == [206 / 200, 206 / 20, 0.0, 206 / 480, 206 / 124]
 
 
+def test_weights_that_are_all_zero_are_refused() -> None:
+    with pytest.raises(JobError, match="^loss.class_weights: all are 0, so nothing would be learned; give a weight ab"):
+        class_weights(LossConfig(class_weights=(0.0, 0.0)), ("happy", "sad"), (3, 4))
+
+
 def test_balanced_weights_have_mean_1_over_the_training_samples() -> None:
     weights = balanced_class_weights(COUNTS)
     assert weights.dtype == torch.float64

@@ -56,6 +56,18 @@ def test_another_time_limit_is_another_job(tiny_job: Path, tmp_path: Path) -> No
         train(load_job(tiny_job, [*options, "time_limit_s=0.002"]), CPU)
 
 
+def test_a_limit_in_which_the_warm_up_does_not_fit_is_refused(tiny_job: Path, tmp_path: Path) -> None:
+    options = [
+        "epochs=9",
+        "schedule.name=cosine",
+        "schedule.warmup_epochs=2",
+        "time_limit_s=0.001",
+        f"run={tmp_path / 'run'}",
+    ]
+    with pytest.raises(JobError, match=r"1 epoch of .* s, and schedule\.warmup_epochs is 2; lower it, or allow more$"):
+        train(load_job(tiny_job, options), CPU)
+
+
 def test_an_epochs_time_is_that_of_its_image_sizes_by_their_shares() -> None:
     assert list(time_limit._shares(ImageSizeConfig())) == [(None, 1.0)]
     shares = dict(time_limit._shares(ImageSizeConfig(sides=(32, 40), until=0.6)))
