@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 
 from fer_ddp import distributed
-from fer_ddp.errors import RunError
+from fer_ddp.errors import RunError, os_error_message
 from fer_ddp.runs.folder import RunFolder
 from shards.files import atomic_write_text
 
@@ -161,21 +161,23 @@ class Watchdog:
         os._exit(RunError.exit_status)
 
     def _tell(self, reports: dict[int, Report], idle: float) -> None:
-        ranks, path = distributed.world_size(), self._run.path / STACKS
-        texts = [f"rank {number}: {report.place}\n{report.stacks}" for number, report in sorted(reports.items())]
-        with suppress(OSError):  # such as on a disk that is full, or that another machine has
-            atomic_write_text(path, "\n".join(texts))
+        path = self._run.path / STACKS
         message = (
-            f"no progress for {max(idle, self._seconds):.0f} s: {who_stalled(reports, ranks)}; the stacks of all "
-            f"threads are in {path}. "
+            f"no progress for {max(idle, self._seconds):.0f} s: {who_stalled(reports, distributed.world_size())}; the "
+            f"stacks of all threads are in {path}. "
         )
         if self._ends_process:
             message += "Run the same command again to resume from the last state; "
         message += f"if a step or a read may take this long, set a larger {KEY}, or {KEY}=null for no limit"
+        # First, since the disk may be what stalls.
         print(f"error: {message}", file=sys.stderr, flush=True)
-        if self._ends_process:
-            with suppress(OSError):
+        texts = [f"rank {number}: {report.place}\n{report.stacks}" for number, report in sorted(reports.items())]
+        try:
+            atomic_write_text(path, "\n".join(texts))
+            if self._ends_process:
                 self._run.write_status("failed", message=message)
+        except OSError as error:  # such as on a full disk, or on a machine without the run folder
+            print(f"error: {os_error_message(error)}", file=sys.stderr, flush=True)
 
 
 def who_stalled(reports: dict[int, Report], ranks: int) -> str:

@@ -33,6 +33,17 @@ def test_from_python_a_stall_is_told_once_with_its_line_and_the_stacks(
     assert not (tmp_path / "status.json").exists()  # it may yet succeed
 
 
+def test_a_stall_is_told_before_the_disk_is_written_to_which_may_be_its_cause(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Watchdog(RunFolder(tmp_path / "absent"), SECONDS, ends_process=False) as watching:
+        watching.beat()
+        stand_still()
+    stall, disk = capsys.readouterr().err.splitlines()
+    assert stall.startswith("error: no progress for ")
+    assert disk.startswith(f"error: {tmp_path}/absent/")
+
+
 def test_nothing_is_told_while_steps_are_done_or_before_the_first(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
