@@ -132,6 +132,12 @@ def test_another_dtype_or_shape_in_the_header_is_refused(path: Path) -> None:
         assert refusal(path) == (f"{path}: the checkpoint is damaged (/a has another dtype or shape than was written)")
 
 
+def test_a_changed_weight_is_refused_by_the_digest(path: Path) -> None:
+    save_checkpoint(path, {"weight": torch.ones(3)})
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    assert refusal(path) == f"{path}: the checkpoint is damaged (its digest does not match)"
+
+
 @pytest.mark.parametrize("part", [0.0, 0.001, 0.5, 0.999])
 def test_a_truncated_file_is_refused(path: Path, part: float) -> None:
     save_checkpoint(path, state())

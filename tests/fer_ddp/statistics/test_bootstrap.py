@@ -55,3 +55,10 @@ def test_what_is_no_confusion_is_refused(confusion: NDArray[Any]) -> None:
 def test_no_resample_is_refused() -> None:
     with pytest.raises(ValueError, match="^0 resamples; at least 1 is right, 10,000 is usual$"):
         bootstrap_macro_f1(np.array([[1]]), resamples=0)
+
+
+def test_by_default_it_is_of_10_000_resamples_with_seed_0() -> None:
+    confusion = np.array([[8, 2], [3, 7]])
+    assert bootstrap_macro_f1(confusion) == bootstrap_macro_f1(confusion, seed=0, resamples=10_000)
+    low, high = bootstrap_macro_f1(confusion, resamples=1)
+    assert low == high

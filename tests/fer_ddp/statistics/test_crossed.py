@@ -134,6 +134,12 @@ def test_no_p_value_is_smaller_than_the_least() -> None:
     assert two_sided_p_value(50.0, [VarianceTerm(variance=1, degrees_of_freedom=3000)]) == MIN_P_VALUE
 
 
+def test_just_above_the_least_a_p_value_is_its_own() -> None:
+    terms = [VarianceTerm(variance=1, degrees_of_freedom=3000)]
+    statistic = critical_value(terms, 4 * MIN_P_VALUE / 2)
+    assert two_sided_p_value(statistic, terms) == pytest.approx(4 * MIN_P_VALUE, rel=1e-6)
+
+
 def test_sums_of_squares_are_exact() -> None:
     """Of means that have no exact binary fraction; rounding would leave a residual near 1e-33."""
     row = np.arange(3589) % 10 < 7
