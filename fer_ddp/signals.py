@@ -52,6 +52,16 @@ def ignore_stop_signals() -> None:
         signal.signal(number, lambda *_: None)
 
 
+_listening: list["StopFlag"] = []
+
+
+def check_stopped() -> None:
+    """Raises Interrupted if a signal came that a `StopFlag` listens for; for waits that are not given the flag."""
+    for flag in _listening:
+        if flag.is_up:
+            raise Interrupted(f"stopped by {flag.signal_name} while waiting for another process")
+
+
 class StopFlag:
     """Set once a signal has asked this process to stop: ``with StopFlag() as stop:`` handles its stop signals.
 
@@ -67,9 +77,12 @@ class StopFlag:
         if threading.current_thread() is threading.main_thread():
             raise_pending_stop()
             self._previous = {number: signal.signal(number, self._raise) for number in STOP_SIGNALS}
+            _listening.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self in _listening:
+            _listening.remove(self)
         for number, handler in self._previous.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not set by Python
 

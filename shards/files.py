@@ -9,7 +9,8 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -242,11 +243,11 @@ class FileLock:
 
     A ``shared`` one is held by any number of processes at once, and by none while one holds it alone. The system
     releases it when the process that holds it ends, however it ends; the file ``path`` stays. Windows has no such lock:
-    there nothing is locked.
+    there nothing is locked. ``while_waiting`` is called ten times a second of waiting, which ends if it raises.
     """
 
-    def __init__(self, path: Path, *, shared: bool = False) -> None:
-        self._path, self._shared = path, shared
+    def __init__(self, path: Path, *, shared: bool = False, while_waiting: Callable[[], None] | None = None) -> None:
+        self._path, self._shared, self._while_waiting = path, shared, while_waiting
         self._file: IO[bytes] | None = None
 
     def acquire(self, *, wait: bool = True) -> None:
@@ -257,9 +258,14 @@ class FileLock:
         while self._file is None:
             file = os.fdopen(_open_regular(self._path, os.O_RDWR | os.O_CREAT), "rb")
             try:
-                _lock(file, wait, self._shared)
+                _lock(file, wait and self._while_waiting is None, self._shared)
                 if _is_at(file.fileno(), self._path):
                     self._file = file
+            except BlockingIOError:
+                if not wait or self._while_waiting is None:
+                    raise
+                self._while_waiting()
+                time.sleep(0.1)
             finally:
                 if self._file is None:  # the one that held it removed the file, so another process may hold a new one
                     file.close()

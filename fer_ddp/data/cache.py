@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fer_ddp.data.cache_folder import hold_entry, make_room, no_room
+from fer_ddp.signals import check_stopped
 from shards.errors import DataError
 from shards.files import FileLock, sha256_of, write_json
 from shards.manifest import Manifest
@@ -71,7 +72,7 @@ def _cached(
     target = Path(manifest.digest[:32], name)  # until the cache folder is known
     try:
         target = hold_entry(manifest.digest, folder) / name
-        with FileLock(target.with_suffix(".lock")):
+        with FileLock(target.with_suffix(".lock"), while_waiting=check_stopped):
             if not _is_intact(target, manifest):
                 make_room(target.parents[1], size)
                 _make(target, manifest, write)

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fer_ddp.errors import RunError
+from fer_ddp.signals import check_stopped
 from fer_ddp.text import join_names, plural, size_text
 from shards.files import FileLock, user_path, write_json
 
@@ -84,7 +85,7 @@ def hold_entry(digest: str, data: Path) -> Path:
     """
     entry = cache_folder() / digest[:32]
     while not (entry in _HELD and (entry / _USED).exists()):
-        lock = FileLock(own_folder(entry) / _USED, shared=True)
+        lock = FileLock(own_folder(entry) / _USED, shared=True, while_waiting=check_stopped)
         try:
             lock.acquire()
         except FileNotFoundError:  # it was removed at this moment

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -160,21 +159,17 @@ def evaluate_run(
 @contextmanager
 def _turn(folder: Path, while_waiting: Callable[[], None]) -> Iterator[None]:
     """Inside, no other evaluation writes into ``folder``: of two the later one's files remain, not some of each."""
-    lock, is_told = FileLock(folder / EVALUATE_LOCK), False
-    while True:
-        try:
-            lock.acquire(wait=False)
-            break
-        except BlockingIOError:
-            if not is_told:
-                print(f"{folder}: another evaluation writes there; waiting until it has ended", flush=True)
-            is_told = True
-            while_waiting()
-            time.sleep(0.1)
-    try:
+    is_told = False
+
+    def tell() -> None:
+        nonlocal is_told
+        if not is_told:
+            print(f"{folder}: another evaluation writes there; waiting until it has ended", flush=True)
+        is_told = True
+        while_waiting()
+
+    with FileLock(folder / EVALUATE_LOCK, while_waiting=tell):
         yield
-    finally:
-        lock.release()
 
 
 def _name(manifest: Manifest, options: ClassOptions) -> str:

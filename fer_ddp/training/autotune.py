@@ -14,6 +14,7 @@ from fer_ddp.layers.dropout import PositionDropout
 from fer_ddp.models.build import prepare_model
 from fer_ddp.precision import MemoryFormat, Precision, autocast, compute_dtype, to_memory_format
 from fer_ddp.runs.files import read_json
+from fer_ddp.signals import check_stopped
 from shards.files import FileLock, write_json
 
 _TRIAL_IMAGES, _TRIAL_SECONDS = 16, 1.0
@@ -55,7 +56,8 @@ def choose_precision(
     record = cache_folder() / "quickest" / f"{digest}.json"
     try:
         own_folder(record.parent)
-        with FileLock(record.with_suffix(".lock")):  # which also keeps two measurements from disturbing each other
+        # The lock also keeps two measurements from disturbing each other.
+        with FileLock(record.with_suffix(".lock"), while_waiting=check_stopped):
             known = read_json(record).get("quickest")
             for candidate in candidates:
                 if list(candidate) == known:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -19,8 +20,10 @@ import fer_ddp.data.cache
 from fer_ddp import FERDataset
 from fer_ddp.data.cache import cached_split
 from fer_ddp.data.cache_folder import cache_folder
-from fer_ddp.errors import RunError
+from fer_ddp.errors import Interrupted, RunError
+from fer_ddp.signals import StopFlag
 from shards.errors import DataError
+from shards.files import FileLock
 from shards.manifest import read_manifest
 from shards.reading.reader import read_split
 from shards.reading.split_index import write_index
@@ -241,3 +244,12 @@ def test_the_default_folder_is_made_for_its_user_alone(tmp_path: Path, monkeypat
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert cache_folder().stat().st_mode & 0o777 == 0o700
     assert cache_folder() == cache_folder()
+
+
+def test_a_run_that_waits_for_another_process_to_decode_can_be_stopped(faces: Path, own_cache: Path) -> None:
+    FERDataset(faces, "val")
+    (lock,) = own_cache.glob("*/val.lock")
+    with FileLock(lock), StopFlag():
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        with pytest.raises(Interrupted, match="stopped by SIGUSR1 while waiting for another process"):
+            FERDataset(faces, "val")

@@ -2,7 +2,9 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from fer_ddp.config.load import load_job
 from fer_ddp.errors import Interrupted
 from fer_ddp.evaluation import evaluate as module
 from fer_ddp.evaluation.evaluate import EVALUATE_LOCK, evaluate_run
+from fer_ddp.evaluation.trained_model import TrainedModel
 from fer_ddp.runs.files import read_json
 from fer_ddp.runs.folder import RunFolder
 from fer_ddp.training.run import train
@@ -29,6 +32,11 @@ def run(tiny_job: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
 
 def test_two_evaluations_at_once_take_turns(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     inside, most, write = [0], [0], module.write_predictions
+    load, loading = module.load_trained_model, threading.Lock()
+
+    def load_alone(*arguments: Any) -> TrainedModel:
+        with loading:  # the threads of this process share torch's random generator
+            return load(*arguments)
 
     def slowly(*arguments: object) -> str:
         inside[0] += 1
@@ -38,12 +46,11 @@ def test_two_evaluations_at_once_take_turns(run: RunFolder, monkeypatch: pytest.
         return write(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "write_predictions", slowly)
+    monkeypatch.setattr(module, "load_trained_model", load_alone)
     before = read_json(run.path / "summary.json")
-    threads = [threading.Thread(target=evaluate, args=(run.path,)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        for result in [pool.submit(evaluate, run.path) for _ in range(2)]:
+            result.result()
     assert most == [1]
     assert read_json(run.path / "summary.json") == before
 
