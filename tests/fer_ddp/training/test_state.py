@@ -53,6 +53,11 @@ def take_step(state: TrainingState, loss: float = 0.5, bad: bool = False) -> Non
     state.step_done(torch.tensor(loss, dtype=torch.float64), torch.tensor(bad))
 
 
+def take_linear_step(state: TrainingState) -> None:
+    state.model(torch.randn(2, 300)).square().mean().backward()
+    state.optimizer.step()
+
+
 def metrics(accuracy: float) -> ValidationMetrics:
     return {"loss": 1 - accuracy, "accuracy": accuracy, "macro_f1": 0.0, "balanced_accuracy": 0.0}
 
@@ -189,6 +194,7 @@ def advanced(**others: Any) -> TrainingState:
     state.label_correction.corrected(torch.tensor([0, 2]), torch.tensor([[1.0, 2.0], [2.0, 1.0]]))
     state.count_correct(*scores(3, 1))
     take_step(state, 0.1)
+    state.logged_steps = 2
     return state
 
 
@@ -213,6 +219,7 @@ def test_a_state_has_the_keys_of_old_checkpoints() -> None:
         "lr": pytest.approx(0.05 * (1 + math.cos(0.2 * math.pi))),
         "epoch": 2,
         "best_accuracy": 0.5,
+        "logged_steps": 2,
         "image_shape": [2, 5, 5],
         "class_names": ["happy", "sad"],
         "untrained_classes": ["sad"],
@@ -251,6 +258,22 @@ def test_without_an_average_and_with_samples_of_each_class_there_is_less_to_keep
     assert not {"targets", "untrained_classes"} & saved.keys()
     assert "untrained_classes" not in state.weights()
     new_state(seed=1).load_state_dict(saved)
+
+
+def test_a_state_of_a_version_that_did_not_count_lines_is_loaded() -> None:
+    saved = new_state().state_dict()
+    del saved["logged_steps"]
+    state = advanced()
+    state.load_state_dict({**saved, "ema": state.state_dict()["ema"], "targets": state.state_dict()["targets"]})
+    assert state.logged_steps == 0
+
+
+def test_a_state_is_about_as_large_as_its_file(tmp_path: Path) -> None:
+    for ema in (False, True):
+        state = new_state(ema=ema, model=nn.Linear(300, 300))
+        take_linear_step(state)
+        save_checkpoint(tmp_path / "last.safetensors", state.state_dict())
+        assert state.about_bytes() == pytest.approx((tmp_path / "last.safetensors").stat().st_size, rel=0.01)
 
 
 def test_moments_are_laid_out_as_their_parameters_also_after_loading(tmp_path: Path) -> None:
