@@ -300,7 +300,7 @@ def soak_for(minutes: float, seed: int, epochs: int, base: Path) -> int:
     failures: list[str] = []
     runs = starts = 0
     deadline = time.monotonic() + 60 * minutes
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline or soak.run.exists():  # the last one is finished as well
         soak.start()
         starts += 1
         is_running = True
