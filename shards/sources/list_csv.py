@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import TextIO
 
 from shards.errors import DataError
 from shards.file_kind import other_than_text
@@ -50,6 +51,7 @@ _LIST_ENDS = (".csv", ".tsv", ".txt", ".lst")
 _METADATA = "metadata.csv"
 _LOOKED_AT = 20
 """Lines that tell what a list is like."""
+_LONGEST_LINE = 1 << 20
 _MOST_LISTS = 100
 """A folder of more text files holds other things."""
 
@@ -297,11 +299,11 @@ def _rows(found: _List) -> Iterator[tuple[int, list[str]]]:
     """The rows but the header, each with its number, counted from 1; blank ones have a number and are left out."""
     try:
         with open(found.path, encoding="utf-8-sig", newline="") as file:
+            lines = _lines(file, found.path)
             if found.separator is None:
-                lines = (line.rstrip("\r\n") for line in file)
-                rows: Iterator[list[str]] = (_fields(line, None, found.width) for line in lines)
+                rows: Iterator[list[str]] = (_fields(line.rstrip("\r\n"), None, found.width) for line in lines)
             else:
-                rows = csv.reader(file, delimiter=found.separator)
+                rows = csv.reader(lines, delimiter=found.separator)
             for number, fields in enumerate(rows, 0 if found.has_header else 1):
                 if number and any(field.strip() for field in fields):
                     yield number, fields
@@ -309,6 +311,14 @@ def _rows(found: _List) -> Iterator[tuple[int, list[str]]]:
         raise DataError(f"{found.path}: is not UTF-8 ({error.reason}); save it as UTF-8") from error
     except csv.Error as error:
         raise DataError(f"{found.path}: is not CSV ({error})") from error
+
+
+def _lines(file: TextIO, path: Path) -> Iterator[str]:
+    """The lines of ``file``. Raises :class:`DataError` for one that would fill the memory."""
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise DataError(f"{path}: has a line of more than {_LONGEST_LINE:,} letters, so it is not a list of images")
+        yield line
 
 
 def _fields(line: str, separator: str | None, width: int | None = None) -> list[str]:

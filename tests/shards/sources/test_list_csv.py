@@ -1,5 +1,6 @@
 """Lists of image files: how they are written, and how the images are found."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -209,3 +210,11 @@ def test_other_text_is_no_list(text: str, root: Path) -> None:
     (root / "notes.csv").write_text(text)
     assert not matches(root / "notes.csv")
     assert not matches(root)
+
+
+def test_a_list_of_a_terabyte_made_of_nothing_is_refused_at_its_first_line_without_an_end(root: Path) -> None:
+    path = root / "labels.csv"
+    path.write_text("image,label\nimages/a/1.png,happy\n")
+    os.truncate(path, 10**12)
+    with pytest.raises(DataError, match=r"labels\.csv: has a line of more than 1,048,576 letters"):
+        list_images(path, SourceOptions())
