@@ -25,15 +25,10 @@ def test_an_array_that_cannot_be_written_names_the_file(folder: ArrayFolder) -> 
         folder.write("two", runs={"a": "runs/a"}, jobs={"a": "seed: 0\n"}, cluster=None)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{\n", r"attempts/a\.jsonl line 1: is damaged; remove the line to continue without it$"),
-        ('{"started": 1, "unknown": 2}\n', r"attempts/a\.jsonl: a line lacks job_id or nodes, or has an unknown key"),
-    ],
-)
-def test_a_damaged_line_of_attempts_is_named(folder: ArrayFolder, text: str, message: str) -> None:
+@pytest.mark.parametrize("text", ["{\n", '{"started": 1, "unknown": 2}\n'])
+def test_a_damaged_line_of_attempts_is_named(folder: ArrayFolder, text: str) -> None:
     (folder.path / "attempts" / "a.jsonl").write_text(text)
+    message = r"attempts/a\.jsonl line 1: is damaged \(.+\); remove the line to continue without it$"
     with pytest.raises(RunError, match=message):
         folder.attempts("a")
 
