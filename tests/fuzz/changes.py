@@ -147,6 +147,6 @@ def header(path: Path, change: tuple[int, Any], bases: Path) -> None:
     try:
         (length,) = struct.unpack("<Q", content[:8])
         text = json.dumps(edited(json.loads(content[8 : 8 + length]), change)).encode()
-    except (ValueError, struct.error, OverflowError):
+    except (ValueError, struct.error, OverflowError, RecursionError):
         return  # damaged by an earlier step
     path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
