@@ -104,7 +104,7 @@ def read_shard(folder: Path, shard: Shard) -> bytes:
         raise DataError(f"{path}: has {size} bytes, the manifest says {shard.bytes}; copy or pack it again")
     if hashlib.sha256(content).hexdigest() != shard.sha256:
         raise DataError(
-            f"{path}: its sha256 is not the manifest's, so it or manifest.json is damaged; copy or pack the data set again"
+            f"{path}: its sha256 is not the manifest's, so it or manifest.json is damaged; copy or pack the data again"
         )
     return content
 
