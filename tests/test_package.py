@@ -35,7 +35,7 @@ def test_the_wheel_holds_every_module_recipe_and_data_file(built: tuple[Path, Pa
     modules = [f"{name}/{file}" for name in ("shards", "fer_ddp", "launch") for file in names_in(ROOT / name, "*.py")]
     recipes = [f"fer_ddp/recipes/{file}" for file in names_in(ROOT / "jobs", "*.yaml")]
     others = [f"{package}/py.typed" for package in ("shards", "fer_ddp", "launch")]
-    of_report = ("across.html.jinja", "page.css", "page.html.jinja", "published.yaml")
+    of_report = ("across.html.jinja", "claims.yaml", "page.css", "page.html.jinja", "published.yaml")
     others += [f"fer_ddp/report/{file}" for file in of_report]
     metadata = [name for name in packed if ".dist-info/" in name]
     assert sorted(packed) == sorted([*modules, *recipes, *others, *metadata])

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fer_ddp.data.cache_folder import hold_entry, make_room, no_room
+from fer_ddp.data.cache_folder import cache_folder, hold_entry, make_room, no_room
 from fer_ddp.signals import check_stopped
 from shards.errors import DataError
 from shards.files import FileLock, sha256_of, write_json
@@ -69,9 +69,9 @@ def _cached(
     what: str,
 ) -> _Read:
     """Read ``name`` of the data set in ``folder`` from the cache, after writing its ``size`` bytes if need be."""
-    target = Path(manifest.digest[:32], name)  # until the cache folder is known
+    target = cache_folder() / manifest.digest[:32] / name
     try:
-        target = hold_entry(manifest.digest, folder) / name
+        hold_entry(manifest.digest, folder)
         with FileLock(target.with_suffix(".lock"), while_waiting=check_stopped):
             if not _is_intact(target, manifest):
                 make_room(target.parents[1], size)

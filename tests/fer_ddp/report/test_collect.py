@@ -173,8 +173,11 @@ def test_a_run_whose_files_are_damaged_is_left_out_with_their_name(tmp_path: Pat
     assert reasons["d"].startswith(f"can't be read: {tmp_path}/d/metrics.jsonl line 1: is damaged;")
 
 
-def test_a_damaged_record_of_speed_is_no_reason_to_leave_a_run_out(tmp_path: Path) -> None:
+def test_a_damaged_record_of_speed_is_no_reason_to_leave_a_run_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = write_run(tmp_path / "a", VAL)
     line = {"epoch": 1, "seconds": 2.0, "images_per_second": 9.0}
     (run / "timing.jsonl").write_text(f"{json.dumps(line)}\n7\n{{\n")
-    assert collect_runs([tmp_path]).runs[0].timing == [line]
+    assert collect_runs([tmp_path]).runs[0].timing == []
+    assert f"{run}/timing.jsonl line 2: is 7; it must hold a number for epoch" in capsys.readouterr().err

@@ -53,7 +53,7 @@ def test_a_resumed_run_has_every_point_once(run: RunFolder, capfd: pytest.Captur
     for number in (2, 3):
         run.append_line("metrics.jsonl", epoch(number, train={"loss": 8.0}))
     (run.path / "status.json").write_text(json.dumps({"state": "finished"}))
-    (run.path / "summary.json").write_text(json.dumps({"epochs": 3, "test": {"accuracy": 0.75}}))
+    (run.path / "summary.json").write_text(json.dumps({"epochs": 3, "test": {"n": 4, "accuracy": 0.75}}))
     follow(run)
     assert capfd.readouterr().out == ""
     assert len(list((run.path / "tensorboard").iterdir())) == 1

@@ -166,7 +166,7 @@ def test_an_interrupt_leaves_nothing_half_written(number, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background job or nohup ignores it
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob(".out.partial-*/pixels.bin")) and time.monotonic() < deadline:
