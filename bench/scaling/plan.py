@@ -171,7 +171,10 @@ def step_seconds(trainer: Trainer, device: torch.device) -> float:
 def count_messages(model: nn.Module, job: Job, ranks: int) -> Messages:
     """What a rank of ``ranks`` sends in a step of ``model``, as `prepare_model` made it for that many ranks."""
     gradients = (parameter for parameter in model.parameters() if parameter.requires_grad)
-    channels = [each.num_features for each in model.modules() if isinstance(each, _BatchNorm)] if ranks > 1 else []
+    is_synchronized = ranks > 1 and job.model.batch_norm_groups == 1
+    channels = (
+        [each.num_features for each in model.modules() if isinstance(each, _BatchNorm)] if is_synchronized else []
+    )
     local = job.global_batch_size // ranks
     pieces = -(-local // (job.micro_batch_size or local))
     on_cpu = next(model.parameters()).device.type == "cpu"

@@ -48,6 +48,9 @@ class SyncBatchNorm(_BatchNorm):
             )
         if self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
+        return self._normalized(input)
+
+    def _normalized(self, input: Tensor) -> Tensor:
         normalize = _NormalizeOnCuda if input.is_cuda else _Normalize
         output: Tensor = normalize.apply(
             input, self.weight, self.bias, self.running_mean, self.running_var, self._share(), self.eps

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from pydantic import PositiveInt
 from torch import nn
 
 from fer_ddp.constraints import UserPath
 from fer_ddp.errors import JobError
+from fer_ddp.layers.batch_norm_groups import group_batch_norm
 from fer_ddp.layers.dropout import SamplePositions, replace_dropout
 from fer_ddp.layers.sync_batch_norm import convert_batch_norm
 from fer_ddp.models.freezing import Freeze
@@ -31,6 +33,10 @@ class ModelConfig:
     """Start from these: a file of weights (safetensors, or a state dict of torch.save), a run folder, an exported
     folder, or ``default``, the pretrained ones of torchvision or timm. The head is left out where the classes are
     others; data.mean and data.std are those of the weights unless set. ``from=RUN`` is short for it."""
+    batch_norm_groups: PositiveInt = 1
+    """Batch norm takes its statistics over each of so many equal parts of the global batch (ghost batch normalization,
+    Hoffer et al. 2017, arXiv 1705.08741); 1 is the whole batch. A multiple of the ranks, which then need not wait for
+    each other in it."""
     freeze: Freeze = ()
     """Parameters that stay as they are, with their batch norm's statistics: a list of layers by name, such as
     [conv1, layer1], or backbone, all but the head."""
@@ -107,9 +113,17 @@ def _check_training(
 
 
 def prepare_model(
-    model: nn.Module, *, device: torch.device, precision: str, memory_format: str, world_size: int
+    model: nn.Module,
+    *,
+    device: torch.device,
+    precision: str,
+    memory_format: str,
+    world_size: int,
+    batch_norm_groups: int = 1,
 ) -> nn.Module:
-    """Move it to its device, dtype and memory format; with several ranks, synchronize its batch norms."""
-    if world_size > 1:
+    """Move it to its device, dtype and memory format; with several ranks or groups, convert its batch norms."""
+    if batch_norm_groups > 1:
+        model = group_batch_norm(model, batch_norm_groups // world_size)
+    elif world_size > 1:
         model = convert_batch_norm(model)
     return model.to(device=device, dtype=compute_dtype(precision)).to(memory_format=torch_memory_format(memory_format))

@@ -114,6 +114,7 @@ def _check_options(job: Job, manifest: Manifest, world_size: int) -> None:
             f"data.repeats: {job.data.repeats} does not divide global_batch_size, which is {job.global_batch_size}; "
             f"choose a batch size that is a multiple of it"
         )
+    _check_batch_norm_groups(job, world_size)
     if job.label_correction.momentum is not None:
         key = "label_correction.momentum"
         if world_size > 1:
@@ -143,6 +144,21 @@ def _check_options(job: Job, manifest: Manifest, world_size: int) -> None:
         }
         for key in (key for key, needed in each_epoch.items() if needed):
             raise JobError(f"evaluate.every_epochs: {key} needs the val metrics of every epoch; set it to 1")
+
+
+def _check_batch_norm_groups(job: Job, world_size: int) -> None:
+    """Raises JobError if the batch, or the ranks, can't be shared by the groups."""
+    groups, size, key = job.model.batch_norm_groups, job.global_batch_size, "model.batch_norm_groups"
+    if groups == 1:
+        return
+    if size % groups or size // groups < 2:
+        raise JobError(f"{key}: {groups} groups of 2 images or more can't share a batch of {size} evenly; choose fewer")
+    if groups % world_size:
+        raise JobError(
+            f"{key}: {world_size} ranks can't share {groups} groups evenly; choose a multiple of {world_size}"
+        )
+    if job.micro_batch_size is not None:
+        raise JobError(f"{key}: micro_batch_size already makes groups for batch norm; set one of the two")
 
 
 def _check_targets_and_loss(job: Job, manifest: Manifest) -> None:

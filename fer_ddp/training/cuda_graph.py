@@ -24,6 +24,7 @@ def disabled_by(job: Job) -> str | None:
     """The key of ``job`` that makes steps different operations, if there is one; a graph replays one step."""
     different = {
         "image_size.sides": bool(job.image_size.sides),
+        "model.batch_norm_groups": job.model.batch_norm_groups > 1,
         "label_correction.momentum": job.label_correction.momentum is not None,
         "augment.mixing_until": job.augment.mixes and job.augment.mixing_until < 1,
     }

@@ -11,6 +11,7 @@ from fer_ddp import distributed
 from fer_ddp.config.job import Job
 from fer_ddp.data.loader import Batch, BatchLoader, RawBatch
 from fer_ddp.errors import Interrupted
+from fer_ddp.layers.batch_norm_groups import GroupedBatchNorm, merge_statistics
 from fer_ddp.layers.dropout import SamplePositions
 from fer_ddp.metrics.classification import ValidationMetrics
 from fer_ddp.optim.distillation import DistillationConfig, distilled_loss
@@ -107,6 +108,8 @@ class Trainer:
     """Whether the targets are sets of classes."""
     distillation: DistillationConfig
     ema: EmaConfig
+    grouped_norms: tuple[GroupedBatchNorm, ...]
+    """The batch norms of the model, with `model.batch_norm_groups`."""
     gradient_clip_norm: float | None
     global_batch_size: int
     micro_batch_size: int | None
@@ -146,6 +149,7 @@ class Trainer:
         with distributed.without_gradient_exchange(self.ddp_model):
             losses = [self._backward(batch, rows) for rows in others]
         losses.append(self._backward(batch, last))
+        merge_statistics(self.grouped_norms)
         return sum(losses[1:], start=losses[0])
 
     def loss_and_logits(

@@ -16,6 +16,7 @@ from fer_ddp.data.sampler import StepPlan, among, build_sampler, repeated
 from fer_ddp.data.stream import StreamedSplit
 from fer_ddp.data.targets import VoteTargets, vote_shares, vote_targets
 from fer_ddp.errors import JobError
+from fer_ddp.layers.batch_norm_groups import GroupedBatchNorm
 from fer_ddp.layers.dropout import SamplePositions
 from fer_ddp.models.build import build_model, prepare_model
 from fer_ddp.models.structure import layers_by_depth
@@ -115,6 +116,7 @@ def build_trainer(
         smoothing=None if smoothing is None else smoothing.to(device, dtype),
         has_sets=job.data.targets == "multi_target",
         distillation=job.distillation,
+        grouped_norms=tuple(each for each in state.model.modules() if isinstance(each, GroupedBatchNorm)),
         ema=job.ema,
         gradient_clip_norm=job.optimizer.gradient_clip_norm,
         global_batch_size=job.global_batch_size,
@@ -184,6 +186,7 @@ def _first_state(
         precision=job.precision,
         memory_format=job.memory_format,
         world_size=steps.world_size,
+        batch_norm_groups=job.model.batch_norm_groups,
     )
     freeze_layers(model, job.model, len(manifest.class_names))
     optimizer = build_optimizer(model, job.optimizer, _layers(model, job, len(manifest.class_names)))

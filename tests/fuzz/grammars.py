@@ -524,6 +524,7 @@ KEYS = (
     *(
         "model.weights",
         "model.freeze",
+        "model.batch_norm_groups",
         "optimizer.name",
         "optimizer.lr",
         "optimizer.weight_decay",

@@ -17,6 +17,7 @@ ON_ANY_RANKS = {
     "an end of mixing": ["augment.mixup_alpha=0.2", "augment.mixing_until=0.3"],
     "randaugment": ["augment.randaugment_ops=2", "augment.randaugment_magnitude=15"],
     "repeats": ["data.repeats=2", "augment.mixup_alpha=0.2", "augment.rotation_degrees=10"],
+    "groups of batch norm": ["model.batch_norm_groups=4", "ema.decay=0.9"],
     "frozen layers": ["model.freeze=[stem]", "ema.decay=0.9"],
     "layers of their own rates": ["optimizer={name: adamw, lr: 0.01, weight_decay: 0.1, layer_decay: 0.5}"],
     "warm-up of the average": ["ema.decay=0.9", "ema.warmup=true"],

@@ -92,6 +92,18 @@ REFUSED = {
         "label_correction.momentum: the second pass of a sharpness-aware step would move targets again; set one of "
         "label_correction.momentum and optimizer.sam_radius",
     ),
+    "more groups of batch norm than the ranks share": (
+        ["model.batch_norm_groups=3"],
+        "model.batch_norm_groups: 2 ranks can't share 3 groups evenly; choose a multiple of 2",
+    ),
+    "groups of batch norm that do not divide the batch": (
+        ["model.batch_norm_groups=5"],
+        "model.batch_norm_groups: 5 groups of 2 images or more can't share a batch of 24 evenly; choose fewer",
+    ),
+    "groups of batch norm of micro-batches": (
+        ["model.batch_norm_groups=2", "micro_batch_size=4"],
+        "model.batch_norm_groups: micro_batch_size already makes groups for batch norm; set one of the two",
+    ),
     "images that would be made larger": (
         ["image_size.sides=[32,64]"],
         "image_size.sides: is [32, 64]; the images are 48 x 48, so give 48 or less",
@@ -109,7 +121,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("overrides", "message"), REFUSED.values(), ids=list(REFUSED))
 def test_what_excludes_another_option_is_refused(tiny_job: Path, overrides: list[str], message: str) -> None:
-    job, world_size = load_job(tiny_job, overrides), 2 if "there are 2" in message else 1
+    job, world_size = load_job(tiny_job, overrides), 2 if "there are 2" in message or "2 ranks" in message else 1
     manifest = FERDataset(job.data.path, "train").manifest
     with pytest.raises(JobError) as refused:
         check_job(job, manifest, world_size)
