@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from fer_ddp.errors import Interrupted, RunError, os_error_message
-from fer_ddp.rank_variables import is_main
+from fer_ddp.rendezvous import is_main
 from fer_ddp.signals import StoppedEarly, ignore_stop_signals, stop_early
 from shards.errors import UserError
 from shards.text import printable

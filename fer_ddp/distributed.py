@@ -2,10 +2,8 @@
 
 import inspect
 import os
-import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -17,9 +15,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from fer_ddp import rendezvous
 from fer_ddp.errors import JobError, RunError, os_error_message
 from fer_ddp.hardware import use_repeatable_kernels
-from fer_ddp.rank_variables import check_rank_variables, how_to_unset, launched
+from fer_ddp.rendezvous import check_rank_variables, launched
 from fer_ddp.signals import raise_pending_stop
 from shards.errors import UserError
 
@@ -28,9 +27,6 @@ T = TypeVar("T")
 # torch 2.14 renamed it, and warns of the old name.
 _all_gather = dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor
 _set_timeout = dist.set_timeout if hasattr(dist, "set_timeout") else dist.distributed_c10d._set_pg_timeout
-
-NOTICE_SECONDS = 15
-"""How long a rank waits for the others before it says so."""
 
 PEER_FAILURE = "another rank exited; see its log for the cause. Run the same command again to resume"
 _START = timedelta(minutes=30)
@@ -58,7 +54,7 @@ def world() -> Iterator[torch.device]:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     store = _join()
     # The ranks are all there, so this takes a moment; where one dies in it, torch would wait for as long as below.
-    end = threading.Timer(_join_seconds(), _end_alone)
+    end = threading.Timer(rendezvous.join_seconds(), _end_alone)
     end.daemon = True
     end.start()
     try:
@@ -75,14 +71,15 @@ def world() -> Iterator[torch.device]:
 
 
 def _join() -> dist.Store:
-    """The store in which all ranks have registered. Raises RunError if they don't within `_join_seconds`.
+    """The store in which all ranks have registered. Raises RunError if they don't within `rendezvous.join_seconds`.
 
     Waits in Python and not in torch, whose waiting no signal ends.
     """
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    waiting = _Waiting(f"rank {rank()} of {world_size()} waits at {host}:{port} (MASTER_ADDR:MASTER_PORT)")
+    what = f"rank {rank()} of {world_size()} waits at {host}:{port} (MASTER_ADDR:MASTER_PORT)"
+    waiting = rendezvous.Waiting(what, print_from_rank)
     is_host = is_main() and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    while problem := _unreachable(host, None if is_host else port):
+    while problem := rendezvous.unreachable(host, None if is_host else port):
         waiting.pause(problem, is_loud=True)
     try:
         store = dist.TCPStore(
@@ -93,7 +90,7 @@ def _join() -> dist.Store:
             timedelta(seconds=30),
             wait_for_workers=False,
             multi_tenant=True,
-            master_listen_fd=loopback_listener(host, port) if is_host else None,
+            master_listen_fd=rendezvous.loopback_listener(host, port) if is_host else None,
         )
         shared = dist.PrefixStore(_prefix(), store)
         shared.set(f"rank{rank()}", "")
@@ -104,19 +101,6 @@ def _join() -> dist.Store:
     except (dist.DistError, OSError) as error:
         raise waiting.failure(f"it failed ({str(error).splitlines()[0]})", is_loud=True) from None
     return shared
-
-
-def loopback_listener(host: str, port: int) -> int | None:
-    """The descriptor of a socket that listens at ``host``, for the store of the ranks of one machine.
-
-    torch's own socket listens on every address of the machine, and who can connect to the store can disturb the ranks.
-    None where ``host`` is not this machine's loopback address. Raises OSError if the port is taken.
-    """
-    try:
-        address = socket.gethostbyname(host)
-    except OSError:  # it has an IPv6 address alone
-        return None
-    return socket.create_server((address, port)).detach() if address.startswith("127.") else None
 
 
 def _prefix() -> str:
@@ -144,54 +128,6 @@ class Board:
         """The texts of the ranks that have left one."""
         keys = {number: f"{topic}{number}" for number in range(world_size())}
         return {number: self._store.get(key).decode() for number, key in keys.items() if self._store.check([key])}
-
-
-def _unreachable(host: str, port: int | None) -> str | None:
-    """Why nothing can connect to ``host`` now, for None why its name is not known; None if it can."""
-    try:
-        if port is None:
-            socket.getaddrinfo(host, None)
-        else:
-            socket.create_connection((host, port), timeout=5).close()
-    except (socket.gaierror, UnicodeError) as error:
-        return f"the name {host} can't be resolved ({getattr(error, 'strerror', error)})"
-    except OSError as error:
-        return f"no connection was possible ({error.strerror or error})"
-    return None
-
-
-class _Waiting:
-    """For the other ranks: prints the reason after `NOTICE_SECONDS`, and ends after `_join_seconds`."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._began, self._is_told = time.monotonic(), False
-
-    def pause(self, problem: str, *, is_loud: bool) -> None:
-        """Wait a moment, in which signals are handled. Raises RunError once there was time enough."""
-        waited = time.monotonic() - self._began
-        if waited > _join_seconds():
-            raise self.failure(f"{problem} within {waited:.0f} s", is_loud=is_loud)
-        if is_loud and waited > NOTICE_SECONDS and not self._is_told:
-            self._is_told = True
-            print(f"{self._what}: {problem} so far; {_remedy()}", file=sys.stderr, flush=True)
-        time.sleep(0.05)
-
-    def failure(self, problem: str, *, is_loud: bool) -> RunError:
-        """The error, which is printed here where it is not rank zero's, which prints its own."""
-        message = f"{self._what}: {problem}; {_remedy()}"
-        if is_loud:
-            print_from_rank(message)
-        return RunError(message)
-
-
-def _remedy() -> str:
-    return f"start all ranks, best by torchrun or `fer-ddp launch`; to train on one rank alone: {how_to_unset()}"
-
-
-def _join_seconds() -> float:
-    """How long a rank waits for others: a cluster's nodes may load torch at very different speeds."""
-    return 300 if "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_PROCID" in os.environ else 35
 
 
 def _end_alone() -> None:

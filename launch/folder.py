@@ -15,7 +15,7 @@ from fer_ddp.errors import JobError, RunError
 from fer_ddp.runs.files import RUNS, check_shape, read_json, saved_step
 from fer_ddp.runs.shapes import Array, AttemptLine, Config, Submission
 from fer_ddp.yaml_io import read_yaml
-from shards.files import SMALL, atomic_write_text, open_to_append, parse_json, read_regular, write_json
+from shards.files import SMALL, append_bytes, atomic_write_text, parse_json, read_regular, write_json
 from shards.validation import InvalidValue, from_json
 
 SUFFIX = ".launch"
@@ -170,8 +170,7 @@ class ArrayFolder:
         return [Attempt(**attempt) for attempt in attempts]
 
     def _append(self, member: str, line: dict[str, Any]) -> None:
-        with open_to_append(self.path / "attempts" / f"{member}.jsonl") as file:
-            file.write(f"{json.dumps(line)}\n".encode())
+        append_bytes(self.path / "attempts" / f"{member}.jsonl", f"{json.dumps(line)}\n".encode())
 
     def _read(self) -> dict[str, Any]:
         if not self.exists():

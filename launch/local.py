@@ -19,7 +19,7 @@ from launch.array import JobArray, Member, check_members, is_array, load_array
 from launch.folder import ArrayFolder, write_summary
 from launch.status import members_status, progress
 from launch.torchrun import SignalForwarder, killed_by, start_ranks
-from shards.files import open_to_append
+from shards.files import append_bytes, open_to_append
 
 RANKS_WITHOUT_GPU = 2
 
@@ -187,8 +187,7 @@ def _log_death(folder: ArrayFolder, member: Member, exit_status: int) -> None:
         _record_death(RunFolder(member.job.run), exit_status)
     signal_name = killed_by(exit_status)
     if signal_name is not None:
-        with open_to_append(_log(folder, member)) as log:
-            log.write(f"error: {member.name} was killed by {signal_name}\n".encode())
+        append_bytes(_log(folder, member), f"error: {member.name} was killed by {signal_name}\n".encode())
 
 
 def _start(folder: ArrayFolder, member: Member, ranks: int, gpus: str | None) -> subprocess.Popen[bytes]:

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from fer_ddp.cli import LAUNCHED
 from fer_ddp.errors import Interrupted, JobError, RunError
-from fer_ddp.rank_variables import RANK_VARIABLES
+from fer_ddp.rendezvous import RANK_VARIABLES, loopback_listener
 from fer_ddp.signals import STOP_SIGNALS, raise_pending_stop
 from shards.output import guard_output
 from shards.parallel import child_modules, end_with_parent, usable_cpus
@@ -156,8 +156,6 @@ def _host_stores_on_loopback() -> None:
     """
     import torch.distributed as dist
     from torch.distributed.elastic.rendezvous import c10d_rendezvous_backend
-
-    from fer_ddp.distributed import loopback_listener
 
     class LoopbackStore(dist.TCPStore):
         def __init__(self, host_name: str, port: int, **options: Any) -> None:

@@ -152,6 +152,15 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("is nested too deep") from None
 
 
+def append_bytes(path: Path, content: bytes) -> None:
+    """Add ``content`` to the end of a file. Raises OSError, with ``path`` as its file name, as `open_to_append`."""
+    try:
+        with open_to_append(path) as file:
+            file.write(content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk's error names no file
+
+
 def open_to_append(path: Path) -> IO[bytes]:
     """Open a file, which is made if there is none, to add to its end.
 

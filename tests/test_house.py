@@ -96,7 +96,7 @@ def test_the_models_import_nothing_of_the_trainer() -> None:
 
 ROOMS = """
 shards
-errors text yaml_io constraints hardware signals rank_variables cli distributed randomness precision
+errors text yaml_io constraints hardware signals rendezvous cli distributed randomness precision
 statistics
 metrics
 figures

@@ -281,6 +281,13 @@ def _write_weights(folder: Path, members: Sequence[_Member], temperature: float)
                 )
 
 
+def check_labels(folder: Path, other: str, class_names: list[str]) -> None:
+    """Raises ValueError if ``labels.json``, which earlier versions did not write, has other classes than ``other``."""
+    path = folder / LABELS
+    if path.is_file() and parse_json(read_regular(path, at_most=SMALL)) != class_names:
+        raise ValueError(f"{LABELS} and {other} have other classes, or another order of them")
+
+
 def load_exported(
     folder: Path, device: torch.device
 ) -> tuple[Callable[[Tensor], NDArray[np.floating[Any]]], dict[str, Any]]:
@@ -296,9 +303,7 @@ def load_exported(
         if not is_zipfile(folder / MODEL):  # torch would log a traceback of its own
             raise ValueError("not a whole file of torch.export")
         program = move_to_device_pass(torch.export.load(folder / MODEL), device)
-        labels = folder / LABELS  # which earlier versions did not write
-        if labels.is_file() and parse_json(read_regular(labels, at_most=SMALL)) != card["class_names"]:
-            raise ValueError(f"{LABELS} and {CARD} have other classes, or another order of them")
+        check_labels(folder, CARD, card["class_names"])
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{folder}: {MODEL} or {CARD} is damaged ({error}); export the run again") from None
     model = program.module()

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from fer_ddp.augment.views import ViewsConfig
-from fer_ddp.deploy.export import CARD, LABELS, FromPixels, MeanOfModels
+from fer_ddp.deploy.export import CARD, FromPixels, MeanOfModels, check_labels
 from fer_ddp.deploy.onnx import ONNX
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.evaluation.evaluator import BATCH_SIZE
@@ -25,7 +25,7 @@ from fer_ddp.runs.checkpoint import load_tensors
 from fer_ddp.runs.files import read_json
 from fer_ddp.runs.shapes import Card, ExportedConfig
 from fer_ddp.runs.weights import EXPORTED_CONFIG, EXPORTED_WEIGHTS
-from shards.files import SMALL, parse_json, read_regular, sha256_of
+from shards.files import sha256_of
 
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError, MemoryError)
 """What is raised for files that are not what `export` wrote."""
@@ -81,7 +81,7 @@ def _from_weights(folder: Path, device: torch.device) -> LoadedExport:
     for name in (EXPORTED_WEIGHTS, EXPORTED_CONFIG):
         if card.get("sha256", {}).get(name, "") not in ("", sha256_of(folder / name)):
             raise ValueError(f"{name} is not the file whose SHA-256 is in {CARD}")
-    _check_labels(folder, config["class_names"])
+    check_labels(folder, EXPORTED_CONFIG, config["class_names"])
     saved = load_tensors(folder / EXPORTED_WEIGHTS)
     channels, height, width = shape = config["image_shape"]
     models: list[nn.Module] = []
@@ -110,13 +110,6 @@ def _from_weights(folder: Path, device: torch.device) -> LoadedExport:
     )
 
 
-def _check_labels(folder: Path, class_names: list[str]) -> None:
-    """Raises ValueError if ``labels.json``, which earlier versions did not write, has other classes."""
-    path = folder / LABELS
-    if path.is_file() and parse_json(read_regular(path, at_most=SMALL)) != class_names:
-        raise ValueError(f"{LABELS} and {EXPORTED_CONFIG} or {CARD} have other classes, or another order of them")
-
-
 def _from_onnx(folder: Path) -> LoadedExport:
     try:
         import onnxruntime
@@ -125,7 +118,7 @@ def _from_onnx(folder: Path) -> LoadedExport:
     session = onnxruntime.InferenceSession(folder / ONNX, providers=["CPUExecutionProvider"])
     card = read_json(folder / CARD, Card)
     _, channels, height, width = card["input"]["shape"]
-    _check_labels(folder, card["class_names"])
+    check_labels(folder, CARD, card["class_names"])
 
     def probabilities(images: Tensor) -> NDArray[np.floating[Any]]:
         batches = (batch.permute(0, 2, 3, 1).contiguous().numpy() for batch in images.split(BATCH_SIZE))

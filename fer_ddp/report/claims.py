@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fer_ddp.config.recipes import job_of
-from fer_ddp.report.collect import Recipe
+from fer_ddp.report.collect import Recipe, ReportRuns
+from fer_ddp.report.published import is_fer2013
 from fer_ddp.report.views import View
 from fer_ddp.statistics.comparison import compare_recipes
 from fer_ddp.statistics.intervals import Interval
@@ -32,8 +33,10 @@ class JudgedClaim:
     """``CONFIRMED``, ``NOT_DECIDED``, ``HIGHER``, ``LOWER``, or ``–`` where no figure is claimed."""
 
 
-def judge_claims(view: View) -> list[JudgedClaim]:
-    """The claims about recipes that ``view`` has, in the order of ``claims.yaml``; without the others."""
+def judge_claims(view: View, collected: ReportRuns) -> list[JudgedClaim]:
+    """The claims about recipes that ``view`` has, in the order of ``claims.yaml``; none on other data than FER2013."""
+    if not is_fer2013(collected):
+        return []
     rows = read_yaml(Path(__file__).with_name("claims.yaml"))["claims"]
     judged = []
     for row in rows:

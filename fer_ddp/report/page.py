@@ -64,7 +64,7 @@ def page(
         fer2013=is_fer2013(collected),
         published=published_figures() if is_fer2013(collected) else [],
         best_epoch=any(run.job.get("select") == "best_val" for run in collected.runs),
-        claims={view.key: judge_claims(view) if is_fer2013(collected) else [] for view in views},
+        claims={view.key: judge_claims(view, collected) for view in views},
         environments=report_environments([run for recipe in recipes for run in recipe.runs]),
         repeat_command=repeat_command,
         mistakes=mistakes,

@@ -10,7 +10,6 @@ from typing import Any
 from fer_ddp.report.claims import judge_claims
 from fer_ddp.report.collect import Recipe, ReportRuns
 from fer_ddp.report.costs import NetworkCost, TimeCost, time_cost
-from fer_ddp.report.published import is_fer2013
 from fer_ddp.report.views import Leaking, View, leaking_samples
 from fer_ddp.runs.finished import SkippedRun
 from fer_ddp.text import large, markdown_text, p_value, percent, percent_interval, points, points_interval
@@ -51,7 +50,7 @@ def markdown(collected: ReportRuns, views: Sequence[View], costs: Mapping[str, N
                 f"{'yes' if pair.significant else 'no'} |"
                 for pair in view.pairs
             ]
-        claims = judge_claims(view) if is_fer2013(collected) else []
+        claims = judge_claims(view, collected)
         if claims:
             lines += ["", f"The write-up's claims, on {view.reporting_split}:", ""]
             lines += ["| claim | measured (95 % interval) | verdict | runs |", "|---|---|---|---|"]

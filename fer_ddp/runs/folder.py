@@ -30,7 +30,7 @@ from fer_ddp.runs.files import (
     write_run_json,
 )
 from fer_ddp.yaml_io import read_yaml, to_yaml
-from shards.files import FileLock, atomic_write_text, open_to_append, sync_folder
+from shards.files import FileLock, append_bytes, atomic_write_text, sync_folder
 
 
 class RunFolder:
@@ -222,8 +222,7 @@ class RunFolder:
 
     def append_line(self, name: str, value: dict[str, Any]) -> None:
         """Add a line to a ``.jsonl`` file."""
-        with open_to_append(self.path / name) as file:
-            file.write(f"{json.dumps(with_checksum(value))}\n".encode())
+        append_bytes(self.path / name, f"{json.dumps(with_checksum(value))}\n".encode())
 
     def read_lines(self, name: str) -> list[dict[str, Any]]:
         """The lines of one of `fer_ddp.runs.files.LINES`; a line that a crash cut short is left out."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from damage import damaged_cache, damaged_data, damaged_reading, damaged_run, damaged_state, names_of, some_file
 from file_operations import FULL_DISK, FileOperations
 from laboratory import (
     CACHE,
@@ -20,26 +21,24 @@ from laboratory import (
     Failure,
     Fault,
     Start,
-    Strike,
     check_refusal,
     no_traceback,
     processes_of,
     real_command,
 )
 from lying_server import BEHAVIOURS, lying_server
+from strikes import interrupt, sends
+
+from fer_ddp.runs.folder import RunFolder
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
-
-
-def _sends(number: signal.Signals) -> Strike:
-    return lambda operations: os.kill(os.getpid(), number)
 
 
 def killed(fault: Fault) -> str:
     """SIGKILL, up to three times."""
     for _ in range(fault.random.choice((1, 1, 2, 3))):
         start = fault.struck()
-        start.strike = _sends(signal.SIGKILL)
+        start.strike = sends(signal.SIGKILL)
         fault.train(start)
     return fault.settle()
 
@@ -47,7 +46,7 @@ def killed(fault: Fault) -> str:
 def stopped(fault: Fault) -> str:
     """A signal that asks the run to stop, as SLURM, a terminal or a user sends it."""
     start, number = fault.struck(most_operations=False), fault.random.choice(STOP_SIGNALS)
-    start.strike = _sends(number)
+    start.strike = sends(number)
     fault.note(f"with {number.name}")
     ended = fault.train(start)
     if not ended.is_success and 75 not in ended.statuses:
@@ -58,7 +57,7 @@ def stopped(fault: Fault) -> str:
 def frozen(fault: Fault) -> str:
     """SIGSTOP, and SIGCONT some time later."""
     start = fault.struck(most_operations=False)
-    start.strike = _sends(signal.SIGSTOP)
+    start.strike = sends(signal.SIGSTOP)
     seconds = fault.random.uniform(0.1, 1.0)
     running = fault.start(start)
     process = running.processes[start.on_rank]
@@ -121,8 +120,8 @@ def folder_removed(fault: Fault) -> str:
 
 def file_removed(fault: Fault) -> str:
     """A file of the run, the cache or the data is removed before the run is resumed."""
-    _interrupt(fault)
-    path = _some_file(fault, fault.random.choice((RUN, RUN, f"{RUN}/checkpoints", CACHE, DATA)))
+    interrupt(fault)
+    path = some_file(fault, fault.random.choice((RUN, RUN, f"{RUN}/checkpoints", CACHE, DATA)))
     kept = fault.folder / "kept"
     shutil.move(path, kept)
     ended = fault.train()
@@ -130,73 +129,11 @@ def file_removed(fault: Fault) -> str:
         if fault.difference() and path.name not in ended.output:
             raise Failure(f"loses {', '.join(fault.difference())} in silence: {ended}")
         return "told" if fault.difference() else "same bytes"
-    check_refusal(ended, _names(fault, path))
+    check_refusal(ended, names_of(fault, path))
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(kept, path)
     fault.settle()
     return "refused"
-
-
-def damaged_run(fault: Fault) -> str:
-    """A bit of a file of the run is flipped, or the file is cut, before the run is resumed."""
-    return _resume_damaged(fault, RUN)
-
-
-def damaged_state(fault: Fault) -> str:
-    """The same of a checkpoint."""
-    return _resume_damaged(fault, f"{RUN}/checkpoints")
-
-
-def damaged_data(fault: Fault) -> str:
-    """The same of a shard or the manifest, with the cache or without."""
-    return _resume_damaged(fault, DATA, without_cache=fault.random.random() < 0.7)
-
-
-def damaged_cache(fault: Fault) -> str:
-    """The same of a file of the cache."""
-    return _resume_damaged(fault, CACHE)
-
-
-READERS = {"report": ("run", "--out", "page.html"), "launch": ("status", "run"), "evaluate": ("run", "--out", "again")}
-"""Commands that read a finished run, with their arguments."""
-
-
-def damaged_reading(fault: Fault) -> str:
-    """A command reads a finished run, its data or its cache, of which a file is damaged."""
-    shutil.rmtree(fault.folder / DATA)
-    for name in (RUN, DATA, CACHE):
-        shutil.copytree(fault.finished / name, fault.folder / name)
-    where = fault.random.choice((RUN, RUN, RUN, RUN, f"{RUN}/checkpoints", DATA, CACHE))
-    command = fault.random.choice(("report", "launch", "evaluate") if where == RUN else ("evaluate",))
-    words = [command, *READERS[command]]
-    if where == DATA and fault.random.random() < 0.5:
-        words = ["verify", DATA]
-    fault.note(" ".join(words))
-    whole = _read(fault, words)
-    path = _some_file(fault, where)
-    path.write_bytes(damage(path.read_bytes(), fault))
-    if where == DATA:
-        shutil.rmtree(fault.folder / CACHE)
-    damaged = _read(fault, words)
-    if damaged[0].is_success and damaged[1] == whole[1]:
-        return "same bytes"
-    if not damaged[0].is_success:
-        check_refusal(damaged[0], _names(fault, path))
-        return "refused"
-    differing = [name for name in whole[1] | damaged[1] if whole[1].get(name) != damaged[1].get(name)]
-    if not any(path.name.encode() in damaged[1].get(name, b"") for name in differing):
-        raise Failure(f"is used in silence for {', '.join(differing)}: {damaged[0]}")
-    return "told"
-
-
-def _read(fault: Fault, words: list[str]) -> tuple[Ended, dict[str, bytes]]:
-    """(how the command ended, what it printed and wrote, by name)."""
-    ended = no_traceback(fault.start(command=words).wait())
-    written = {"output": ended.output.encode()}
-    for path in sorted([*fault.folder.glob("page.*"), *fault.folder.joinpath("again").rglob("*.*")]):
-        written[path.name] = path.read_bytes()
-        path.unlink()
-    return ended, written
 
 
 def clock_jump(fault: Fault) -> str:
@@ -212,7 +149,7 @@ def clock_jump(fault: Fault) -> str:
         raise Failure(f"fails when the clock jumps: {ended}")
     if fault.random.random() < 0.5:  # and a run that is resumed then
         shutil.rmtree(fault.run)
-        _interrupt(fault)
+        interrupt(fault)
         for path in fault.folder.rglob("*"):
             os.utime(path, times=(max(time.time() + seconds, 0),) * 2)
     return fault.settle()
@@ -250,15 +187,18 @@ def wandb_server(fault: Fault) -> str:
         _check_none_left(fault)
     if not ended.is_success:
         raise Failure(f"fails for its tracker: {ended}")
-    config = fault.run / "config.yaml"
-    config.write_text(config.read_text().replace("mode: online", "mode: disabled"))
+    run = RunFolder(str(fault.run))
+    config = run.saved_config()
+    assert config is not None
+    config["wandb"]["mode"] = "disabled"
+    run.save_config(config)
     return fault.settle()
 
 
 def second_start(fault: Fault) -> str:
     """The same command is started again while the first one is at some point of its work."""
     start = fault.struck(most_operations=False)
-    start.strike = _sends(signal.SIGSTOP)
+    start.strike = sends(signal.SIGSTOP)
     first = fault.start(start)
     process = first.processes[start.on_rank]
     is_stopped = process.wait_for_stop()
@@ -283,7 +223,7 @@ def stranger(fault: Fault) -> str:
     victim = fault.folder / "victim"
     victim.write_text("precious")
     if what == "links" or os.geteuid() != 0:
-        _interrupt(fault)
+        interrupt(fault)
         for path in [path for path in fault.run.rglob("*") if path.is_file()]:
             path.with_name(f".{path.name}.tmp").symlink_to(victim)
         fault.train()
@@ -294,7 +234,7 @@ def stranger(fault: Fault) -> str:
             raise Failure("a link beside a file of the run was followed")
         return outcome
     if what == "resumes":
-        _interrupt(fault)
+        interrupt(fault)
         before = {path: path.stat().st_mtime_ns for path in fault.run.rglob("*")}
     else:
         fault.folder.chmod(0o777)
@@ -335,57 +275,6 @@ def launcher(fault: Fault) -> str:
     no_traceback(Ended([process.returncode], output))
     _check_none_left(fault)
     return fault.settle()
-
-
-def _interrupt(fault: Fault) -> None:
-    """A run that was killed at some point after its first state."""
-    step = fault.random.randint(4, STEPS)
-    fault.note(f"is killed at step {step}")
-    fault.train(Start(at_step=step, strike=_sends(signal.SIGKILL)))
-
-
-def _some_file(fault: Fault, folder: str) -> Path:
-    files = sorted(path for path in (fault.folder / folder).rglob("*") if path.is_file() and path.stat().st_size)
-    path = fault.random.choice(files)
-    fault.note(f"of {path.relative_to(fault.folder)}")
-    return path
-
-
-def _names(fault: Fault, path: Path) -> tuple[str, ...]:
-    """One of these must be in a refusal for ``path``: its name, or that of its run or data set."""
-    folder = path.relative_to(fault.folder).parts[0]
-    return (path.name, f"{folder}:")
-
-
-def damage(content: bytes, fault: Fault) -> bytes:
-    """``content`` with a flipped bit, or without its end, or with zeros."""
-    place = fault.random.randrange(len(content))
-    how = fault.random.choice(("flip", "flip", "flip", "cut", "zeros"))
-    if how == "cut":
-        fault.note(f"cut to {place} bytes")
-        return content[:place]
-    if how == "zeros":
-        fault.note(f"zeros from byte {place}")
-        return content[:place] + bytes(len(content) - place)
-    bit = fault.random.randrange(8)
-    fault.note(f"bit {bit} of byte {place} flipped")
-    return content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
-
-
-def _resume_damaged(fault: Fault, folder: str, without_cache: bool = False) -> str:
-    _interrupt(fault)
-    path = _some_file(fault, folder)
-    whole = path.read_bytes()
-    path.write_bytes(damage(whole, fault))
-    if without_cache:
-        shutil.rmtree(fault.folder / CACHE)
-
-    def undo() -> None:
-        path.write_bytes(whole)
-
-    if folder != DATA or without_cache:
-        return fault.settle(undo, _names(fault, path))
-    return fault.settle(undo)
 
 
 def _children(pid: int) -> list[int]:

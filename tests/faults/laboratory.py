@@ -227,7 +227,7 @@ def check_refusal(ended: Ended, named: Sequence[str] = ()) -> None:
     if any(status < 0 for status in ended.statuses):
         raise Failure(f"is ended by a signal: {ended}")
     if named and not any(name in line for line in messages for name in named):
-        raise Failure(f"is refused without a word on {' or '.join(named)}: {ended}")
+        raise Failure(f"is refused by a message that does not name {' or '.join(named)}: {ended}")
 
 
 def repeatable_files(run: Path) -> dict[str, bytes]:
@@ -317,27 +317,31 @@ def _free_port() -> int:
 
 def write_setting(folder: Path) -> None:
     """Pack the data and write the job, once for all faults."""
+    changes = {"epochs": EPOCHS, "ema": {"decay": 0.9}, "checkpoint": {"every_steps": 2}}
+    write_job(folder, (96, 24, 0), channels=[4, 8], hidden=8, **changes)
+
+
+def write_job(folder: Path, images: tuple[int, int, int], *, channels: list[int], hidden: int, **changes: Any) -> None:
+    """Pack synthetic faces, so many ``images`` of train, val and test, and write a job that uses most of a trainer."""
     from shards.packing.packer import pack
     from shards.sources.synthetic_faces import Faces, scan_faces
 
-    pack(partial(scan_faces, Faces(train=96, val=24, test=0)), folder / DATA)
+    train, val, test = images
+    pack(partial(scan_faces, Faces(train=train, val=val, test=test)), folder / DATA)
     job = {
         "run": RUN,
         "data": {"path": DATA},
-        "model": {"name": "plain_cnn", "arguments": {"channels": [4, 8], "hidden": 8, "batch_norm": True}},
+        "model": {"name": "plain_cnn", "arguments": {"channels": channels, "hidden": hidden, "batch_norm": True}},
         "optimizer": {"name": "adamw", "lr": 0.003, "gradient_clip_norm": 1.0},
         "schedule": {"name": "onecycle"},
         "augment": {"flip": 0.5, "erasing_probability": 0.3, "mixup_alpha": 0.2},
-        "ema": {"decay": 0.9},
-        "epochs": EPOCHS,
         "global_batch_size": 24,
         "precision": "float32",
         "memory_format": "contiguous",
         "log": {"every_steps": 1},
-        "checkpoint": {"every_steps": 2},
         "wandb": {"mode": "disabled"},
     }
-    (folder / JOB).write_text(yaml.safe_dump(job, sort_keys=False))
+    (folder / JOB).write_text(yaml.safe_dump(job | changes, sort_keys=False))
 
 
 def copy_setting(setting: Path, folder: Path) -> None:

@@ -23,6 +23,7 @@ if __name__ == "__main__":  # before torch is loaded: small models are fastest o
 from forking import load_everything
 from kinds import KINDS, TWO_RANKS
 from laboratory import Failure, Fault, copy_setting, forked, processes_of, undisturbed, write_setting
+from table import table_text
 
 OUTCOMES = ("same bytes", "refused", "told", "failures")
 
@@ -114,16 +115,13 @@ def table(results: list[dict[str, Any]]) -> str:
     by_kind: dict[str, Counter[str]] = defaultdict(Counter)
     for result in results:
         by_kind[result["kind"]][result["outcome"]] += 1
-    rows = [("kind", "faults", *OUTCOMES), ("---",) * (2 + len(OUTCOMES))]
+    rows = [("kind", "faults", *OUTCOMES)]
     for kind in (kind for kind in KINDS if kind in by_kind):
         counts = by_kind[kind]
         rows.append((kind, str(counts.total()), *(str(counts[outcome]) for outcome in OUTCOMES)))
     totals = sum(by_kind.values(), Counter())
     rows.append(("all", str(totals.total()), *(str(totals[outcome]) for outcome in OUTCOMES)))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    )
+    return table_text(rows)
 
 
 def main(arguments: list[str]) -> int:

@@ -27,8 +27,8 @@ if __name__ == "__main__":  # before torch is loaded: small models are fastest o
         *map(str, (Path(__file__).parents[2], Path(__file__).parents[1] / "support", Path(__file__).parent))
     ]
 
-import yaml
-from laboratory import CACHE, DATA, JOB, ROOT, RUN, Failure, processes_of, repeatable_files
+from laboratory import CACHE, JOB, ROOT, RUN, Failure, processes_of, repeatable_files, write_job
+from table import table_text
 
 STALL_SECONDS = 10
 END_SECONDS = 120
@@ -197,32 +197,10 @@ CONTINUING = ("SIGSTOP of all, SIGCONT", "a second start")
 
 def write_setting(base: Path, epochs: int) -> None:
     """The data, and a job that saves every 5 s."""
-    from functools import partial
-
-    from shards.packing.packer import pack
-    from shards.sources.synthetic_faces import Faces, scan_faces
-
     for name in ("logs", "tmp"):
         (base / name).mkdir()
-    pack(partial(scan_faces, Faces(train=960, val=240, test=240)), base / DATA)
-    job = {
-        "run": RUN,
-        "data": {"path": DATA},
-        "model": {"name": "plain_cnn", "arguments": {"channels": [8, 16], "hidden": 16, "batch_norm": True}},
-        "optimizer": {"name": "adamw", "lr": 0.003, "gradient_clip_norm": 1.0},
-        "schedule": {"name": "onecycle"},
-        "augment": {"flip": 0.5, "erasing_probability": 0.3, "mixup_alpha": 0.2},
-        "ema": {"decay": 0.99},
-        "epochs": epochs,
-        "global_batch_size": 24,
-        "precision": "float32",
-        "memory_format": "contiguous",
-        "log": {"every_steps": 1},
-        "checkpoint": {"every_seconds": 5},
-        "stall_seconds": STALL_SECONDS,
-        "wandb": {"mode": "disabled"},
-    }
-    (base / JOB).write_text(yaml.safe_dump(job, sort_keys=False))
+    changes = {"epochs": epochs, "ema": {"decay": 0.99}, "checkpoint": {"every_seconds": 5}}
+    write_job(base, (960, 240, 240), channels=[8, 16], hidden=16, stall_seconds=STALL_SECONDS, **changes)
 
 
 def check_ended(soak: Soak) -> int:
@@ -365,14 +343,11 @@ def end_all(soak: Soak) -> None:
 
 def table(counts: dict[str, Count]) -> str:
     """A line for each kind of strike."""
-    rows = [("strike", "number", "ended the run", "seconds until nothing was left"), ("---",) * 4]
+    rows = [("strike", "number", "ended the run", "seconds until nothing was left")]
     for kind, count in counts.items():
         mean = f"{count.seconds / count.ended:.1f}" if count.ended else "-"
         rows.append((kind, str(count.strikes), str(count.ended), mean))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    )
+    return table_text(rows)
 
 
 def main(arguments: list[str]) -> int:

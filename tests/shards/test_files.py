@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.files import FileLock, atomic_write_bytes, atomic_write_text, sha256_of, write_json
+from shards.files import FileLock, append_bytes, atomic_write_bytes, atomic_write_text, sha256_of, write_json
 from shards.text import printable
 
 
@@ -151,3 +152,15 @@ def test_a_lock_whose_file_was_removed_is_taken_on_the_new_file(tmp_path: Path) 
 def test_names_in_messages_do_not_control_the_terminal() -> None:
     name = "a\x1b]0;title\x07 \udcff ü\n"  # \udcff is how Python has the byte ff in a file's name
     assert printable(name) == "a\\x1b]0;title\\x07 \\udcff ü\n"
+
+
+def test_a_line_that_does_not_fit_on_the_disk_is_refused_by_the_files_name(tmp_path: Path) -> None:
+    path = tmp_path / "steps.jsonl"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4, before[1]))
+    try:
+        with pytest.raises(OSError, match="steps.jsonl") as caught:
+            append_bytes(path, b"a line\n" * 9)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.filename == str(path)

@@ -59,8 +59,9 @@ def runs(tmp_path: Path) -> Path:
 
 
 def test_claims_about_the_recipes_at_hand_are_judged_and_others_left_out(runs: Path) -> None:
-    (view,) = make_views(collect_runs([runs]), None, None)
-    judged = {claim.statement: claim for claim in judge_claims(view)}
+    collected = collect_runs([runs])
+    (view,) = make_views(collected, None, None)
+    judged = {claim.statement: claim for claim in judge_claims(view, collected)}
     assert {statement: claim.verdict for statement, claim in judged.items()} == {
         "The baseline has about 55 to 60 %": CONFIRMED,
         "Optimization 1, a deeper network with batch norm, gains about 3 to 5 points": CONFIRMED,

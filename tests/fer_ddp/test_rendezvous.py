@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from fer_ddp import distributed
+from fer_ddp import distributed, rendezvous
 from fer_ddp.cli import exit_status_of
 from fer_ddp.errors import JobError, RunError
-from fer_ddp.rank_variables import RANK_VARIABLES, check_rank_variables, is_main
+from fer_ddp.rendezvous import RANK_VARIABLES, check_rank_variables, is_main
 from fer_ddp.signals import STOP_SIGNALS
 
 ONE_OF_TWO = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
@@ -79,8 +79,8 @@ def test_a_rank_to_which_nobody_comes_ends_and_prints_before_that_what_it_waits_
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_variables(monkeypatch, MASTER_PORT="29517")
-    monkeypatch.setattr(distributed, "NOTICE_SECONDS", 0.1)
-    monkeypatch.setattr(distributed, "_join_seconds", lambda: 0.3)
+    monkeypatch.setattr(rendezvous, "NOTICE_SECONDS", 0.1)
+    monkeypatch.setattr(rendezvous, "join_seconds", lambda: 0.3)
     message = r"rank 1 did not come within 0 s; .* unset RANK WORLD_SIZE LOCAL_RANK"
     with pytest.raises(RunError, match=message), distributed.world():
         pass
@@ -98,7 +98,7 @@ def test_a_rank_that_cannot_reach_the_others_tells_why(
     changes: dict[str, str | None], problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_variables(monkeypatch, **changes)
-    monkeypatch.setattr(distributed, "_join_seconds", lambda: 0.1)
+    monkeypatch.setattr(rendezvous, "join_seconds", lambda: 0.1)
     with pytest.raises(RunError) as raised, distributed.world():
         pass
     assert problem in str(raised.value)

@@ -1,0 +1,127 @@
+"""How a rank meets the others, without torch: torchrun's variables, checked, and a wait for them that has an end."""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+from fer_ddp.errors import JobError, RunError
+
+RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+NOTICE_SECONDS = 15
+"""How long a rank waits for the others before it says so."""
+
+
+def launched() -> bool:
+    """Whether torchrun (or anything that sets its variables) started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def is_main() -> bool:
+    """Whether this process prints for all ranks; also where the variables are wrong, so that somebody does."""
+    try:
+        check_rank_variables()
+    except JobError:
+        return True
+    return not launched() or int(os.environ["RANK"]) == 0
+
+
+def check_rank_variables() -> None:
+    """Raises JobError if the variables are not those of one rank among others, naming the one that is wrong."""
+    if "RANK" not in os.environ and "WORLD_SIZE" not in os.environ:
+        return
+    ranks = _number("WORLD_SIZE", 1, None)
+    _number("RANK", 0, ranks - 1)
+    if ranks == 1:
+        return
+    _number("LOCAL_RANK", 0, _number("LOCAL_WORLD_SIZE", 1, ranks, default=ranks) - 1)
+    if not os.environ.get("MASTER_ADDR", "").strip():
+        raise _wrong("MASTER_ADDR", "the name of the machine of rank 0")
+    _number("MASTER_PORT", 1, 65535)
+
+
+def how_to_unset() -> str:
+    """Such as ``unset RANK WORLD_SIZE``, with those that are set."""
+    return f"unset {' '.join(name for name in RANK_VARIABLES if name in os.environ)}"
+
+
+def _number(name: str, least: int, most: int | None, default: int | None = None) -> int:
+    text = os.environ.get(name, "" if default is None else str(default))
+    number = int(text) if text.isdecimal() and len(text) < 10 else -1  # int() takes " 1" and "1_0" too
+    if number < least or (most is not None and number > most):
+        raise _wrong(name, f"a number from {least} to {most}" if most is not None else f"a number from {least}")
+    return number
+
+
+def _wrong(name: str, right: str) -> JobError:
+    found = f"is {os.environ[name]!r}" if name in os.environ else "is not set"
+    return JobError(
+        f"{name}: {found}; it must be {right}. torchrun sets it for each rank; if the variables are left over, "
+        f"remove them: {how_to_unset()}"
+    )
+
+
+def loopback_listener(host: str, port: int) -> int | None:
+    """The descriptor of a socket that listens at ``host``, for the store of the ranks of one machine.
+
+    torch's own socket listens on every address of the machine, and who can connect to the store can disturb the ranks.
+    None where ``host`` is not this machine's loopback address. Raises OSError if the port is taken.
+    """
+    try:
+        address = socket.gethostbyname(host)
+    except OSError:  # it has an IPv6 address alone
+        return None
+    return socket.create_server((address, port)).detach() if address.startswith("127.") else None
+
+
+def unreachable(host: str, port: int | None) -> str | None:
+    """Why nothing can connect to ``host`` now, for None why its name is not known; None if it can."""
+    try:
+        if port is None:
+            socket.getaddrinfo(host, None)
+        else:
+            socket.create_connection((host, port), timeout=5).close()
+    except (socket.gaierror, UnicodeError) as error:
+        return f"the name {host} can't be resolved ({getattr(error, 'strerror', error)})"
+    except OSError as error:
+        return f"no connection was possible ({error.strerror or error})"
+    return None
+
+
+class Waiting:
+    """For the other ranks: prints the reason after `NOTICE_SECONDS`, and ends after `join_seconds`.
+
+    ``report`` prints why this rank ends.
+    """
+
+    def __init__(self, what: str, report: Callable[[str], None]) -> None:
+        self._what, self._report = what, report
+        self._began, self._is_told = time.monotonic(), False
+
+    def pause(self, problem: str, *, is_loud: bool) -> None:
+        """Wait a moment, in which signals are handled. Raises RunError once there was time enough."""
+        waited = time.monotonic() - self._began
+        if waited > join_seconds():
+            raise self.failure(f"{problem} within {waited:.0f} s", is_loud=is_loud)
+        if is_loud and waited > NOTICE_SECONDS and not self._is_told:
+            self._is_told = True
+            print(f"{self._what}: {problem} so far; {_remedy()}", file=sys.stderr, flush=True)
+        time.sleep(0.05)
+
+    def failure(self, problem: str, *, is_loud: bool) -> RunError:
+        """The error; one that `is_loud` is also reported here."""
+        message = f"{self._what}: {problem}; {_remedy()}"
+        if is_loud:
+            self._report(message)
+        return RunError(message)
+
+
+def _remedy() -> str:
+    return f"start all ranks, best by torchrun or `fer-ddp launch`; to train on one rank alone: {how_to_unset()}"
+
+
+def join_seconds() -> float:
+    """How long a rank waits for others: a cluster's nodes may load torch at very different speeds."""
+    return 300 if "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_PROCID" in os.environ else 35
