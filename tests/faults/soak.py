@@ -260,76 +260,119 @@ class Count:
     """Until nothing of the run was left, of those that ended it."""
 
 
+@dataclass
+class Undisturbed:
+    """What a run without a strike has written: its files that repeat, and what it left in the cache."""
+
+    files: dict[str, bytes]
+    cached: set[str]
+
+
+@dataclass
+class Tally:
+    """What a soak has counted."""
+
+    counts: dict[str, Count] = field(default_factory=lambda: {kind: Count() for kind in STRIKES})
+    waiting: list[str] = field(default_factory=list)
+    """The kinds that have their turn before any comes again."""
+    failures: list[str] = field(default_factory=list)
+    starts: int = 0
+    runs: int = 0
+    """Those that are finished."""
+
+
 def soak_for(minutes: float, seed: int, epochs: int, base: Path) -> int:
     """Soak; prints the tables, returns the number of failures."""
-    soak = Soak(base, random.Random(seed))
+    soak, tally = Soak(base, random.Random(seed)), Tally()
     write_setting(base, epochs)
     shared = set(os.listdir("/dev/shm"))
+    began = time.monotonic()
+    undisturbed = run_undisturbed(soak)
+    deadline = time.monotonic() + 60 * minutes
+    while time.monotonic() < deadline or soak.run.exists():  # the last one is finished as well
+        soak.start()
+        tally.starts += 1
+        ended_by_strike = strike_until_ended(soak, tally, began, deadline)
+        if (soak.run / "status.json").exists() and '"finished"' in (soak.run / "status.json").read_text():
+            check_finished(soak, tally, undisturbed)
+        elif soak.process is not None and soak.process.poll() == 0:
+            raise Failure(f"ends with 0 unfinished: {soak.log.read_text(errors='replace')[-2000:]}")
+        elif not ended_by_strike:
+            raise Failure(f"ends without a strike: {soak.log.read_text(errors='replace')[-2000:]}")
+    tally.failures += [f"shared memory {name}" for name in unused_shared_memory(shared)]
+    print(table(tally.counts))
+    print(f"{(time.monotonic() - began) / 60:.1f} minutes, {tally.starts} starts, {tally.runs} runs finished")
+    nothing = "same bytes each time; no process, file, descriptor, socket or shared memory is left"
+    print("\n".join(tally.failures) or nothing)
+    return len(tally.failures)
+
+
+def run_undisturbed(soak: Soak) -> Undisturbed:
+    """Run once without a strike, and remove the run. Raises Failure if that fails."""
     began = time.monotonic()
     soak.start()
     soak.wait(FINISH_SECONDS)
     if check_ended(soak) != 0:
         raise Failure(f"the undisturbed run fails: {soak.log.read_text(errors='replace')[-2000:]}")
-    expected, cached = repeatable_files(soak.run), names_in(base / CACHE)
-    print(f"{base}: undisturbed {time.monotonic() - began:.0f} s, {leaks(soak, cached) or 'nothing left'}", flush=True)
+    undisturbed = Undisturbed(repeatable_files(soak.run), names_in(soak.base / CACHE))
+    left = leaks(soak, undisturbed.cached) or "nothing left"
+    print(f"{soak.base}: undisturbed {time.monotonic() - began:.0f} s, {left}", flush=True)
     shutil.rmtree(soak.run)
-    counts: dict[str, Count] = {kind: Count() for kind in STRIKES}
-    kinds: list[str] = []
-    failures: list[str] = []
-    runs = starts = 0
-    deadline = time.monotonic() + 60 * minutes
-    while time.monotonic() < deadline or soak.run.exists():  # the last one is finished as well
-        soak.start()
-        starts += 1
-        is_running = True
-        while is_running:
-            has_time = time.monotonic() < deadline
-            if soak.wait(soak.random.uniform(20, 60) if has_time else FINISH_SECONDS):
-                break
-            if not has_time:
-                raise Failure(f"does not finish within {FINISH_SECONDS} s")
-            kinds = kinds or soak.random.sample(list(STRIKES), len(STRIKES))  # each before any comes again
-            kind, struck = kinds.pop(), time.monotonic()
-            count = counts[kind]
-            count.strikes += 1
-            at = f"{60 * minutes - (deadline - struck):5.0f} s  run {runs + 1} step {soak.steps():<5} {kind}"
-            try:
-                if STRIKES[kind](soak):
-                    status = check_ended(soak)
-                    count.ended += 1
-                    count.seconds += time.monotonic() - struck
-                    at += f": ended after {time.monotonic() - struck:.1f} s with {status}"
-                    is_running = False
-                elif kind not in CONTINUING:
-                    count.strikes -= 1
-                    at += ": nothing to strike yet"
-                elif soak.process is not None and soak.process.poll() not in (None, 0):
-                    raise Failure(f"ends by {kind}: {soak.log.read_text(errors='replace')[-2000:]}")
-            except Failure as failure:
-                failures.append(f"{kind}: {failure}")
-                at += f": FAILED: {failure}"
-                end_all(soak)
-                is_running = False
-            print(at, flush=True)
-        if (soak.run / "status.json").exists() and '"finished"' in (soak.run / "status.json").read_text():
-            check_ended(soak)
-            found = repeatable_files(soak.run)
-            other = [name for name in sorted(expected | found) if expected.get(name) != found.get(name)]
-            left = leaks(soak, cached)
-            failures += [f"run {runs + 1} ends in other bytes of {name}" for name in other]
-            failures += [f"run {runs + 1} leaves {each}" for each in left]
-            print(f"run {runs + 1} is finished: {other or 'same bytes'}, {left or 'nothing left'}", flush=True)
-            runs += 1
-            shutil.rmtree(soak.run)
-        elif soak.process is not None and soak.process.poll() == 0:
-            raise Failure(f"ends with 0 unfinished: {soak.log.read_text(errors='replace')[-2000:]}")
-        elif is_running:  # it ended on its own
-            raise Failure(f"ends without a strike: {soak.log.read_text(errors='replace')[-2000:]}")
-    failures += [f"shared memory {name}" for name in unused_shared_memory(shared)]
-    print(table(counts))
-    print(f"{(time.monotonic() - began) / 60:.1f} minutes, {starts} starts, {runs} runs finished")
-    print("\n".join(failures) or "same bytes each time; no process, file, descriptor, socket or shared memory is left")
-    return len(failures)
+    return undisturbed
+
+
+def strike_until_ended(soak: Soak, tally: Tally, began: float, deadline: float) -> bool:
+    """Strike a run every 20 to 60 s until it has ended; returns whether a strike ended it. None after the deadline."""
+    while True:
+        has_time = time.monotonic() < deadline
+        if soak.wait(soak.random.uniform(20, 60) if has_time else FINISH_SECONDS):
+            return False
+        if not has_time:
+            raise Failure(f"does not finish within {FINISH_SECONDS} s")
+        tally.waiting = tally.waiting or soak.random.sample(list(STRIKES), len(STRIKES))
+        kind = tally.waiting.pop()
+        at = f"{time.monotonic() - began:5.0f} s  run {tally.runs + 1} step {soak.steps():<5}"
+        try:
+            what, has_ended = strike_once(soak, kind, tally.counts[kind])
+        except Failure as failure:
+            tally.failures.append(f"{kind}: {failure}")
+            end_all(soak)
+            what, has_ended = f"FAILED: {failure}", True
+        print(f"{at} {kind}: {what}", flush=True)
+        if has_ended:
+            return True
+
+
+def strike_once(soak: Soak, kind: str, count: Count) -> tuple[str, bool]:
+    """(what came of a strike, whether it ended the run). Raises Failure if that is not what should have come of it."""
+    struck = time.monotonic()
+    if STRIKES[kind](soak):
+        status = check_ended(soak)
+        seconds = time.monotonic() - struck
+        count.strikes += 1
+        count.ended += 1
+        count.seconds += seconds
+        return f"ended after {seconds:.1f} s with {status}", True
+    if kind not in CONTINUING:
+        return "nothing to strike yet", False
+    count.strikes += 1
+    if soak.process is not None and soak.process.poll() not in (None, 0):
+        raise Failure(f"the run ends: {soak.log.read_text(errors='replace')[-2000:]}")
+    return "continues", False
+
+
+def check_finished(soak: Soak, tally: Tally, undisturbed: Undisturbed) -> None:
+    """Compare a finished run with the undisturbed one, and remove it."""
+    check_ended(soak)
+    found = repeatable_files(soak.run)
+    names = sorted(undisturbed.files | found)
+    other = [name for name in names if undisturbed.files.get(name) != found.get(name)]
+    left = leaks(soak, undisturbed.cached)
+    tally.runs += 1
+    tally.failures += [f"run {tally.runs} ends in other bytes of {name}" for name in other]
+    tally.failures += [f"run {tally.runs} leaves {each}" for each in left]
+    print(f"run {tally.runs} is finished: {other or 'same bytes'}, {left or 'nothing left'}", flush=True)
+    shutil.rmtree(soak.run)
 
 
 def end_all(soak: Soak) -> None:
