@@ -43,7 +43,7 @@ test-faults: setup ## strike N small trainings, which SEED and a number decide, 
 coverage: setup ## run the tests and list the lines and branches that they miss (TESTS=--slurm adds those of test-slurm)
 	$(BIN)/pip install --quiet --constraint .ci/constraints.txt --group coverage
 	$(BIN)/coverage erase
-	-$(BIN)/coverage run -m pytest -q $(TESTS)
+	-$(BIN)/coverage run -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
