@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fer_ddp.config.load import load_job
+from fer_ddp.config.recipe_files import PACKAGED
 from fer_ddp.config.recipes import job_of
 from fer_ddp.report.collect import Recipe, ReportRuns
 from fer_ddp.report.published import is_fer2013
@@ -28,9 +30,12 @@ class JudgedClaim:
     measured: str
     """An accuracy or a difference with its 95 % interval."""
     runs: str
-    """Of which recipes, how many seeds and epochs each."""
+    """Of which recipes, how many seeds and epochs each, and of how many if they are fewer than the recipe's."""
     verdict: str
-    """``CONFIRMED``, ``NOT_DECIDED``, ``HIGHER``, ``LOWER``, or ``–`` where no figure is claimed."""
+    """``CONFIRMED``, ``NOT_DECIDED``, ``HIGHER``, ``LOWER``, or ``–`` where no figure is claimed.
+
+    An accuracy is not decided by runs of fewer epochs than the recipe's; a difference is, of what they trained.
+    """
 
 
 def judge_claims(view: View, collected: ReportRuns) -> list[JudgedClaim]:
@@ -71,7 +76,9 @@ def _judge(view: View, row: dict[str, Any], recipe: Recipe, reference: Recipe | 
         mean, interval = compared.difference, compared.interval
         measured = f"{points(mean)} points ({points_interval(interval)})"
     verdict = "–"
-    if "low" in row:
+    if "low" in row and reference is None and _is_shortened(recipe):
+        verdict = NOT_DECIDED  # an accuracy is claimed of a whole training
+    elif "low" in row:
         low, high = row["low"] / 100, row.get("high", math.inf) / 100
         verdict = judge_interval(mean, interval, low, high, difference=reference is not None)
     described = [_described(each) for each in (recipe, reference) if each is not None]
@@ -98,5 +105,14 @@ def judge_interval(mean: float, interval: Interval, low: float, high: float, *, 
 
 
 def _described(recipe: Recipe) -> str:
-    epochs = recipe.runs[0].job.get("epochs")
-    return f"{recipe.name}: {plural(len(recipe.runs), 'seed')}" + (f", {plural(epochs, 'epoch')}" if epochs else "")
+    epochs = recipe.runs[0].job["epochs"]
+    whole = f"{epochs} of {_recipe_epochs(recipe)} epochs" if _is_shortened(recipe) else plural(epochs, "epoch")
+    return f"{recipe.name}: {plural(len(recipe.runs), 'seed')}, {whole}"
+
+
+def _is_shortened(recipe: Recipe) -> bool:
+    return bool(recipe.runs[0].job["epochs"] < _recipe_epochs(recipe))
+
+
+def _recipe_epochs(recipe: Recipe) -> int:
+    return load_job(PACKAGED / f"{recipe.runs[0].name}.yaml", []).epochs

@@ -74,6 +74,17 @@ def test_claims_about_the_recipes_at_hand_are_judged_and_others_left_out(runs: P
     assert gain.measured == "+3.4 points (+2.1 to +4.8)"
 
 
+def test_an_accuracy_is_not_decided_by_runs_of_fewer_epochs_than_the_recipes(tmp_path: Path) -> None:
+    labels = np.repeat(np.arange(7), VAL_COUNTS)
+    made = {"val": (labels, predicted(labels, np.arange(len(labels)) % 2 == 0, 7))}
+    write_run(tmp_path / "run", made, name="baseline", classes=FER2013_CLASSES, job={"epochs": 2})
+    collected = collect_runs([tmp_path])
+    (view,) = make_views(collected, None, None)
+    (claim,) = judge_claims(view, collected)
+    assert claim.verdict == NOT_DECIDED
+    assert claim.runs == "baseline: 1 seed, 2 of 60 epochs"
+
+
 def test_a_report_has_the_claims_for_fer2013_alone(runs: Path, tmp_path: Path) -> None:
     page = write_report([runs], tmp_path / "report.html").page
     assert '<td class="text"><b>not confirmed: higher</b></td>' in page.read_text()
