@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 from fer_ddp import rendezvous
 from fer_ddp.errors import JobError, RunError, os_error_message
 from fer_ddp.hardware import use_repeatable_kernels
-from fer_ddp.rendezvous import check_rank_variables, launched
+from fer_ddp.rendezvous import LocalRanks, PeerFailure, check_rank_variables, launched
 from fer_ddp.signals import raise_pending_stop
 from shards.errors import UserError
 
@@ -35,6 +36,49 @@ _NO_END = timedelta(days=20)  # gloo counts milliseconds in 32 bits
 
 StoreError = dist.DistError
 """What a `Board` raises."""
+WAITING = (__file__, rendezvous.__file__)
+"""Where a rank is that waits for others, unless torch waits."""
+
+
+class _SharedMemory:
+    """Sums and gathers tensors of the CPU ranks of one machine, in a fraction of the time that gloo's sockets take.
+
+    A rank writes a piece into its own part of the memory, waits for the others, and reads theirs. Sums are in the order
+    of the ranks, so they are the same on all. There are two halves in turns: who waits for the others at one piece has
+    read the piece before it, whose half is the next to be written.
+    """
+
+    PIECE = 1 << 20  # stays in a core's cache; smaller ones wait more often
+
+    def __init__(self, ranks: LocalRanks) -> None:
+        self.ranks = ranks
+        memory = torch.frombuffer(ranks.memory, dtype=torch.uint8)
+        self._halves = [half.split(self.PIECE) for half in memory.chunk(2)]
+        self._turn = 0
+
+    def exchange(self, piece: Tensor, scale: float | None = None) -> list[Tensor]:
+        """``piece`` (n,) of every rank, times ``scale``, to be read before the next call but one."""
+        self._turn ^= 1
+        parts = [part[: piece.nbytes].view(piece.dtype) for part in self._halves[self._turn]]
+        mine = parts[rank()]
+        if scale is None:
+            mine.copy_(piece)
+        else:
+            torch.mul(piece, scale, out=mine)
+        self.ranks.wait()
+        return parts
+
+    def add(self, tensor: Tensor, scale: float | None = None) -> None:
+        """The sum of every rank's ``tensor`` times ``scale``, in place."""
+        for piece in tensor.view(-1).split(self.PIECE // tensor.element_size()):
+            first, second, *others = self.exchange(piece, scale)
+            torch.add(first, second, out=piece)
+            for other in others:
+                piece.add_(other)
+
+
+_shared: _SharedMemory | None = None
+"""Where all ranks are CPU ranks of one machine."""
 
 
 @contextmanager
@@ -46,6 +90,7 @@ def world() -> Iterator[torch.device]:
     GPUs, but fewer than ranks; RunError if the ranks don't find each other, or another one exits.
     """
     raise_pending_stop()  # one that came while torch was imported
+    global _shared
     check_rank_variables()
     device = default_device()
     if world_size() == 1:
@@ -59,6 +104,7 @@ def world() -> Iterator[torch.device]:
     end.start()
     try:
         dist.init_process_group(backend, store=store, rank=rank(), world_size=world_size(), timeout=_START)
+        _shared = _share_memory() if device.type == "cpu" and local_world_size() == world_size() else None
         end.cancel()  # not only afterwards: what follows takes longer
         yield device
     except RuntimeError as error:
@@ -67,7 +113,19 @@ def world() -> Iterator[torch.device]:
         raise
     finally:
         end.cancel()
+    if _shared is not None:
+        _shared.ranks.close()
+        _shared = None
     dist.destroy_process_group()
+
+
+def _share_memory() -> _SharedMemory | None:
+    """None where memory can't be shared: gloo does the same."""
+    local = LocalRanks.connect(rank(), world_size(), 2 * world_size() * _SharedMemory.PIECE, _gather_objects)
+    if local is None:
+        return None
+    local.set_timeout(_START.total_seconds())
+    return _SharedMemory(local)
 
 
 def _join() -> dist.Store:
@@ -212,18 +270,22 @@ def wait_without_end() -> None:
     """From now on a rank waits for the others for as long as it takes: `fer_ddp.training.watchdog` has the bound."""
     if world_size() > 1:
         _set_timeout(_NO_END)
+    if _shared is not None:
+        _shared.ranks.set_timeout(None)
 
 
 def is_waiting_in(file: str) -> bool:
     """Whether a rank whose innermost frame of Python is in ``file`` waits for other ranks, as in a backward pass."""
     return world_size() > 1 and (
-        file == __file__ or file.startswith(str(Path(dist.__file__).parent)) or file == torch.autograd.graph.__file__
+        file in (*WAITING, torch.autograd.graph.__file__) or file.startswith(str(Path(dist.__file__).parent))
     )
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
     """Add ``tensor`` over all ranks, in place."""
-    if world_size() > 1:
+    if _shared is not None:
+        _shared.add(tensor)
+    elif world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
 
@@ -232,6 +294,8 @@ def gather_tensors(tensor: Tensor) -> Tensor:
     """``tensor`` of every rank, in the order of the ranks: shape to (world_size, *shape)."""
     if world_size() == 1:
         return tensor[None]
+    if _shared is not None and tensor.nbytes <= _SharedMemory.PIECE:
+        return torch.stack(_shared.exchange(tensor.reshape(-1))).view(world_size(), *tensor.shape)
     gathered = tensor.new_empty(world_size(), *tensor.shape)
     _all_gather(gathered.view(-1), tensor.contiguous().view(-1))
     return gathered
@@ -271,11 +335,7 @@ def on_every_rank(function: Callable[[], T]) -> T:
         result = function()
     except UserError as error:
         failure = error
-    failures: list[Exception | None] = [failure]
-    if world_size() > 1:
-        failures = [None] * world_size()
-        dist.all_gather_object(failures, failure)
-    for number, first in enumerate(failures):
+    for number, first in enumerate(_gather_objects(failure)):
         if first is not None:
             if world_size() > 1:
                 first.args = (f"rank {number}: {first}",)
@@ -283,10 +343,18 @@ def on_every_rank(function: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]
 
 
+def _gather_objects(mine: T) -> list[T]:
+    gathered: list[Any] = [mine]
+    if world_size() > 1:
+        gathered *= world_size()
+        dist.all_gather_object(gathered, mine)
+    return gathered
+
+
 def is_peer_failure(error: RuntimeError) -> bool:
     """Whether a collective failed because another rank exited."""
     return world_size() > 1 and (
-        isinstance(error, dist.DistBackendError | dist.DistNetworkError | dist.DistStoreError)
+        isinstance(error, PeerFailure | dist.DistBackendError | dist.DistNetworkError | dist.DistStoreError)
         or "gloo" in str(error)
         or "Connection closed by peer" in str(error)
     )
@@ -317,12 +385,22 @@ def data_parallel(model: nn.Module, example: Tensor) -> nn.Module:
     no_broadcast: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
     device_ids = [device.index] if device.type == "cuda" else None
     wrapped = DistributedDataParallel(model, device_ids=device_ids, **no_broadcast)
+    if _shared is not None:
+        wrapped.register_comm_hook(_shared, _average)
     model.eval()  # no dropout, no running statistics
     for _ in range(2):
         wrapped(example).sum().backward()
     model.zero_grad()
     model.train()
     return wrapped
+
+
+def _average(shared: _SharedMemory, bucket: dist.GradBucket) -> Future[Tensor]:
+    """What DDP itself does with a bucket of gradients, in shared memory."""
+    buffer, done = bucket.buffer(), Future[Tensor]()
+    shared.add(buffer, 1 / world_size())
+    done.set_result(buffer)
+    return done
 
 
 def without_gradient_exchange(model: nn.Module) -> AbstractContextManager[None]:

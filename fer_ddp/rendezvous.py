@@ -1,10 +1,16 @@
-"""How a rank meets the others, without torch: torchrun's variables, checked, and a wait for them that has an end."""
+"""How a rank meets the others, without torch: torchrun's variables, checked, and a wait for them that has an end.
 
+Ranks of one machine also share memory: `LocalRanks`.
+"""
+
+import mmap
 import os
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 from fer_ddp.errors import JobError, RunError
 
@@ -125,3 +131,117 @@ def _remedy() -> str:
 def join_seconds() -> float:
     """How long a rank waits for others: a cluster's nodes may load torch at very different speeds."""
     return 300 if "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_PROCID" in os.environ else 35
+
+
+class PeerFailure(RuntimeError):
+    """Another rank exited, or did not come in time."""
+
+
+class LocalRanks:
+    """This rank among others of the same machine: memory that all of them read and write, and a way to wait.
+
+    Nothing of it has a name in a file system, so a killed rank leaves nothing behind, and nobody else can open it.
+    """
+
+    memory: mmap.mmap
+    """The same bytes for all ranks, 0 at first."""
+
+    def __init__(self, rank: int, ranks: int, size: int) -> None:
+        self._rank, self._ranks, self._size = rank, ranks, size
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.settimeout(join_seconds())
+        self._peers: dict[int, socket.socket] = {}
+
+    @classmethod
+    def connect(cls, rank: int, ranks: int, size: int, gather: Callable[[Any], list[Any]]) -> "LocalRanks | None":
+        """Share ``size`` bytes; None, on every rank, where a rank can't. All ``ranks`` must call it.
+
+        ``gather`` returns what each rank passes to it, in the order of the ranks.
+        """
+        local = cls(rank, ranks, size)
+        found: list[Any] = []
+        for step in (local._listen, local._connect, local._accept, local._share):
+            try:
+                mine = step(found)
+            except OSError:
+                local.close()  # so that no other rank waits for this one
+                mine = None
+            found = gather(mine)
+            if None in found:
+                local.close()
+                return None
+        local._listener.close()
+        return local
+
+    def _listen(self, _: list[Any]) -> bytes | None:
+        if not hasattr(os, "memfd_create"):  # of Linux, as the names below are
+            return None
+        self._listener.bind("")  # the kernel gives it a name that is not a file's
+        self._listener.listen(self._ranks)
+        return bytes(self._listener.getsockname())
+
+    def _connect(self, names: list[bytes]) -> bool:
+        for number, name in enumerate(names[: self._rank]):
+            peer = self._peers[number] = socket.socket(socket.AF_UNIX)
+            peer.settimeout(join_seconds())
+            peer.connect(name)  # refused where that rank is on another machine
+            if not _is_own(peer):
+                raise PermissionError(f"rank {number} is another user's")
+            peer.sendall(struct.pack("i", self._rank))
+        return True
+
+    def _accept(self, _: list[Any]) -> bool:
+        while len(self._peers) < self._ranks - 1:
+            peer, _address = self._listener.accept()
+            if not _is_own(peer):  # anybody on this machine can connect
+                peer.close()
+                continue
+            peer.settimeout(join_seconds())
+            self._peers[struct.unpack("i", peer.recv(4))[0]] = peer
+        return True
+
+    def _share(self, _: list[Any]) -> bool:
+        if self._rank == 0:
+            descriptor = os.memfd_create("fer_ddp")
+        else:
+            descriptors = socket.recv_fds(self._peers[0], 1, 1, socket.MSG_CMSG_CLOEXEC)[1]
+            if not descriptors:
+                raise ConnectionResetError  # rank zero can't share any
+            descriptor = descriptors[0]
+        with open(descriptor, "r+b", buffering=0):
+            if self._rank == 0:
+                os.fchmod(descriptor, 0o600)
+                os.ftruncate(descriptor, self._size)
+                for peer in self._peers.values():
+                    socket.send_fds(peer, [b"."], [descriptor])
+            self.memory = mmap.mmap(descriptor, self._size)
+        return True
+
+    def wait(self) -> None:
+        """Return once all ranks are here. Raises PeerFailure if one has exited, or does not come in time."""
+        try:
+            for peer in self._peers.values():
+                peer.send(b".")
+            for peer in self._peers.values():
+                if not peer.recv(1):
+                    raise ConnectionResetError
+        except TimeoutError:
+            raise PeerFailure("timed out") from None
+        except ConnectionError:
+            raise PeerFailure("Connection closed by peer") from None
+
+    def set_timeout(self, seconds: float | None) -> None:
+        """How long `wait` waits; None for as long as it takes."""
+        for peer in self._peers.values():
+            peer.settimeout(seconds)
+
+    def close(self) -> None:
+        """Close the connections; where others wait, they see that this rank is gone."""
+        for each in (self._listener, *self._peers.values()):
+            each.close()
+
+
+def _is_own(peer: socket.socket) -> bool:
+    """Whether a process of this user is at the other end."""
+    _pid, user, _group = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return bool(user == os.geteuid())

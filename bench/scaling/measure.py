@@ -2,7 +2,8 @@
 
 ``link NUMBERS LARGE``: the seconds of an all-gather and an all-reduce of NUMBERS float64, as the batch norms make them,
 and of an all-reduce of LARGE float32, as the gradients make it. ``step JOB.yaml``: the seconds of a training step.
-``busy JOB.yaml RANKS``: nothing; it trains the share of one of RANKS ranks, alone, until it is killed.
+``exchange JOB.yaml``: see `bench.scaling.exchange`. ``busy JOB.yaml RANKS``: nothing; it trains the share of one of
+RANKS ranks, alone, until it is killed.
 """
 
 import json
@@ -11,9 +12,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from bench.scaling.exchange import measure_exchange
 from bench.scaling.plan import step_seconds
 from fer_ddp import distributed
 from fer_ddp.config.load import load_job
@@ -64,8 +67,11 @@ def main(arguments: list[str]) -> None:
     keep_freed_memory()
     if arguments[0] == "busy":
         keep_busy(Path(arguments[1]), int(arguments[2]))
+    found: dict[str, Any]
     with distributed.world() as device:
-        if arguments[0] == "link":
+        if arguments[0] == "exchange":
+            found = measure_exchange(Path(arguments[1]))
+        elif arguments[0] == "link":
             found = measure_link(int(arguments[1]), int(arguments[2]))
         else:
             found = measure_step(Path(arguments[1]), device)

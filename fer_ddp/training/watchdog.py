@@ -205,7 +205,7 @@ def place_of(frame: FrameType) -> str:
 
 def _is_library(file: str) -> bool:
     if file.startswith(_PACKAGES):
-        return file == distributed.__file__  # of a rank that waits, the line that made it wait tells more
+        return file in distributed.WAITING  # of a rank that waits, the line that made it wait tells more
     return file.startswith((*_LIBRARIES, "<"))
 
 
