@@ -1,7 +1,7 @@
 """What two CPU ranks gain by shared memory: ``python -m bench.scaling.exchange JOB.yaml KEY=VALUE ...``.
 
 In turns, a few steps each: one rank with two threads while the other sleeps, two ranks of a thread each over gloo, and
-the same two over shared memory. Needs two idle cores; prints the images/s of the medians and of the fastest steps.
+the same two over shared memory. Needs two idle cores. CPU time is that of rank zero's whole process.
 """
 
 import statistics
@@ -39,12 +39,12 @@ def as_side(side: str) -> ExitStack:
     return stack
 
 
-def measure_exchange(job_file: Path) -> dict[str, list[float]]:
-    """The seconds of each side's steps; the two ranks call it."""
+def measure_exchange(job_file: Path) -> dict[str, list[tuple[float, float]]]:
+    """The seconds of each side's steps, and the CPU time in them; the two ranks call it."""
     job = load_job(job_file, [])
     dataset = FERDataset(job.data.path, "train")
     trainers: dict[str, Trainer] = {}
-    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    seconds: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
     for number in range(1 + ROUNDS):
         for side in SIDES:
             distributed.rank_zero_call(lambda: None)
@@ -54,10 +54,10 @@ def measure_exchange(job_file: Path) -> dict[str, list[float]]:
                 if side not in trainers:
                     trainers[side] = build_trainer(job, dataset, distributed.world_size(), torch.device("cpu"))
                 for _ in range(STEPS):
-                    started = time.perf_counter()
+                    started, worked = time.perf_counter(), time.process_time()
                     trainers[side].step(trainers[side].loader.raw_batch(trainers[side].state.step))
                     if number:
-                        seconds[side].append(time.perf_counter() - started)
+                        seconds[side].append((time.perf_counter() - started, time.process_time() - worked))
             time.sleep(0.05)  # OpenMP's second thread spins a moment
     return seconds
 
@@ -68,14 +68,13 @@ def main(arguments: list[str]) -> None:
         job_file = Path(folder) / "job.yaml"
         atomic_write_bytes(job_file, to_yaml(job.to_dict()).encode())
         seconds = run_ranks(2, ["exchange", str(job_file)], 1)
-    alone = seconds[SIDES[0]]
     print(f"{job.name}, batches of {job.global_batch_size}, {job.precision}, {job.memory_format}")
+    medians = {side: statistics.median(step for step, _ in each) for side, each in seconds.items()}
     for side, each in seconds.items():
-        median, least = statistics.median(each), min(each)
         print(
-            f"{side:25} {median * 1e3:7.1f} ms a step (least {least * 1e3:.1f}), "
-            f"{job.global_batch_size / median:6.0f} images/s, {statistics.median(alone) / median:.2f} of one rank's "
-            f"(least {min(alone) / least:.2f})"
+            f"{side:25} {medians[side] * 1e3:7.1f} ms a step (least {min(each)[0] * 1e3:.1f}; CPU "
+            f"{statistics.median(cpu for _, cpu in each) * 1e3:.1f}), {job.global_batch_size / medians[side]:6.0f} "
+            f"images/s, {medians[SIDES[0]] / medians[side]:.2f} of one rank's"
         )
 
 

@@ -186,7 +186,7 @@ def count_messages(model: nn.Module, job: Job, ranks: int) -> Messages:
 
 
 def _loopback(messages: Messages) -> Link:
-    """This machine's own, between two gloo ranks."""
+    """This machine's own, between two ranks."""
     widest = max(messages.synchronized_channels, default=1)
     found = run_ranks(2, ["link", str(2 * widest), str(messages.gradient_bytes // 4)], torch.get_num_threads())
     gather, reduce, large = (found[name] for name in ("gather", "reduce", "large"))
@@ -198,7 +198,7 @@ def _loopback(messages: Messages) -> Link:
         hop_us=hop * 1e6,
         gigabytes_per_second=messages.gradient_bytes / max(large - reduce, 1e-9) / 1e9,
         overlaps=False,
-        source="measured now, between two gloo ranks of this machine",
+        source="measured now, between two ranks of this machine",
     )
 
 
