@@ -384,7 +384,7 @@ def data_parallel(model: nn.Module, example: Tensor) -> nn.Module:
     renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
     no_broadcast: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
     device_ids = [device.index] if device.type == "cuda" else None
-    wrapped = DistributedDataParallel(model, device_ids=device_ids, **no_broadcast)
+    wrapped = DistributedDataParallel(model, device_ids=device_ids, gradient_as_bucket_view=True, **no_broadcast)
     if _shared is not None:
         wrapped.register_comm_hook(_shared, _average)
     model.eval()  # no dropout, no running statistics

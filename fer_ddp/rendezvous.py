@@ -5,6 +5,7 @@ Ranks of one machine also share memory: `LocalRanks`.
 
 import mmap
 import os
+import select
 import socket
 import struct
 import sys
@@ -151,6 +152,12 @@ class LocalRanks:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.settimeout(join_seconds())
         self._peers: dict[int, socket.socket] = {}
+        # Of each peer: the event that it sets for this rank, the one that this rank sets for it, and what ends a wait.
+        self._heard: dict[int, int] = {}
+        self._told: dict[int, int] = {}
+        self._polls: dict[int, select.poll] = {}
+        self._shared: list[int] = []
+        self._milliseconds: float | None = 1000 * join_seconds()
 
     @classmethod
     def connect(cls, rank: int, ranks: int, size: int, gather: Callable[[Any], list[Any]]) -> "LocalRanks | None":
@@ -174,7 +181,7 @@ class LocalRanks:
         return local
 
     def _listen(self, _: list[Any]) -> bytes | None:
-        if not hasattr(os, "memfd_create"):  # of Linux, as the names below are
+        if not hasattr(os, "eventfd"):  # of Linux, as the names below are
             return None
         self._listener.bind("")  # the kernel gives it a name that is not a file's
         self._listener.listen(self._ranks)
@@ -198,47 +205,54 @@ class LocalRanks:
                 continue
             peer.settimeout(join_seconds())
             self._peers[struct.unpack("i", peer.recv(4))[0]] = peer
+        self._peers = dict(sorted(self._peers.items()))
         return True
 
     def _share(self, _: list[Any]) -> bool:
         if self._rank == 0:
-            descriptor = os.memfd_create("fer_ddp")
-        else:
-            descriptors = socket.recv_fds(self._peers[0], 1, 1, socket.MSG_CMSG_CLOEXEC)[1]
-            if not descriptors:
-                raise ConnectionResetError  # rank zero can't share any
-            descriptor = descriptors[0]
-        with open(descriptor, "r+b", buffering=0):
-            if self._rank == 0:
-                os.fchmod(descriptor, 0o600)
-                os.ftruncate(descriptor, self._size)
-                for peer in self._peers.values():
-                    socket.send_fds(peer, [b"."], [descriptor])
-            self.memory = mmap.mmap(descriptor, self._size)
+            self._shared.append(os.memfd_create("fer_ddp"))
+            os.fchmod(self._shared[0], 0o600)
+            os.ftruncate(self._shared[0], self._size)
+        for number, peer in self._peers.items():
+            self._heard[number] = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_SEMAPHORE)
+            socket.send_fds(peer, [b"."], [self._heard[number], *(self._shared if self._rank == 0 else [])])
+            poll = self._polls[number] = select.poll()
+            poll.register(self._heard[number], select.POLLIN)
+            poll.register(peer, 0)  # its end alone
+        for number, peer in self._peers.items():
+            data, descriptors, _flags, _name = socket.recv_fds(peer, 1, 2, socket.MSG_CMSG_CLOEXEC)
+            if not data:
+                raise ConnectionResetError  # that rank can't
+            self._told[number] = descriptors[0]
+            self._shared += descriptors[1:]
+        self.memory = mmap.mmap(self._shared[0], self._size)
         return True
 
     def wait(self) -> None:
-        """Return once all ranks are here. Raises PeerFailure if one has exited, or does not come in time."""
-        try:
-            for peer in self._peers.values():
-                peer.send(b".")
-            for peer in self._peers.values():
-                if not peer.recv(1):
-                    raise ConnectionResetError
-        except TimeoutError:
-            raise PeerFailure("timed out") from None
-        except ConnectionError:
-            raise PeerFailure("Connection closed by peer") from None
+        """Return once all ranks are here. Raises PeerFailure if one has exited, or does not come in time.
+
+        By eventfd: a byte over a socket would tell Linux that its sender is about to sleep, for which it wakes the
+        other rank on the sender's core, where both then compute.
+        """
+        for event in self._told.values():
+            os.eventfd_write(event, 1)
+        for number, event in self._heard.items():
+            ready = [descriptor for descriptor, _ in self._polls[number].poll(self._milliseconds)]
+            if event not in ready:
+                raise PeerFailure("Connection closed by peer" if ready else "timed out")
+            os.eventfd_read(event)
 
     def set_timeout(self, seconds: float | None) -> None:
         """How long `wait` waits; None for as long as it takes."""
-        for peer in self._peers.values():
-            peer.settimeout(seconds)
+        self._milliseconds = None if seconds is None else 1000 * seconds
 
     def close(self) -> None:
         """Close the connections; where others wait, they see that this rank is gone."""
         for each in (self._listener, *self._peers.values()):
             each.close()
+        for descriptor in (*self._heard.values(), *self._told.values(), *self._shared):
+            os.close(descriptor)
+        self._heard, self._told, self._shared = {}, {}, []
 
 
 def _is_own(peer: socket.socket) -> bool:
