@@ -1,5 +1,6 @@
 """The child process of `fer_ddp.runs.tracking`: follows a run folder and logs it to W&B. The only importer of wandb."""
 
+import os
 import select
 import signal
 import sys
@@ -29,6 +30,10 @@ def main(run: Path, mode: str, wandb_folder: Path) -> int:
     for number in STOP_SIGNALS:  # the trainer handles them: its end ends stdin
         signal.signal(number, signal.SIG_IGN)
     signal.alarm(_HANG_SECONDS)  # ends this process if a call hangs; set again before each
+    run, wandb_folder = run.absolute(), wandb_folder.absolute()
+    # wandb takes settings, the server's address among them, from the working folder, which may be a stranger's:
+    # the user's key would go there. Only root writes into this one.
+    os.chdir("/")
     try:
         message = _follow(run, mode, wandb_folder)
     except Exception as error:  # noqa: BLE001  whatever wandb raises, training continues

@@ -263,6 +263,23 @@ def test_a_run_sent_in_parts_and_again_is_one_run_with_each_epoch_once(use: Call
     server.die()
 
 
+def test_the_key_goes_to_no_server_that_a_file_in_the_working_folder_names(
+    use: Callable[[str], None], older: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, strangers = FakeWandbServer(), FakeWandbServer()
+    use(server.url)
+    monkeypatch.delenv("WANDB_BASE_URL")
+    for folder, url in ((tmp_path / ".config" / "wandb", server.url), (tmp_path / "data" / "wandb", strangers.url)):
+        folder.mkdir(parents=True)
+        (folder / "settings").write_text(f"[default]\nbase_url = {url}\n")
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / ".config" / "wandb"))
+    monkeypatch.chdir(tmp_path / "data")
+    assert "sent" in send_run(Path(os.path.relpath(older)))
+    assert (len(server.runs), len(strangers.runs)) == (1, 0)
+    server.die()
+    strangers.die()
+
+
 @pytest.mark.parametrize("server", ["unanswered", "refused"])
 def test_without_a_connection_nothing_is_sent_and_a_sentence_says_so(
     request: pytest.FixtureRequest, use: Callable[[str], None], older: Path, server: str
