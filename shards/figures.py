@@ -4,29 +4,58 @@ Plain matplotlib ``Figure`` objects without pyplot: nothing global, no display. 
 """
 
 import io
+import os
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+from unittest import mock
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from shards.files import atomic_write_bytes
 from shards.manifest import Manifest
 from shards.palette import INK, OF_SPLIT, QUIET
 from shards.text import shortened
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 _MARGIN = 0.14
 """Inches around a figure."""
 
 
-def plot_distribution(manifest: Manifest, *, title: str = "") -> Figure:
+def import_matplotlib() -> ModuleType:
+    """matplotlib, imported with its own settings.
+
+    A matplotlibrc in the working folder, which may be a stranger's data set, could end the process, make it wait or
+    have it run LaTeX; so could ``MPLBACKEND``.
+    """
+    with mock.patch.dict(os.environ, {"MATPLOTLIBRC": os.devnull, "MPLBACKEND": "agg"}):
+        if not os.path.lexists("matplotlibrc"):
+            import matplotlib
+
+            return matplotlib
+        working_folder = os.open(".", os.O_RDONLY)
+        os.chdir("/")  # matplotlib looks there first, whatever the environment has
+        try:
+            import matplotlib
+        finally:
+            os.fchdir(working_folder)
+            os.close(working_folder)
+    return matplotlib
+
+
+def plot_distribution(manifest: Manifest, *, title: str = "") -> "Figure":
     """How many images of each class each split has: one panel per split, bars in per cent, counts beside them.
 
     Classes are in label order and the panels share one scale, so that splits can be compared at a glance. ``title``
     is the headline.
     """
+    import_matplotlib()
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     names, splits = manifest.class_names, manifest.splits
     height = 1.5 + 0.42 * len(names)
     figure = Figure(figsize=(2.0 + 3.4 * len(splits), height), dpi=150, layout="constrained")
@@ -60,13 +89,16 @@ def plot_sample_images(
     columns: int = 10,
     seed: int = 0,
     title: str = "",
-) -> Figure:
+) -> "Figure":
     """Random images of each class: one row per class, with its name and its number of images, ``columns`` images wide.
 
     ``images`` is uint8, (n, 1 or 3, height, width); ``labels`` is int, (n,), indices in ``class_names``. The same
     ``seed`` draws the same images. A class with fewer than ``columns`` images shows them all; one without, none.
     ``title`` is the headline.
     """
+    import_matplotlib()
+    from matplotlib.figure import Figure
+
     random = np.random.default_rng(seed)
     figure = Figure(figsize=(1.5 + 0.95 * columns, 0.35 + 0.95 * len(class_names)), dpi=150, layout="constrained")
     grid = figure.subplots(len(class_names), columns, squeeze=False)
@@ -92,15 +124,15 @@ def plot_sample_images(
     return figure
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
     """Write ``figure`` as PNG, whole or not at all. Raises OSError."""
     content = io.BytesIO()
-    with matplotlib.rc_context({"text.usetex": False}):  # as a matplotlibrc beside the data may ask for
+    with import_matplotlib().rc_context({"text.usetex": False}):  # as whoever draws in this process may ask for
         figure.savefig(content, format="png")
     atomic_write_bytes(path, content.getvalue())
 
 
-def _finish(figure: Figure, title: str, *, w_pad: float, h_pad: float) -> None:
+def _finish(figure: "Figure", title: str, *, w_pad: float, h_pad: float) -> None:
     """Put the headline above the panels, and a margin around everything; pads in inches, around each panel."""
     heading = 0.4 if title else 0.0
     width, height = figure.get_figwidth(), figure.get_figheight() + heading
@@ -113,13 +145,13 @@ def _finish(figure: Figure, title: str, *, w_pad: float, h_pad: float) -> None:
         figure.suptitle(title, x=x, y=y, ha="left", va="top", size=13, weight="bold", color=INK, parse_math=False)
 
 
-def _bare(panel: Axes) -> None:
+def _bare(panel: "Axes") -> None:
     panel.set_xticks([])
     panel.set_yticks([])
     panel.spines[:].set_visible(False)
 
 
-def _show(panel: Axes, image: np.ndarray) -> None:
+def _show(panel: "Axes", image: np.ndarray) -> None:
     """Draw one image, uint8, (1 or 3, height, width), on the full scale of grey, so that brightness can be compared."""
     pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
     panel.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")

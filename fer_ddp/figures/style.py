@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from fer_ddp.errors import RunError
+from shards.figures import import_matplotlib
 from shards.files import atomic_write_bytes
 from shards.palette import INK, QUIET
 
@@ -56,8 +57,7 @@ def in_our_style(draw: Callable[_Arguments, _Returned]) -> Callable[_Arguments, 
 
     @wraps(draw)
     def drawn(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Returned:
-        import matplotlib
-
+        matplotlib = import_matplotlib()
         settings: Any = {
             key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")
         }

@@ -1,5 +1,6 @@
 """What holds for every figure: how it is laid out, and how it is saved."""
 
+import os
 import re
 import struct
 import subprocess
@@ -106,3 +107,15 @@ def test_matplotlib_comes_with_the_first_drawing_and_pyplot_never() -> None:
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert said == "False True False False\n"
+
+
+def test_settings_of_matplotlibs_in_the_working_folder_and_in_the_environment_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "matplotlibrc")  # whoever opens it waits
+    script = (
+        "import fer_ddp.figures.style as style; from pathlib import Path; "
+        "figure = style.in_our_style(style.new_figure)(2.0, 2.0, 'headline', 'detail'); "
+        "style.save_figure(figure, Path('a.png'))"
+    )
+    environment = os.environ | {"MPLBACKEND": "nonsense", "PYTHONPATH": str(Path(__file__).parents[3])}
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True, timeout=30)
+    assert (tmp_path / "a.png").stat().st_size > 0
