@@ -1,6 +1,7 @@
 """Submits an array to SLURM through submitit: one task a member, one torchrun a node."""
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -38,8 +39,9 @@ def submit_array(job: str, overrides: list[str], cluster_name: str) -> str:
     array = load_array(job, overrides)
     for error in check_members(array.members, cluster.world_size).values():
         raise error
-    slurm_commands.require("sbatch")
     folder = array.folder
+    _check_path(folder)
+    slurm_commands.require("sbatch")
     if folder.exists():
         raise JobError(
             f"{folder.path}: {array.name} was started already; run `fer-ddp launch resume {array.name}`, "
@@ -66,6 +68,7 @@ def resume_array(folder: ArrayFolder, *, new_code: bool) -> str:
     """
     if folder.cluster is None:
         raise JobError(f"{folder.name}: ran on this machine; run `fer-ddp launch local` again to resume")
+    _check_path(folder)
     slurm_commands.require("sbatch")
     cluster = cluster_from_dict(folder.cluster, f"{folder.path / 'array.json'}: cluster")
     members = _once_none_is_ending(folder)
@@ -110,6 +113,7 @@ def dry_run(job: str, overrides: list[str], cluster_name: str, images_per_second
     absent = sorted({member.job.data.path for member in array.members if not Path(member.job.data.path).exists()})
     check_members(tuple(m for m in array.members if m.job.data.path not in absent), cluster.world_size)
     folder = array.folder
+    _check_path(folder)
     ranks = "1 rank" if cluster.world_size == 1 else f"{cluster.world_size} ranks"
     lines = [f"{array.name}: {plural(len(array.members), 'run')}, each on {ranks}"]
     lines += [f"  {task:>3}  {member.job.run}" for task, member in enumerate(array.members)]
@@ -142,6 +146,19 @@ def sbatch_text(folder: ArrayFolder, cluster: Cluster, members: int) -> str:
             os.environ["PATH"] = path
         (script,) = logs.glob("*_submission.sh")
         return script.read_text().replace(str(logs), str(folder.logs_of(0).resolve()))
+
+
+def _check_path(folder: ArrayFolder) -> None:
+    """sbatch's own lines can't be quoted, SLURM replaces ``%j`` in them, and submitit writes the folder unquoted.
+
+    Raises JobError.
+    """
+    path = str(folder.path.resolve())
+    if not re.fullmatch(r"[\w.+=,:@/-]+", path):
+        raise JobError(
+            f"{path!r}: can't be written into a SLURM script; give the array's file, its run and the folders above "
+            f"names of letters, digits and . + = , : @ _ - only"
+        )
 
 
 def _submit(folder: ArrayFolder, cluster: Cluster, members: list[str]) -> str:

@@ -7,6 +7,7 @@ import yaml
 
 from fer_ddp.errors import JobError
 from launch.cluster import load_cluster
+from launch.slurm import dry_run, submit_array
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,3 +44,14 @@ def test_a_wrong_profile_is_refused_naming_the_key(tmp_path: Path, values: dict[
     with pytest.raises(JobError) as refused:
         load_cluster(path)
     assert str(refused.value) == f"{path}: {sentence}"
+
+
+@pytest.mark.parametrize("name", ["a $(touch b)", "a b", "a%j", "a\nb"])
+def test_a_path_that_no_slurm_script_can_hold_is_refused_before_anything_is_written(workplace: Path, name: str) -> None:
+    array = workplace / "jobs" / "arrays" / f"{name}.yaml"
+    array.write_text((array.parent / "four.yaml").read_text())
+    cluster = str(profile(workplace, nodes=1))
+    for start in (submit_array, lambda *arguments: dry_run(*arguments, None)):
+        with pytest.raises(JobError, match="can't be written into a SLURM script"):
+            start(str(array), [], cluster)
+    assert not list(workplace.rglob("*.launch"))
