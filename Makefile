@@ -31,7 +31,7 @@ test-slurm: setup ## run the tests on private SLURM clusters (installs Debian pa
 test-long: setup ## run the tests that kill long runs many times (half an hour)
 	$(BIN)/python -m pytest -q -n 2 --long -m long
 
-test-fuzz: setup ## run N generated bad inputs of every kind (N=10000; about half an hour); failing ones are kept in fuzz-failures
+test-fuzz: setup ## run N generated bad inputs, a twentieth of each kind (N=10000; an hour); failing ones are kept in fuzz-failures
 	$(BIN)/python tests/fuzz/run.py $(or $(N),10000) --seed $(or $(SEED),0)
 
 test-gpu: ## run the tests that need an NVIDIA GPU, without a network: with .venv's packages, else with PYTHON's own

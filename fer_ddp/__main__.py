@@ -299,8 +299,10 @@ def _cache(options: argparse.Namespace) -> None:
 
     limits = {"--older-than": options.older_than, "--max-size": options.max_size}
     for name, limit in limits.items():
-        if limit is not None and not (options.prune and limit >= 0):
-            raise JobError(f"{name} {limit:g}: is for --prune; it should be 0 or more")
+        if limit is not None and not options.prune:
+            raise JobError(f"{name} {limit:g}: needs --prune, which removes what is older or more")
+        if limit is not None and not limit >= 0:
+            raise JobError(f"{name} {limit:g}: should be 0 or more")
     folder = cache_folder()
     if options.prune:
         size = None if options.max_size is None else int(min(options.max_size, 2**33) * 2**30)

@@ -79,7 +79,7 @@ def some_file(fault: Fault, folder: str) -> Path:
 def names_of(fault: Fault, path: Path) -> tuple[str, ...]:
     """One of these must be in a refusal for ``path``: its name, or that of its run or data set."""
     folder = path.relative_to(fault.folder).parts[0]
-    return (path.name, f"{folder}:")
+    return (path.name.removeprefix("next_"), f"{folder}:")  # a resumed run gives next_best its final name
 
 
 def damage(content: bytes, fault: Fault) -> bytes:

@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 os.environ |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONWARNINGS": "default::RuntimeWarning"}
@@ -86,11 +87,11 @@ def _attempt(name: str, count: int, bases: Path, options: argparse.Namespace) ->
         if len(outcomes) >= count:
             return
         outcome = check(case, run_any, bases, options.limit)
-        outcomes.append(outcome)
         if outcome.problem is not None:
             kinds[outcome.problem] = kinds.get(outcome.problem, 0) + 1
             if kinds[outcome.problem] == 1:
-                _keep(name, len(outcomes), outcome, bases, options)
+                _keep(name, len(outcomes) + 1, outcome, bases, options)
+        outcomes.append(replace(outcome, case=Case((), ()), output=""))  # 500 with their inputs took 23 GB
 
     started = time.monotonic()
     if count:
@@ -123,10 +124,10 @@ def _keep(name: str, number: int, outcome: Outcome, bases: Path, options: argpar
 
 
 def _line(name: str, row: dict) -> str:
-    statuses = ", ".join(f"{count} with status {status}" for status, count in row["statuses"].items())
+    statuses = "".join(f", {count} with status {status}" for status, count in row["statuses"].items())
     return (
         f"{name:20} {row['inputs']:6} inputs, {row['failed']} failed, longest {row['longest_s']:.1f} s, "
-        f"memory {row['memory_mib']:.0f} MiB, {row['processor_s']:.0f} s of processor time; {statuses}"
+        f"memory {row['memory_mib']:.0f} MiB, {row['processor_s']:.0f} s of processor time{statuses}"
     )
 
 

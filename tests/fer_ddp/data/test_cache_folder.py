@@ -135,10 +135,15 @@ def test_who_opens_an_entry_while_it_is_removed_makes_a_new_one(folder: Path) ->
 
 
 @pytest.mark.parametrize(
-    "limit", [["--older-than", "3"], ["--prune", "--max-size", "-1"], ["--prune", "--older-than", "nan"]]
+    ("limit", "right"),
+    [
+        (["--older-than", "3"], "needs --prune, which removes what is older or more"),
+        (["--prune", "--max-size", "-1"], "should be 0 or more"),
+        (["--prune", "--older-than", "nan"], "should be 0 or more"),
+    ],
 )
 def test_a_limit_that_cannot_be_meant_is_refused(
-    folder: Path, limit: list[str], capsys: pytest.CaptureFixture[str]
+    folder: Path, limit: list[str], right: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["cache", *limit]) == 2
-    assert f"error: {limit[-2]} {float(limit[-1]):g}: is for --prune; it should be 0 or more" in capsys.readouterr().err
+    assert f"error: {limit[-2]} {float(limit[-1]):g}: {right}" in capsys.readouterr().err
