@@ -3,6 +3,8 @@
 import zipfile
 from pathlib import Path
 
+from shards.files import only_regular
+
 _FIRST_BYTES = (
     (b"\x1f\x8b", "a gzip archive", "unpack it"),
     (b"BZh", "a bzip2 archive", "unpack it"),
@@ -38,7 +40,7 @@ def other_than_data(head: bytes) -> str | None:
 
 def other_than_text(path: Path) -> str | None:
     """What the file ``path`` is and what to do with it; None if it may be text."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=only_regular) as file:
         start = file.read(512)
     other = other_than_data(start)
     if other is not None:

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from shards.errors import DataError
+
 
 def user_path(text: str) -> Path:
     """The path that a user gives, where ``~`` is the home folder also where no shell has replaced it."""
@@ -144,6 +146,24 @@ def read_regular(path: str | Path, *, at_most: int = 1 << 28) -> bytes:
         return content
 
 
+def only_regular(path: str, flags: int) -> int:
+    """For ``open(path, opener=only_regular)``: raises OSError for what is no file, since a pipe might never end."""
+    if "\0" in path:
+        raise OSError(errno.EINVAL, "has a zero byte in its name", path)
+    check_regular(path)  # opening a device may do something
+    return _open_regular(path, flags, links=True)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list, in UTF-8. Raises :class:`DataError` for what is not such a file or cannot be read."""
+    try:
+        return read_regular(path, at_most=SMALL).decode("utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 ({error.reason}); save it as UTF-8") from error
+
+
 def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text. Raises ValueError, also for one that is nested too deep."""
     try:
@@ -242,8 +262,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal digits. Raises OSError, also for what is no file."""
-    check_regular(path)
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=only_regular) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

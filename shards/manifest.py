@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import shlex
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +18,13 @@ from shards.validation import InvalidValue, from_json
 
 SCHEMA_VERSION = 1
 FILE_NAME = "manifest.json"
+MAX_CLASSES = 1000
+_MAX_SIDE = 4096
+"""Pixels of an image's height and width."""
+_MAX_SHARD_BYTES = 1 << 32
+"""A shard is read into memory as a whole; of 224 x 224 colour images ours have 0.3 GiB."""
+_FEWEST_BYTES = 2048
+"""Of a sample in a tar: an image and a label, each with its header."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,25 +178,72 @@ def _no_folder(path: Path) -> str:
     return "there is no such folder; it should be one that `fer-ddp pack` wrote"
 
 
+def class_names_fault(names: Sequence[str]) -> str | None:
+    """What makes ``names`` unfit to be a data set's classes; None if nothing."""
+    if not 1 <= len(names) <= MAX_CLASSES:
+        return f"has {len(names):,} classes; it should have 1 to {MAX_CLASSES:,}"
+    for name, times in Counter(names).items():
+        if not name.strip() or not name.isprintable():
+            return f"has the class {name!r}; a name should be printable text"
+        if times > 1:
+            return f"has the class {name!r} twice; each class should have a name of its own"
+    return None
+
+
 def _contradiction(manifest: Manifest) -> str | None:
     """What in ``manifest`` has the right type and still cannot be true; None if nothing."""
-    channels = manifest.image_shape[0]
-    if channels not in (1, 3) or min(manifest.image_shape) < 1:
+    channels, *sides = manifest.image_shape
+    if channels not in (1, 3) or min(sides) < 1:
         return f"image_shape: is {list(manifest.image_shape)}; it should be [1 or 3, height, width]"
-    for key, numbers in (("mean", manifest.mean), ("std", manifest.std)):
+    if max(sides) > _MAX_SIDE:
+        return f"image_shape: is {list(manifest.image_shape)}; height and width should be at most {_MAX_SIDE}"
+    for key, numbers, is_fit in (
+        ("mean", manifest.mean, math.isfinite),
+        ("std", manifest.std, lambda number: 0 < number < math.inf),
+    ):
         if len(numbers) != channels:
             return f"{key}: has {len(numbers)} numbers; it should have {channels}, one for each channel"
+        if not all(map(is_fit, numbers)):
+            return f"{key}: is {list(numbers)}; each should be a number{' over 0' if key == 'std' else ''}"
     for name, split in manifest.splits.items():
-        if name not in SPLITS:
-            return f"splits.{name}: is not a split; the splits are {', '.join(SPLITS)}"
-        if len(split.class_counts) != len(manifest.class_names):
+        problem = _contradiction_in_split(name, split, len(manifest.class_names))
+        if problem is not None:
+            return f"splits.{name}{problem}"
+    if not manifest.splits:
+        return f"splits: is empty; it should have one of {', '.join(SPLITS)}"
+    shards = Counter(shard.name for split in manifest.splits.values() for shard in split.shards)
+    repeated = next((name for name, times in shards.items() if times > 1), None)
+    if repeated is not None:
+        return f"splits: name {repeated} twice; each shard should be named once"
+    fault = class_names_fault(manifest.class_names)
+    return None if fault is None else f"class_names: {fault}"
+
+
+def _contradiction_in_split(name: str, split: Split, classes: int) -> str | None:
+    """As :func:`_contradiction`, without the ``splits.NAME`` that it begins with."""
+    if name not in SPLITS:
+        return f": is not a split; the splits are {', '.join(SPLITS)}"
+    if len(split.class_counts) != classes:
+        return f".class_counts: has {len(split.class_counts)} numbers; it should have {classes}, one for each class"
+    for shard in split.shards:
+        if not re.fullmatch(r"[^/\\:]+\.tar", shard.name) or not shard.name.isprintable():
+            return f".shards: names {shard.name!r}; it should be a tar in the manifest's own folder"
+    if min(split.class_counts, default=0) < 0 or min((shard.samples for shard in split.shards), default=0) < 0:
+        return ": counts less than 0 samples; counts should be 0 or more"
+    if not split.shards:
+        return ".shards: is empty; a split should have a shard"
+    for shard in split.shards:
+        if shard.bytes > _MAX_SHARD_BYTES:
             return (
-                f"splits.{name}.class_counts: has {len(split.class_counts)} numbers; it should have "
-                f"{len(manifest.class_names)}, one for each class"
+                f".shards: {shard.name} has {shard.bytes:,} bytes; it should have at most {_MAX_SHARD_BYTES:,}; "
+                f"pack with a smaller --shard-samples"
             )
-        for shard in split.shards:
-            if not re.fullmatch(r"[^/\\:]+\.tar", shard.name):
-                return f"splits.{name}.shards: names {shard.name!r}; it should be a tar in the manifest's own folder"
-        if min(split.class_counts, default=0) < 0 or min((shard.samples for shard in split.shards), default=0) < 0:
-            return f"splits.{name}: counts less than 0 samples; counts should be 0 or more"
+        if shard.samples < 1 or shard.samples * _FEWEST_BYTES > shard.bytes:
+            return (
+                f".shards: {shard.name} has {shard.samples:,} samples in {shard.bytes:,} bytes; "
+                f"it should have at least one, and {_FEWEST_BYTES} bytes for each"
+            )
+    inside, counted = sum(shard.samples for shard in split.shards), sum(split.class_counts)
+    if not split.samples == inside == counted:
+        return f".samples: is {split.samples:,}; its shards have {inside:,}, its classes {counted:,}"
     return None

@@ -16,6 +16,7 @@ from shards.errors import DataError
 from shards.files import FileLock, sha256_of, write_json
 from shards.manifest import Manifest
 from shards.parallel import usable_cpus
+from shards.reading.reader import check_sizes
 from shards.reading.split_index import SplitIndex, write_index
 from shards.reading.votes import read_votes
 
@@ -39,7 +40,11 @@ def cached_split(folder: Path, split: str, manifest: Manifest, *, pixels: bool) 
         write_index(folder, split, manifest, out, workers=workers, pixels=pixels)
 
     name = split if pixels else f"{split}-index"
-    size = manifest.splits[split].samples * (math.prod(manifest.image_shape) if pixels else 24)
+
+    def size() -> int:
+        check_sizes(folder, manifest.splits[split].shards)  # before room is made for what the manifest says
+        return manifest.splits[split].samples * (math.prod(manifest.image_shape) if pixels else 24)
+
     return _cached(folder, name, manifest, size, write, SplitIndex.read, "the decoded split")
 
 
@@ -56,25 +61,25 @@ def cached_votes(folder: Path, split: str, manifest: Manifest, keys: Sequence[st
         votes: np.ndarray = np.load(path / _VOTES)
         return votes
 
-    return _cached(folder, f"{split}-votes", manifest, 0, write, read, "FER+'s votes")
+    return _cached(folder, f"{split}-votes", manifest, lambda: 0, write, read, "FER+'s votes")
 
 
 def _cached(
     folder: Path,
     name: str,
     manifest: Manifest,
-    size: int,
+    size: Callable[[], int],
     write: Callable[[Path], None],
     read: Callable[[Path], _Read],
     what: str,
 ) -> _Read:
-    """Read ``name`` of the data set in ``folder`` from the cache, after writing its ``size`` bytes if need be."""
+    """Read ``name`` of the data set in ``folder`` from the cache, after writing its ``size()`` bytes if need be."""
     target = cache_folder() / manifest.digest[:32] / name
     try:
         hold_entry(manifest.digest, folder)
         with FileLock(target.with_suffix(".lock"), while_waiting=check_stopped):
             if not _is_intact(target, manifest):
-                make_room(target.parents[1], size)
+                make_room(target.parents[1], size())
                 _make(target, manifest, write)
         return read(target)
     except OSError as error:

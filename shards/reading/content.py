@@ -9,6 +9,7 @@ from shards.errors import DataError
 from shards.images import BadImage, decode_image, shape_in_words
 from shards.png import stored_pixels, stored_prefix, stored_size
 from shards.reading.tar_index import Member, index_tar
+from shards.text import printable
 
 IMAGE_EXTENSIONS = ("png", "jpg", "jpeg", "webp", "bmp")
 _MAX_LABEL_BYTES = 64
@@ -112,6 +113,8 @@ def _samples(members: list[Member], name: str) -> Iterator[tuple[str, Member, Me
 
 
 def _sample(key: str, parts: dict[str, Member], name: str) -> tuple[str, Member, Member]:
+    if any("\ud800" <= letter <= "\udfff" for letter in key):  # tarfile's form of other bytes; no CSV could hold it
+        raise DataError(f"{name}: sample {printable(key)} has a name that is not UTF-8 ({_OTHER_FORMS})")
     for extension in IMAGE_EXTENSIONS:
         if extension in parts and "cls" in parts:
             return key, parts[extension], parts["cls"]

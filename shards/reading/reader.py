@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
@@ -57,9 +57,9 @@ def read_split(folder: Path, split: str, workers: int = 1, manifest: Manifest | 
     refuse_url(str(folder))
     folder = Path(folder)
     manifest = manifest or load_or_scan_manifest(folder)
-    images = np.empty(
-        (sum(shard.samples for shard in manifest.split(split, folder).shards), *manifest.image_shape), np.uint8
-    )
+    shards = manifest.split(split, folder).shards
+    check_sizes(folder, shards)
+    images = np.empty((sum(shard.samples for shard in shards), *manifest.image_shape), np.uint8)
     labels = np.empty(len(images), np.int64)
     keys: list[str] = []
     for shard in read_shards(folder, split, manifest, workers, images):
@@ -92,16 +92,26 @@ def refuse_url(path: str) -> None:
         raise DataError(f"{path}: is an address with a scheme; it should be a folder on this machine", exit_status=2)
 
 
+def check_sizes(folder: Path, shards: Sequence[Shard]) -> None:
+    """Raise :class:`DataError` for a shard whose size is not the manifest's, before what it says is given memory."""
+    for shard in shards:
+        path = folder / shard.name
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}), and the manifest names it") from error
+        if size != shard.bytes:
+            raise DataError(f"{path}: has {size} bytes, the manifest says {shard.bytes}; copy or pack it again")
+
+
 def read_shard(folder: Path, shard: Shard) -> bytes:
     """The bytes of a shard, checked against its size and sha256. Raises :class:`DataError` naming the file."""
     path = folder / shard.name
+    check_sizes(folder, [shard])
     try:
-        size = path.stat().st_size
-        content = read_regular(path, at_most=size) if size == shard.bytes else b""
+        content = read_regular(path, at_most=shard.bytes)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}), and the manifest names it") from error
-    if size != shard.bytes:
-        raise DataError(f"{path}: has {size} bytes, the manifest says {shard.bytes}; copy or pack it again")
     if hashlib.sha256(content).hexdigest() != shard.sha256:
         raise DataError(
             f"{path}: its sha256 is not the manifest's, so it or manifest.json is damaged; copy or pack the data again"
@@ -131,6 +141,7 @@ def map_shards(
 def _call_with_shard(
     function: Callable[[DecodedSplit], Result], folder: Path, manifest: Manifest, shard: Shard
 ) -> Result:
+    check_sizes(folder, [shard])
     images = np.empty((shard.samples, *manifest.image_shape), np.uint8)
     read = _read_shard((folder, shard, manifest, images))
     return function(DecodedSplit(images=images, labels=read.labels, keys=read.keys))

@@ -10,15 +10,25 @@ from pathlib import Path
 import numpy as np
 
 from shards.errors import DataError
-from shards.files import read_regular
-from shards.manifest import FILE_NAME, SCHEMA_VERSION, Duplicates, Manifest, Shard, Split, data_sets_in, read_manifest
+from shards.files import read_lines, read_regular
+from shards.manifest import (
+    FILE_NAME,
+    MAX_CLASSES,
+    SCHEMA_VERSION,
+    Duplicates,
+    Manifest,
+    Shard,
+    Split,
+    class_names_fault,
+    data_sets_in,
+    read_manifest,
+)
 from shards.pixel_statistics import mean_and_std, pixel_sums
 from shards.reading.content import Content
 from shards.splits import SPLIT_FOLDERS, SPLITS, split_in_name
 
 _GZIP = (".tar.gz", ".tgz")
 _ENDINGS = (".tar", ".parquet", *_GZIP)
-_MAX_CLASSES = 1000
 _LARGEST_TAR = 1 << 30
 """Of those that are read as they are, each in memory."""
 
@@ -147,16 +157,17 @@ def _split_of(path: Path) -> str:
 
 def _class_names(folder: Path, needed: int) -> tuple[str, ...]:
     path = folder / "classes.txt"
-    if not path.is_file():
-        if needed > _MAX_CLASSES:
-            raise DataError(
-                f"{folder}: its tars hold label {needed - 1}; labels should be from 0 to {_MAX_CLASSES - 1}"
-            )
+    if not os.path.lexists(path):
+        if needed > MAX_CLASSES:
+            raise DataError(f"{folder}: its tars hold label {needed - 1}; labels should be from 0 to {MAX_CLASSES - 1}")
         return tuple(f"class-{label}" for label in range(needed))
-    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    names = tuple(line.strip() for line in read_lines(path) if line.strip())
     if len(names) < needed:
         raise DataError(
             f"{path}: names {len(names)} classes, but the tars hold label {needed - 1}; "
             f"it should have a line for each class"
         )
+    fault = class_names_fault(names)
+    if fault is not None:
+        raise DataError(f"{path}: {fault}")
     return names

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from shards.errors import DataError
+from shards.files import only_regular
 from shards.labels import AFFECTNET7, AFFECTNET8
 from shards.sources.list_csv import parse_box
 from shards.sources.listed_files import ImageFinder, NotFound
@@ -71,14 +72,14 @@ def _our_lists(path: Path) -> list[Path]:
 
 
 def _has_our_columns(path: Path) -> bool:
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+    with open(path, encoding="utf-8-sig", errors="replace", newline="", opener=only_regular) as file:
         fields = next(csv.reader([file.readline()]), [])
     return fields[:7] == list(_COLUMNS[:7]) or (len(fields) == len(_COLUMNS) and fields[5].count(";") > 100)
 
 
 def _in_list(path: Path, root: Path, finder: ImageFinder, rejects: list[Reject]) -> Iterator[ListedImage]:
     shown = path.relative_to(root).as_posix()
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    with open(path, encoding="utf-8-sig", newline="", opener=only_regular) as file:
         first = file.readline()
         has_header = first.startswith(_COLUMNS[0])
         file.seek(0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.errors import DataError
+from shards.files import only_regular
 from shards.labels import LabelScheme
 from shards.sources.scan import Reject, all_train
 from shards.splits import USAGES, split_of_word
@@ -121,7 +122,7 @@ def rewrite(source: Path, target: Path, header: Header, scheme: LabelScheme, sho
     rejects: list[Reject] = []
     number = -1
     with (
-        open(source, encoding="utf-8-sig", errors="surrogateescape", newline="") as file,
+        open(source, encoding="utf-8-sig", errors="surrogateescape", newline="", opener=only_regular) as file,
         open(target, "w", encoding="utf-8", errors="surrogateescape", newline="") as out,
     ):
         out.write(",".join(PUBLISHED) + "\n")

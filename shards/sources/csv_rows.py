@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shards.errors import DataError
+from shards.files import only_regular
 from shards.labels import FER2013, LabelScheme
 from shards.pixel_statistics import pixel_digests, pixel_sums
 from shards.sources.csv_form import (
@@ -76,7 +77,7 @@ def parse_piece(piece: Piece) -> Parsed:
     labels, splits = np.zeros(rows, np.int8), np.full(rows, -1, np.int8)
     rejects: list[Reject] = []
     images = piece.store.open("r+")[piece.first : piece.first + rows]
-    with open(piece.path, "rb") as file:
+    with open(piece.path, "rb", opener=only_regular) as file:
         file.seek(piece.lines[0])
         content = file.read(piece.lines[-1] - piece.lines[0])
     lines = [start - piece.lines[0] for start in piece.lines]

@@ -6,6 +6,7 @@ Zhang et al., "From facial expression recognition to interpersonal relation pred
 from pathlib import Path
 
 from shards.errors import DataError
+from shards.files import SMALL, read_regular
 from shards.labels import EXPW
 from shards.sources.list_csv import parse_box
 from shards.sources.listed_files import ImageFinder, NotFound
@@ -31,7 +32,7 @@ def list_images(path: Path, options: SourceOptions) -> Listing:
     finder = ImageFinder(path)
     images: list[ListedImage] = []
     rejects: list[Reject] = []
-    for number, line in enumerate((path / place).read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_regular(path / place, at_most=SMALL).decode("utf-8-sig").splitlines(), 1):
         if not line.strip():
             continue
         row = f"row {number} of {place}"

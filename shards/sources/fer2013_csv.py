@@ -16,7 +16,7 @@ import numpy as np
 
 from shards.errors import DataError
 from shards.file_kind import other_than_text
-from shards.files import sha256_of
+from shards.files import only_regular, sha256_of
 from shards.labels import FER2013, FERPLUS, LabelScheme
 from shards.progress import with_progress
 from shards.sources.csv_form import PUBLISHED, Header, is_published_form, read_header, rewrite
@@ -50,7 +50,7 @@ def scan_csv(
     if not is_published:
         text, columns = work / "rows.csv", (0, 1, 2)
         rejects = rewrite(source, text, header, scheme, path)
-    with open(text, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with open(text, "rb", opener=only_regular) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         line_end = _line_end(content)
         lines, numbers = _rows(content, line_end, _line(content, line_end, 0)[1], path)
         rows = len(numbers)
@@ -174,7 +174,10 @@ def _votes_notes(path: Path) -> list[str]:
 
 def _form(source: Path, path: Path, scheme: LabelScheme) -> tuple[Header, bool]:
     """The header of the file ``source``, called ``path`` in messages, and whether the file is as published."""
-    with open(source, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    with (
+        open(source, "rb", opener=only_regular) as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
         line_end = _line_end(content)
         line, start = _line(content, line_end, 0)
         header = read_header(line[:4096], path)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from shards.errors import DataError
+from shards.files import only_regular
 from shards.labels import FERPLUS
 from shards.sources.list_csv import parse_box
 from shards.sources.listed_files import NotFound
@@ -53,7 +54,7 @@ def list_images(path: Path, options: SourceOptions) -> Listing:
 
 
 def _read_votes(path: Path, name: str, images: list[ListedImage], rejects: list[Reject]) -> None:
-    with open(path / name / "label.csv", encoding="utf-8-sig", newline="") as file:
+    with open(path / name / "label.csv", encoding="utf-8-sig", newline="", opener=only_regular) as file:
         for number, fields in enumerate(csv.reader(file), 1):
             place = f"row {number} of {name}/label.csv"
             if not fields:

@@ -10,6 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from shards.files import only_regular
 from shards.png import encode_pngs
 
 _NPY = b"\x93NUMPY"
@@ -40,7 +41,7 @@ class FileParts:
                 if location.file != number:
                     if file is not None:
                         file.close()
-                    number, file = location.file, open(self.files[location.file], "rb")  # noqa: SIM115
+                    number, file = location.file, open(self.files[location.file], "rb", opener=only_regular)  # noqa: SIM115
                 assert file is not None
                 content = read_part(file, location.offset, location.size)
                 yield _png_of_npy(content) if content.startswith(_NPY) else content

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shards.errors import DataError
-from shards.files import irregular
+from shards.files import irregular, only_regular
 from shards.images import EXTENSIONS, is_image_name, other_file
 from shards.labels import is_expression
 from shards.sources import list_csv
@@ -88,7 +88,7 @@ class _Walk:
             extension = _extension(place)
             fault = "" if is_file else _irregular(root / place)
             if not fault and extension not in EXTENSIONS:
-                with open(root / place, "rb") as file:
+                with open(root / place, "rb", opener=only_regular) as file:
                     head = file.read(1024)
                 if extension in _TEXT or _is_text(head):
                     self.ignored[extension or _NO_EXTENSION] += 1
@@ -140,7 +140,7 @@ def _refuse_list(root: Path) -> None:
             f"{root}: holds a list of images and no class folders; leave out --format folders", exit_status=2
         )
     for name in (name for name, is_file in _entries(root)[0] if is_file and _extension(name) in (".csv", ".tsv")):
-        with open(root / name, encoding="utf-8-sig", errors="replace") as file:
+        with open(root / name, encoding="utf-8-sig", errors="replace", opener=only_regular) as file:
             columns = ", ".join(part.strip(' "\n') for part in re.split("[,;\t]", file.readline(1000)))
         raise DataError(
             f"{root / name}: has the columns {columns}; a list of images should have the columns image and label; "

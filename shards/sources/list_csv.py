@@ -11,6 +11,7 @@ from typing import TextIO
 
 from shards.errors import DataError
 from shards.file_kind import other_than_text
+from shards.files import only_regular
 from shards.images import is_image_name
 from shards.labels import whole_number
 from shards.sources.class_folders import check_stated_classes, has_class_folders
@@ -161,7 +162,7 @@ def _header_of(path: Path, root: Path) -> _List | None:
     """How the list ``path`` is written; None if it is no list of images."""
     if path.suffix.lower() not in _LIST_ENDS or not path.is_file() or other_than_text(path) is not None:
         return None
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
+    with open(path, encoding="utf-8-sig", errors="replace", newline="", opener=only_regular) as file:
         lines = file.read(1 << 16).splitlines()
     lines = [line for line in lines[: _LOOKED_AT + 1] if line.strip()]
     if not lines:
@@ -298,7 +299,7 @@ def parse_box(numbers: Sequence[str], *, is_sized: bool = False) -> Box | None:
 def _rows(found: _List) -> Iterator[tuple[int, list[str]]]:
     """The rows but the header, each with its number, counted from 1; blank ones have a number and are left out."""
     try:
-        with open(found.path, encoding="utf-8-sig", newline="") as file:
+        with open(found.path, encoding="utf-8-sig", newline="", opener=only_regular) as file:
             lines = _lines(file, found.path)
             if found.separator is None:
                 rows: Iterator[list[str]] = (_fields(line.rstrip("\r\n"), None, found.width) for line in lines)

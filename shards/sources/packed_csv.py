@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from shards.errors import DataError
+from shards.files import only_regular
 
 _PREFERRED = ("fer2013.csv", "icml_face_data.csv")
 _FEW_MEMBERS = 100
@@ -69,7 +70,7 @@ def first_bytes(found: Path | PackedCSV, count: int) -> bytes:
     """Up to ``count`` bytes from the beginning of a CSV; fewer where its archive is damaged."""
     try:
         if isinstance(found, Path):
-            with open(found, "rb") as file:
+            with open(found, "rb", opener=only_regular) as file:
                 return file.read(count)
         with _opened(found) as packed:
             return packed.read(count)
@@ -82,7 +83,7 @@ def _members(path: Path) -> list[str] | None:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as file:
             return [name for name in file.namelist()[:_FEW_MEMBERS] if not name.endswith("/")]
-    with open(path, "rb") as raw:
+    with open(path, "rb", opener=only_regular) as raw:
         start = raw.read(262)
     opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
     if opener is None and start[257:262] != b"ustar":
@@ -104,7 +105,7 @@ def _members(path: Path) -> list[str] | None:
 @contextmanager
 def _opened(packed: PackedCSV) -> Iterator[IO[bytes]]:
     if not packed.member:
-        with open(packed.archive, "rb") as raw:
+        with open(packed.archive, "rb", opener=only_regular) as raw:
             start = raw.read(6)
         with next(opener for magic, opener in _OPENERS.items() if start.startswith(magic))(packed.archive) as file:
             yield file

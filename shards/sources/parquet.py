@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from shards.errors import DataError
-from shards.files import parse_json
+from shards.files import only_regular, parse_json
 from shards.labels import whole_number
 from shards.progress import with_progress
 from shards.sources.file_parts import FileParts, Part
@@ -89,7 +89,7 @@ def _rows(path: Path, field: str | None) -> Iterator[_Row]:
             exit_status=2,
         ) from None
     try:
-        with ParquetFile(path) as file:
+        with open(path, "rb", opener=only_regular) as raw, ParquetFile(raw) as file:
             image, label, class_names = _columns(file, path, field)
             number = 0
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[image, label]):

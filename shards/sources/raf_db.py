@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from shards.errors import DataError
+from shards.files import SMALL, read_regular
 from shards.images import is_image_name
 from shards.labels import RAFDB
 from shards.sources.listed_files import files_below
@@ -61,7 +62,7 @@ def _kaggles_folder(path: Path) -> Path | None:
 
 def _in_list(root: Path, rejects: list[Reject]) -> Iterator[ListedImage]:
     """Lines such as ``train_00001.jpg 5``: the split is in the name, and the face was cut out and aligned."""
-    for number, line in enumerate((root / _LIST).read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_regular(root / _LIST, at_most=SMALL).decode("utf-8-sig").splitlines(), 1):
         if not line.strip():
             continue
         name, _, label = line.strip().rpartition(" ")

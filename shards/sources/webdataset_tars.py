@@ -5,6 +5,7 @@ a NumPy array; its label is the name or the number of a class, in ``.cls``, in a
 """
 
 import gzip
+import os
 import shutil
 import zlib
 from collections import Counter
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from shards.errors import DataError
-from shards.files import parse_json
+from shards.files import only_regular, parse_json, read_lines
 from shards.manifest import FILE_NAME, read_manifest
 from shards.progress import with_progress
 from shards.reading.tar_index import Member, read_members
@@ -63,7 +64,7 @@ def list_tars(source: Path, options: SourceOptions) -> Listing:
     tars = zip(names, splits, strict=True)
     for name, split in with_progress(tars, "listing", len(names), unit="tar"):
         files.append(_plain_tar(root / name, options.work / f"{len(files)}.tar"))
-        with open(files[-1], "rb") as file:
+        with open(files[-1], "rb", opener=only_regular) as file:
             for key, sample in _samples(file, root / name, ignored):
                 place = f"{name}: {key}"
                 try:
@@ -110,12 +111,8 @@ def _class_names(root: Path, names: list[str]) -> tuple[str, ...]:
     found: dict[Path, tuple[str, ...]] = {}
     for folder in dict.fromkeys((root, *folders)):
         path = folder / "classes.txt"
-        if path.is_file():
-            try:
-                lines = path.read_text(encoding="utf-8-sig").splitlines()
-            except UnicodeDecodeError as error:
-                raise DataError(f"{path}: is not UTF-8 ({error.reason}); save it as UTF-8") from error
-            found[path] = tuple(line.strip() for line in lines if line.strip())
+        if os.path.lexists(path):
+            found[path] = tuple(line.strip() for line in read_lines(path) if line.strip())
         elif (folder / FILE_NAME).is_file():
             found[folder / FILE_NAME] = read_manifest(folder).class_names
     first = next(iter(found), None)
@@ -136,14 +133,15 @@ def _refuse_twice(source: Path, names: list[str]) -> None:
 
 def _plain_tar(path: Path, copy: Path) -> Path:
     """``path`` itself, or ``copy`` with its content if it is compressed by gzip, whatever its name."""
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=only_regular) as file:
         if file.read(2) != b"\x1f\x8b":
             return path
-    try:
-        with gzip.open(path, "rb") as packed, open(copy, "wb") as plain:
-            shutil.copyfileobj(packed, plain, 2**20)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: is damaged or cut short ({error}); copy or download it again") from error
+        file.seek(0)
+        try:
+            with gzip.open(file) as packed, open(copy, "wb") as plain:
+                shutil.copyfileobj(packed, plain, 2**20)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise DataError(f"{path}: is damaged or cut short ({error}); copy or download it again") from error
     return copy
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -93,6 +94,35 @@ def test_what_is_not_a_manifest_is_refused(text, message, tmp_path):
 def test_a_key_that_cannot_be_is_refused_by_its_name(key, value, message, small_set, tmp_path):
     fields = json.loads((small_set / "manifest.json").read_text())
     assert refusal(tmp_path, json.dumps(fields | {key: value})) == message
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("class_names", 1), "angry", "class_names: has the class 'angry' twice; each class should have a name"),
+        (("class_names", 1), "\x1b[31m", r"class_names: has the class '\\x1b\[31m'; a name should be printable text"),
+        (("image_shape",), [1, 10**20, 8], "height and width should be at most 4096"),
+        (("std",), [0.0], r"std: is \[0.0\]; each should be a number over 0"),
+        (("splits",), {}, "splits: is empty; it should have one of train, val, test"),
+        (("splits", "train", "shards"), [], "splits.train.shards: is empty"),
+        (("splits", "train", "shards", 0, "name"), "a\0.tar", "it should be a tar in the manifest's own folder"),
+        (("splits", "train", "shards", 0, "name"), "val-000000.tar", "splits: name val-000000.tar twice"),
+        (("splits", "train", "shards", 0, "bytes"), 7 << 30, "it should have at most 4,294,967,296"),
+        (("splits", "train", "shards", 0, "bytes"), 0, "it should have at least one, and 2048 bytes for each"),
+        (("splits", "train", "shards", 0, "samples"), 10**30, "it should have at least one, and 2048 bytes for each"),
+        (("splits", "train", "samples"), -5, "splits.train.samples: is -5; its shards have"),
+        (("splits", "train", "class_counts", 0), 10**18, "splits.train.samples: is "),
+    ],
+)  # fmt: skip
+def test_numbers_that_cannot_be_true_are_refused_before_a_shard_is_looked_at(
+    place, value, message, small_set, tmp_path
+):
+    fields = json.loads((small_set / "manifest.json").read_text())
+    inner = fields
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    assert re.search(message, refusal(tmp_path, json.dumps(fields)))
 
 
 def test_a_folder_of_data_sets_is_refused_with_one_of_them(small_set, tmp_path):

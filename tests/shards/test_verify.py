@@ -54,7 +54,10 @@ def swap_counts(fields):
 
 
 def one_sample_more(fields):
-    fields["splits"]["val"]["shards"][0]["samples"] += 1
+    split = fields["splits"]["val"]
+    split["shards"][0]["samples"] += 1
+    split["samples"] += 1
+    split["class_counts"][0] += 1
 
 
 def another_mean(fields):

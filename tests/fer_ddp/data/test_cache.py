@@ -253,3 +253,14 @@ def test_a_run_that_waits_for_another_process_to_decode_can_be_stopped(faces: Pa
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1)).start()
         with pytest.raises(Interrupted, match="stopped by SIGUSR1 while waiting for another process"):
             FERDataset(faces, "val")
+
+
+def test_no_room_is_made_for_what_only_the_manifest_says(
+    faces: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(faces, tmp_path / "lying")
+    manifest = read_manifest(tmp_path / "lying")
+    os.truncate(tmp_path / "lying" / manifest.splits["train"].shards[0].name, 512)
+    monkeypatch.setattr(fer_ddp.data.cache, "make_room", lambda *_: pytest.fail("made room"))
+    with pytest.raises(DataError, match="has 512 bytes, the manifest says"):
+        cached_split(tmp_path / "lying", "train", manifest, pixels=True)

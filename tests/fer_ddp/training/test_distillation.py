@@ -25,7 +25,7 @@ from fer_ddp.runs.folder import RunFolder
 from fer_ddp.runs.predictions import read_predictions, write_predictions
 from fer_ddp.training.run import train
 from fer_ddp.training.setup import build_trainer, resolve_auto
-from fer_ddp.training.teacher import compute_teacher
+from fer_ddp.training.teacher import _in_order, compute_teacher
 from shards.files import sha256_of
 
 CPU = torch.device("cpu")
@@ -156,3 +156,8 @@ def test_a_run_keeps_what_its_teacher_predicts_and_resumes_to_the_same_bytes_wit
     same_files(Path(resumed.run), Path(whole.run))
     (source,) = json.loads((Path(whole.run) / "teacher.json").read_text())["sources"]
     assert source == {"path": str(teacher / "checkpoints" / "best.safetensors"), "sha256": digest}
+
+
+def test_two_classes_of_one_meaning_keep_their_own_columns() -> None:
+    ordered = _in_order(np.array([[0.7, 0.3]]), ["happiness", "happy"], ["happy", "happiness"], Path("t.csv"))
+    assert ordered.tolist() == [[0.3, 0.7]]

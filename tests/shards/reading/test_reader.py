@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -234,7 +235,7 @@ def test_a_folder_from_elsewhere_that_cannot_be_trained_on_is_refused(files, cla
     ("change", "message"),
     [
         (
-            lambda fields: fields["splits"]["val"]["shards"][0].update(samples=13),
+            lambda fields: one_sample_less(fields["splits"]["val"]),
             "val-000000.tar: holds 14 samples, the manifest says 13",
         ),
         (
@@ -252,10 +253,40 @@ def test_a_shard_that_is_not_as_its_manifest_says_is_refused(change, message, co
         read_split(copy, "val")
 
 
+def one_sample_less(split):
+    split["shards"][0]["samples"] -= 1
+    split["samples"] -= 1
+    split["class_counts"][0] -= 1
+
+
 def merge_last(fields):
     for split in fields["splits"].values():
         *counts, last = split["class_counts"]
         split["class_counts"] = [*counts[:-1], counts[-1] + last]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("bytes", r"classes\.txt: is not UTF-8"),
+        ("pipe", r"classes\.txt: is a named pipe, not a file"),
+        ("sparse", r"classes\.txt: has .* bytes, more than the"),
+        ("twice", r"classes\.txt: has the class 'happy' twice"),
+        ("key", r"train-0\.tar: sample \\udcff has a name that is not UTF-8"),
+    ],
+)
+def test_what_a_stranger_may_put_beside_or_into_tars_is_refused_by_its_file(kind, message, tmp_path):
+    key = "\udcff" if kind == "key" else "a"
+    write_tar(tmp_path / "train-0.tar", {f"{key}.png": png(np.zeros((2, 2), np.uint8)), f"{key}.cls": b"0"})
+    path = tmp_path / "classes.txt"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(b"happy\nhappy\n" if kind == "twice" else b"m\xfcde\n" if kind == "bytes" else b"happy\n")
+    if kind == "sparse":
+        os.truncate(path, 6 << 30)
+    with pytest.raises(DataError, match=message):
+        scan_folder(tmp_path)
 
 
 def test_a_member_that_is_cut_short_is_named(tmp_path):

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -391,3 +392,9 @@ def test_a_tar_beside_its_compressed_copy_is_refused(tmp_path):
     write(tmp_path / "train.tar.gz", gzip.compress(tar_of(GOOD)))
     with pytest.raises(DataError, match=r"holds train.tar and train.tar.gz, which is the same tar; remove one"):
         listed(tmp_path, tmp_path)
+
+
+def test_a_pipe_that_a_pattern_names_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "train-0.tar")
+    with pytest.raises(OSError, match="is a named pipe, not a file"):
+        list_tars(tmp_path / "train-{0..0}.tar", SourceOptions(work=tmp_path))
