@@ -9,6 +9,7 @@ from torch import nn
 from fer_ddp.config.job import Job, decisive_keys
 from fer_ddp.errors import JobError, RunError
 from fer_ddp.models.build import build_model, prepare_model
+from fer_ddp.models.fitting import check_values
 from fer_ddp.runs.checkpoint import check_identity, load_checkpoint, with_shapes
 from fer_ddp.runs.files import check_shape, intact_lines, selected_checkpoint
 from fer_ddp.runs.folder import RunFolder
@@ -60,6 +61,8 @@ def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> Traine
     if "image_shape" not in checkpoint:
         raise RunError(f"{path}: has no image_shape, since an earlier version wrote it; train the run again")
     check_shape(path, with_shapes(checkpoint), Weights)
+    if len(set(checkpoint["class_names"])) < len(checkpoint["class_names"]):
+        raise RunError(f"{path}: two of its classes have the same name; train the run again")
     channels, height, width = checkpoint["image_shape"]
     if not {len(job.data.mean), len(job.data.std)} <= {1, channels}:
         raise RunError(f"{run.path}/config.yaml: data.mean and data.std must have {channels} or 1 numbers each")
@@ -70,8 +73,13 @@ def load_trained_model(run: RunFolder, job: Job, device: torch.device) -> Traine
         image_shape=(channels, height, width),
         num_classes=len(checkpoint["class_names"]),
     )
+    weights = evaluated_weights(checkpoint)
     try:
-        model.load_state_dict(evaluated_weights(checkpoint))
+        check_values(model, weights)
+    except ValueError as error:
+        raise RunError(f"{path}: {error}; train the run again") from None
+    try:
+        model.load_state_dict(weights)
     except RuntimeError:
         raise RunError(
             f"{run.path}/config.yaml: {job.model.name} with these arguments is not the model whose weights are in "

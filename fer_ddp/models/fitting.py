@@ -11,6 +11,7 @@ from fer_ddp.models.structure import first_convolution, head_of, is_under
 
 _PREFIXES = ("module.", "model.", "_orig_mod.")
 """Of DistributedDataParallel and AveragedModel, of trainers that hold a model, of torch.compile."""
+_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _SHOWN = 3
 
 
@@ -34,7 +35,7 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], num_classes: in
 
     The first convolution is adapted where only its input channels differ: the sum over RGB for grey, a third for each
     of RGB, so that a grey image gives the same output. Raises ValueError, and changes nothing, if any other parameter
-    or buffer is missing or has another shape.
+    or buffer is missing or has another shape, or where `check_values` does.
     """
     own, given = model.state_dict(), _without_prefixes(weights, model.state_dict().keys())
     head = [name for name in own if is_under(name, head_of(model, num_classes))]
@@ -60,10 +61,23 @@ def fit_weights(model: nn.Module, weights: Mapping[str, Tensor], num_classes: in
         problems = [f"it lacks {_first(missing)}"] if missing else []
         problems += [f"it has other shapes: {_first(other_shape)}"] if other_shape else []
         raise ValueError("; ".join(problems))
+    check_values(model, loaded)
     for name, value in loaded.items():
         own[name].copy_(value)
     left_out = tuple(name for name in given if name not in own)
     return Fitted(loaded=len(loaded), replaced=tuple(replaced), adapted=adapted, left_out=left_out)
+
+
+def check_values(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Raises ValueError where ``weights`` of ``model``'s floating-point tensors hold other numbers, or none: NaN."""
+    for name, own in model.state_dict().items():
+        if name not in weights or not own.is_floating_point():
+            continue
+        given = weights[name]
+        if given.dtype not in _DTYPES:
+            raise ValueError(f"{name} is {str(given.dtype).removeprefix('torch.')}, which weights are not")
+        if not given.isfinite().all():
+            raise ValueError(f"{name} holds NaN or infinity")
 
 
 def _channels(given: Tensor, own: Tensor) -> tuple[Tensor, str] | None:

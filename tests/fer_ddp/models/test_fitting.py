@@ -1,5 +1,7 @@
 """Weights from elsewhere in a model of other classes or channels: what is loaded, adapted, left out or refused."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -75,3 +77,23 @@ def test_weights_that_lack_something_or_have_other_shapes_change_nothing() -> No
         "it lacks blocks.1.0.weight; it has other shapes: blocks.0.1.bias (5,) instead of (4,)"
     )
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensor: tensor * torch.nan, "NaN"),
+        (lambda tensor: tensor / 0, "NaN or infinity"),
+        (lambda tensor: tensor.long(), "is int64"),
+        (lambda tensor: tensor.bool(), "is bool"),
+        (lambda tensor: tensor.to(torch.complex64), "is complex64"),
+        (lambda tensor: tensor.to(torch.float8_e5m2), "is float8_e5m2"),
+    ],
+)
+def test_weights_that_are_no_finite_floating_point_numbers_are_refused(
+    change: Callable[[Tensor], Tensor], message: str
+) -> None:
+    model = network()
+    with pytest.raises(ValueError, match=message):
+        fit(model, {name: change(tensor) for name, tensor in network(seed=1).state_dict().items()})
+    torch.testing.assert_close(model.state_dict(), network().state_dict(), rtol=0, atol=0)
