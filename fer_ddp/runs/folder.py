@@ -60,6 +60,8 @@ class RunFolder:
         if (self.path / IMPORTED_FILE).is_file():
             raise JobError(f"{self.path}: {NO_RUN}; choose another run=")
         ours = {self.path / ".lock", *self.path.glob(".config.yaml.*tmp")}
+        if (self.path / "status.json").is_file():
+            raise JobError(f"{self.path}: the run's config.yaml is missing; put it back, or choose another run=")
         foreign = next((path for path in self.path.rglob("*") if not path.is_dir() and path not in ours), None)
         if foreign is not None:
             raise JobError(
@@ -184,8 +186,18 @@ class RunFolder:
                 present[0].unlink()
                 return state, f"{problems[0]}; removed; resuming from the previous checkpoint"
             return state, None
+        best = self.checkpoint_path(BEST)
+        weights = f"; {best} still has the best weights, which from={self.path} starts another run=" * best.exists()
         if present:
-            raise RunError(f"{'; '.join(problems)}; no checkpoint is intact: remove {self.path} to start the run again")
+            raise RunError(
+                f"{'; '.join(problems)}; there is no other state to resume from: remove {self.path} to start the run "
+                f"again{weights}"
+            )
+        if best.exists() or (self.status().get("state") == "interrupted" and self.read_lines("metrics.jsonl")):
+            raise RunError(
+                f"{self.checkpoint_path(LAST)}: is missing, though the run was trained before; put it back, or remove "
+                f"{self.path} to start the run again{weights}"
+            )
         return None, None
 
     def _settle_best(self, epoch: int) -> None:

@@ -220,7 +220,10 @@ def _resume(run: RunFolder, job: Job, state: TrainingState) -> None:
         state.best_accuracy = None
     if not distributed.is_main():
         return
+    was_started = bool(run.read_lines("metrics.jsonl"))
     lost = run.cut_back(state.step, state.epoch, state.logged_steps)
+    if saved is None and was_started:
+        print("no state was saved before the run ended; starting from epoch 1", flush=True)
     if saved is not None:
         print("".join(f"{line}\n" for line in lost), end="")
         warning = f"{damage}; " if damage else ""

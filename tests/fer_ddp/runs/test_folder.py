@@ -123,7 +123,26 @@ def test_a_run_without_a_whole_state_is_refused_with_a_way_out(run: RunFolder) -
     with pytest.raises(RunError) as caught:
         run.load_state({})
     assert all(f"{path}: the checkpoint is damaged" in str(caught.value) for path in paths)
-    assert str(caught.value).endswith(f"; no checkpoint is intact: remove {run.path} to start the run again")
+    assert str(caught.value).endswith(f"; there is no other state to resume from: remove {run.path} to start the run again")
+
+
+def test_a_state_that_is_missing_is_not_replaced_by_a_start_from_epoch_1(run: RunFolder) -> None:
+    run.save_state({"step": 1})
+    best = run.checkpoint_path("best")
+    run.checkpoint_path("last").rename(best)
+    with pytest.raises(RunError) as caught:
+        run.load_state({})
+    assert str(caught.value) == (
+        f"{run.checkpoint_path('last')}: is missing, though the run was trained before; put it back, or remove "
+        f"{run.path} to start the run again; {best} still has the best weights, which from={run.path} starts another "
+        f"run="
+    )
+
+
+def test_a_run_that_lacks_its_config_is_told_to_get_it_back(run: RunFolder) -> None:
+    run.write_status("interrupted")
+    with pytest.raises(JobError, match=r"the run's config\.yaml is missing; put it back, or choose another run=$"):
+        run.check_own()
 
 
 def test_a_finished_run_keeps_one_state(run: RunFolder) -> None:
