@@ -214,7 +214,7 @@ def _resume(run: RunFolder, job: Job, state: TrainingState) -> None:
     if saved is not None:
         try:
             state.load_state_dict(saved)
-        except (KeyError, RuntimeError, ValueError):  # written before states had an identity
+        except (KeyError, RuntimeError, TypeError, ValueError):  # written before states had an identity
             raise RunError(f"{run.checkpoints}: holds the state of another job; put this run's own back") from None
     if state.best_accuracy is not None and job.select == "best_val" and not distributed.rank_zero_call(run.has_best):
         state.best_accuracy = None

@@ -1,5 +1,6 @@
 """The state of a run at a step: everything needed to resume it, as one dictionary for one checkpoint."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -149,14 +150,18 @@ class TrainingState:
         return state | self._untrained()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` returned, on any number of ranks."""
+        """Restore what ``state_dict`` returned, on any number of ranks.
+
+        Raises KeyError, TypeError, ValueError or RuntimeError for a state of another job.
+        """
+        self._check(state)
         self.step, self.lr = state["step"], state["lr"]
         self.epoch, self.best_accuracy = state["epoch"], state["best_accuracy"]
         self.logged_steps = state.get("logged_steps", 0)  # which earlier versions did not count
         self.model.load_state_dict(state["network"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(_with_own_constants(self.optimizer, state["optimizer"]))
         _lay_out_as_parameters(self.optimizer)
         self.scaler.load_state_dict(state["scaler"])
         self.schedule.load_state_dict(state["schedule"])
@@ -169,6 +174,23 @@ class TrainingState:
                 value.copy_(by_rank[distributed.rank()])
             elif distributed.is_main():  # on another number of ranks, rank zero has the sum
                 value.copy_(by_rank.sum())
+
+    def _check(self, state: dict[str, Any]) -> None:
+        counts = [state["step"], state["epoch"], state.get("logged_steps", 0)]
+        counts.append(state["early_stopping"]["epochs_without_improvement"])
+        if not all(type(count) is int and 0 <= count < _NEVER for count in counts):
+            raise ValueError("a count is not a whole number")
+        numbers = [state["lr"], state["best_accuracy"] or 0, state["early_stopping"]["best"] or 0]
+        if not all(_is_number(number) for number in numbers):
+            raise ValueError("a measure is not a number")
+        for saved, own in ((state["network"], self.model), (state["ema"], self.ema)):
+            if own is not None and any(saved[key].dtype != value.dtype for key, value in own.state_dict().items()):
+                raise ValueError("weights have another dtype")
+        _check_like(state["schedule"], self.schedule.state_dict())
+        _check_moments(self.optimizer, state["optimizer"])
+        for name, value in self._sums().items():
+            if state["sums"][name].dtype != value.dtype or state["sums"][name].dim() != 1:
+                raise ValueError(f"the sums of {name} are not those of ranks")
 
     def weights(self) -> dict[str, Any]:
         """The content of the ``best`` checkpoint: the evaluated model's weights and what is needed to use them."""
@@ -186,6 +208,69 @@ class TrainingState:
 
     def _sums(self) -> dict[str, Tensor]:
         return {"loss": self._loss_sum, "right": self._correct, "seen": self._seen}
+
+
+_CHANGE = ("lr", "momentum", "betas")
+"""The constants of an optimizer that a schedule changes."""
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _check_like(saved: Any, own: Any) -> None:
+    """Raises ValueError where ``saved`` has another structure than ``own``; keys may be absent."""
+    if isinstance(own, dict):
+        alike = isinstance(saved, dict) and saved.keys() <= own.keys()
+    elif isinstance(own, list | tuple):
+        alike = isinstance(saved, list | tuple) and len(saved) == len(own)
+    elif isinstance(own, bool) or not isinstance(own, int | float):
+        alike = own is None or type(saved) is type(own)
+    else:
+        alike = type(saved) in (int, float) and not math.isnan(saved)
+    if not alike:
+        raise ValueError(f"{saved} is not like {own}")
+    for key in saved if isinstance(own, dict) else range(len(own)) if isinstance(own, list | tuple) else ():
+        _check_like(saved[key], own[key])
+
+
+def _check_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Raises ValueError unless the moments are those of the parameters: fused optimizers write to them unchecked."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, moments in saved["state"].items():
+        group = next((each for each in optimizer.state_dict()["param_groups"] if index in each["params"]), None)
+        if group is None:
+            raise ValueError(f"there is no parameter {index}")
+        names = {"exp_avg", "exp_avg_sq", "step"}
+        if isinstance(optimizer, torch.optim.SGD) or group.get("kind") == "muon":
+            names = {"momentum_buffer"}
+        if moments and set(moments) != names:
+            raise ValueError(f"parameter {index} has other moments")
+        for name, value in moments.items():
+            shape, dtype = parameters[index].shape, parameters[index].dtype
+            if name == "step":
+                shape, dtype = torch.Size(), torch.float32
+            if value is None and name == "momentum_buffer":  # without momentum
+                continue
+            if not isinstance(value, Tensor) or value.shape != shape or value.dtype != dtype:
+                raise ValueError(f"{name} of parameter {index} has another shape or dtype")
+
+
+def _with_own_constants(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+    """``saved`` with the constants of ``optimizer``, which are the job's, but those that its schedule changes."""
+    groups = []
+    for own, theirs in zip(optimizer.state_dict()["param_groups"], saved["param_groups"], strict=True):
+        changed = {key: theirs[key] for key in _CHANGE if key in own}
+        for key, value in changed.items():
+            values = value if isinstance(value, list | tuple) else [value]
+            if not all(_is_number(each) and each >= 0 for each in values):
+                raise ValueError(f"{key} is not a number")
+            if key == "betas" and len(values) != 2:
+                raise ValueError("betas are two numbers")
+        if own["params"] != theirs["params"]:
+            raise ValueError("the groups have other parameters")
+        groups.append(own | changed)
+    return {"state": saved["state"], "param_groups": groups}
 
 
 def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:

@@ -276,6 +276,49 @@ def test_a_state_is_about_as_large_as_its_file(tmp_path: Path) -> None:
         assert state.about_bytes() == pytest.approx((tmp_path / "last.safetensors").stat().st_size, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("optimizer", "state", 0, "exp_avg"), torch.zeros(1)),
+        (("optimizer", "state", 0, "exp_avg"), torch.zeros(3, 2, 3, 3, dtype=torch.int64)),
+        (("optimizer", "state", 0, "step"), torch.zeros(4)),
+        (("optimizer", "state", 0), {"step": torch.zeros(())}),
+        (("optimizer", "state", 99), {}),
+        (("optimizer", "param_groups", 0, "lr"), "x"),
+        (("optimizer", "param_groups", 0, "params"), [0]),
+        (("network", "0.weight"), torch.zeros(3, 2, 3, 3, dtype=torch.int64)),
+        (("ema", "module.0.weight"), torch.zeros(3, 2, 3, 3, dtype=torch.float64)),
+        (("schedule", "last_epoch"), "x"),
+        (("early_stopping", "epochs_without_improvement"), 0.5),
+        (("sums", "seen"), torch.zeros(2)),
+        (("best_accuracy",), "x"),
+        (("epoch",), -1),
+        (("step",), True),
+    ],
+    ids=str,
+)
+def test_a_state_that_does_not_fit_is_refused(keys: tuple[Any, ...], value: object) -> None:
+    saved = advanced().state_dict()
+    inner: Any = saved
+    for key in keys[:-1]:
+        if isinstance(inner[key], dict):
+            inner[key] = dict(inner[key])
+        inner = inner[key]
+    inner[keys[-1]] = value
+    with pytest.raises(ValueError, match=r"not|other|no parameter"):
+        new_state(ema=True, corrects_labels=True).load_state_dict(saved)
+
+
+def test_the_constants_of_the_optimizer_are_the_jobs() -> None:
+    saved = advanced().state_dict()
+    saved["optimizer"]["param_groups"][0] |= {"weight_decay": 100, "maximize": True}
+    state = new_state(ema=True, corrects_labels=True)
+    state.load_state_dict(saved)
+    group = state.optimizer.param_groups[0]
+    assert (group["weight_decay"], group["maximize"]) == (0, False)
+    assert group["lr"] == saved["optimizer"]["param_groups"][0]["lr"] < 0.1
+
+
 def test_moments_are_laid_out_as_their_parameters_also_after_loading(tmp_path: Path) -> None:
     state = advanced()
     save_checkpoint(tmp_path / "last.safetensors", state.state_dict())
