@@ -123,7 +123,8 @@ def test_a_run_without_a_whole_state_is_refused_with_a_way_out(run: RunFolder) -
     with pytest.raises(RunError) as caught:
         run.load_state({})
     assert all(f"{path}: the checkpoint is damaged" in str(caught.value) for path in paths)
-    assert str(caught.value).endswith(f"; there is no other state to resume from: remove {run.path} to start the run again")
+    way_out = f"; there is no other state to resume from: remove {run.path} to start the run again"
+    assert str(caught.value).endswith(way_out)
 
 
 def test_a_state_that_is_missing_is_not_replaced_by_a_start_from_epoch_1(run: RunFolder) -> None:
