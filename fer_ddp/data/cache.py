@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fer_ddp.data.cache_folder import cache_folder, hold_entry, make_room, no_room
+from fer_ddp.errors import RunError
 from fer_ddp.signals import check_stopped
 from shards.errors import DataError
 from shards.files import FileLock, sha256_of, write_json
@@ -76,12 +77,16 @@ def _cached(
     """Read ``name`` of the data set in ``folder`` from the cache, after writing its ``size()`` bytes if need be."""
     target = cache_folder() / manifest.digest[:32] / name
     try:
-        hold_entry(manifest.digest, folder)
+        entry = hold_entry(manifest.digest, folder)
+        held = entry.lstat()
         with FileLock(target.with_suffix(".lock"), while_waiting=check_stopped):
             if not _is_intact(target, manifest):
                 make_room(target.parents[1], size())
                 _make(target, manifest, write)
-        return read(target)
+        opened = read(target)
+        if not os.path.samestat(held, entry.lstat()):
+            raise RunError(f"{entry}: was replaced while it was read; see who may write to {entry.parent}")
+        return opened
     except OSError as error:
         raise no_room(target, what, error) from None
 

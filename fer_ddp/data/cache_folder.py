@@ -84,8 +84,9 @@ def hold_entry(digest: str, data: Path) -> Path:
     ends. Raises as `cache_folder`, and OSError.
     """
     entry = cache_folder() / digest[:32]
-    while not (entry in _HELD and (entry / _USED).exists()):
-        lock = FileLock(own_folder(entry) / _USED, shared=True, while_waiting=check_stopped)
+    # Each time: where a group may write to the cache folder, a member could have put another entry in its place.
+    while not (own_folder(entry) / _USED).exists() or entry not in _HELD:
+        lock = FileLock(entry / _USED, shared=True, while_waiting=check_stopped)
         try:
             lock.acquire()
         except FileNotFoundError:  # it was removed at this moment

@@ -12,6 +12,7 @@ from fer_ddp import FERDataset
 from fer_ddp.__main__ import main
 from fer_ddp.data import cache_folder as module
 from fer_ddp.data.cache_folder import cache_entries, hold_entry, prune_cache
+from fer_ddp.errors import RunError
 from shards.files import FileLock
 
 DAY = 86400
@@ -147,3 +148,15 @@ def test_a_limit_that_cannot_be_meant_is_refused(
 ) -> None:
     assert main(["cache", *limit]) == 2
     assert f"error: {limit[-2]} {float(limit[-1]):g}: {right}" in capsys.readouterr().err
+
+
+def test_an_entry_that_others_can_write_to_is_refused_also_where_another_was_opened_before(
+    folder: Path, faces: Path
+) -> None:
+    FERDataset(faces, "val")
+    (entry,) = folder.iterdir()
+    entry.rename(folder / "moved")
+    shutil.copytree(folder / "moved", entry)
+    entry.chmod(0o777)
+    with pytest.raises(RunError, match=rf"^{entry}: .* can be written by one"):
+        FERDataset(faces, "val")
