@@ -6,6 +6,7 @@ that names the file, the key and what would be right.
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,13 +97,17 @@ def _build(values: dict[str, Any], layers: list[_Layer], origin: str) -> Job:
 
 
 def _check_text(values: Any, key: str = "") -> None:
-    """Raises JobError for bytes that are no text, as in the names of some files: no file of a run could hold them."""
+    """Raises JobError for what no file of a run could hold: bytes that are no text, as in the names of some files, and
+    a model's argument that is not finite, which equals nothing, not even itself when the run is resumed.
+    """
     if isinstance(values, dict):
         for name, value in values.items():
             _check_text(value, f"{key}.{name}" if key else str(name))
     elif isinstance(values, list):
         for value in values:
             _check_text(value, key)
+    elif isinstance(values, float) and key.startswith("model.arguments") and not math.isfinite(values):
+        raise JobError(f"{key}: is {json.dumps(values)}; it must be a finite number")
     elif isinstance(values, str):
         try:
             values.encode("utf-16", "surrogatepass").decode("utf-16")  # JSON writes an emoji as two surrogates

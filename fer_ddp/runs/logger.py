@@ -50,6 +50,7 @@ class RunLogger(NullLogger):
         self._disk, self._speed, self._is_even = Disk(run.path), Speed(), is_even
         self._disk.check(state_bytes)
         self._epochs, self._global_batch_size = epochs, global_batch_size
+        self._is_told_of_lines = False
         self._bar: tqdm[Any] | None = None
         self._first_step, self._last_step, self._started, self._train_seconds = 0, 0, 0.0, 0.0
         self._step, self._total_steps, self._step_seconds = 0, 0, 0.0
@@ -101,6 +102,13 @@ class RunLogger(NullLogger):
             self._run.append_line("timing.jsonl", timing)  # first, so that whoever follows metrics.jsonl finds it
         self._run.append_line("metrics.jsonl", line)
         write_metrics_csv(self._run.path)
+        there = len(intact_lines(self._run.path / "metrics.jsonl"))
+        if there < line["epoch"] and not self._is_told_of_lines:
+            print(
+                f"{self._run.path / 'metrics.jsonl'}: has {there} of {line['epoch']} lines; the others are lost",
+                flush=True,
+            )
+            self._is_told_of_lines = True
         print(epoch_line(line, self._epochs, timing, self._seconds_left()), flush=True)
         super().epoch(line)
         self._disk.check(self._run.state_bytes())

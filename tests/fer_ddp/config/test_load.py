@@ -226,6 +226,12 @@ def test_a_wrong_value_is_refused_with_what_would_be_right(base: Path, override:
     assert refusal(base, override) == f"command line: {sentence}"
 
 
+def test_a_models_argument_that_equals_nothing_is_refused(base: Path) -> None:
+    assert (
+        refusal(base, "model.arguments.dropout=.nan") == "model.arguments.dropout: is NaN; it must be a finite number"
+    )
+
+
 SUGGESTIONS = {
     "optimizer.lr_rate=1": "optimizer.lr",
     "optimizer.learning_rate=1": "optimizer.lr",

@@ -79,6 +79,18 @@ def test_an_epoch_whose_evaluation_is_repeated_keeps_its_time_and_speed(
     assert capsys.readouterr().out.endswith("lr 1.00e-03  6.0 s  evaluated again\n")
 
 
+def test_lines_that_are_removed_while_the_run_trains_are_reported_once(
+    tmp_path: Path, clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = RunLogger(RunFolder(tmp_path), epochs=4, global_batch_size=4)
+    train_epoch(logger, clock, 1, 0)
+    os.truncate(tmp_path / "metrics.jsonl", 0)
+    train_epoch(logger, clock, 2, 10)
+    train_epoch(logger, clock, 3, 20)
+    told = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("epoch")]
+    assert told == [f"{tmp_path / 'metrics.jsonl'}: has 1 of 2 lines; the others are lost"]
+
+
 @pytest.mark.parametrize("is_even", [True, False])
 def test_each_epoch_is_looked_at_for_what_may_end_the_run(
     tmp_path: Path,
