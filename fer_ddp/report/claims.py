@@ -105,13 +105,16 @@ def judge_interval(mean: float, interval: Interval, low: float, high: float, *, 
 
 
 def _described(recipe: Recipe) -> str:
-    epochs = recipe.runs[0].job["epochs"]
+    described = f"{recipe.name}: {plural(len(recipe.runs), 'seed')}"
+    epochs = recipe.runs[0].job.get("epochs")
+    if epochs is None:
+        return described
     whole = f"{epochs} of {_recipe_epochs(recipe)} epochs" if _is_shortened(recipe) else plural(epochs, "epoch")
-    return f"{recipe.name}: {plural(len(recipe.runs), 'seed')}, {whole}"
+    return f"{described}, {whole}"
 
 
 def _is_shortened(recipe: Recipe) -> bool:
-    return bool(recipe.runs[0].job["epochs"] < _recipe_epochs(recipe))
+    return bool(recipe.runs[0].job.get("epochs", math.inf) < _recipe_epochs(recipe))
 
 
 def _recipe_epochs(recipe: Recipe) -> int:
