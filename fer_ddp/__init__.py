@@ -108,13 +108,14 @@ def train(job: "Job", device: "str | torch.device | None" = None) -> "Results":
     from fer_ddp import distributed
     from fer_ddp.config.job import Job
     from fer_ddp.evaluation.evaluate import Results
+    from fer_ddp.hardware import choose_device
     from fer_ddp.runs.files import read_json
     from fer_ddp.training.run import train
 
     if not isinstance(job, Job):
         raise JobError(f"train: takes a job; load it first: fer_ddp.train(fer_ddp.load_job({str(job)!r}))")
     with distributed.world() as default:
-        train(job, distributed.choose_device(device, default))
+        train(job, choose_device(device, default))
     folder = Path(job.run)
     return Results(summary=read_json(folder / "summary.json"), folder=folder)
 
@@ -142,6 +143,7 @@ def evaluate(
     from fer_ddp.config.load import load_job
     from fer_ddp.evaluation.class_mapping import ClassOptions
     from fer_ddp.evaluation.evaluate import evaluate_run
+    from fer_ddp.hardware import choose_device
     from fer_ddp.runs.files import check_run_folder
     from fer_ddp.runs.folder import RunFolder
 
@@ -151,7 +153,7 @@ def evaluate(
     if data is None and not Path(job.data.path).exists():
         raise JobError(f"{job.data.path}: the run's data are not there; give their folder: data.path=FOLDER")
     with distributed.world() as default:
-        chosen = distributed.choose_device(device, default)
+        chosen = choose_device(device, default)
         classes = ClassOptions(merge=tuple(merge), drop=tuple(drop_classes))
         return distributed.rank_zero_call(
             lambda: evaluate_run(
@@ -173,9 +175,12 @@ def load(folder: str | Path | Sequence[str | Path], device: "str | torch.device 
     """
     from fer_ddp import distributed
     from fer_ddp.deploy.load import average
+    from fer_ddp.hardware import choose_device, default_device
 
     folders = [folder] if isinstance(folder, str | Path) else folder
-    return average(list(map(Path, folders)), distributed.choose_device(device, distributed.default_device()))
+    return average(
+        list(map(Path, folders)), choose_device(device, default_device(distributed.rank(), distributed.local_rank()))
+    )
 
 
 def write_report(

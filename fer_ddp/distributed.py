@@ -17,8 +17,8 @@ from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 from fer_ddp import rendezvous
-from fer_ddp.errors import JobError, RunError, os_error_message
-from fer_ddp.hardware import use_repeatable_kernels
+from fer_ddp.errors import RunError, os_error_message
+from fer_ddp.hardware import default_device
 from fer_ddp.rendezvous import LocalRanks, PeerFailure, check_rank_variables, launched
 from fer_ddp.signals import raise_pending_stop
 from shards.errors import UserError
@@ -92,7 +92,7 @@ def world() -> Iterator[torch.device]:
     raise_pending_stop()  # one that came while torch was imported
     global _shared
     check_rank_variables()
-    device = default_device()
+    device = default_device(rank(), local_rank())
     if world_size() == 1:
         yield device
         return
@@ -218,46 +218,6 @@ def local_world_size() -> int:
 def is_main() -> bool:
     """Whether this is rank zero, which evaluates, writes and prints."""
     return rank() == 0
-
-
-def default_device() -> torch.device:
-    """This rank's GPU, the CPU where there is none. Raises JobError if this machine has fewer GPUs than ranks."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    # SLURM may show each rank only its own GPU.
-    shared = torch.cuda.device_count() == 1 and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1
-    if shared and os.environ.get("SLURM_NTASKS") is None:
-        raise JobError(
-            f"{os.environ['LOCAL_WORLD_SIZE']} ranks were started on a machine with 1 GPU; start one rank a GPU, "
-            f"or hide the GPU with CUDA_VISIBLE_DEVICES="
-        )
-    index = 0 if torch.cuda.device_count() == 1 else local_rank()
-    if index >= torch.cuda.device_count():
-        raise JobError(
-            f"rank {rank()} has no GPU: this machine has {torch.cuda.device_count()}; start one rank a GPU "
-            f"(--nproc-per-node={torch.cuda.device_count()})"
-        )
-    device = torch.device("cuda", index)
-    torch.cuda.set_device(device)
-    use_repeatable_kernels()
-    return device
-
-
-def choose_device(device: str | torch.device | None, default: torch.device) -> torch.device:
-    """``device`` where one is given, else ``default``. Raises JobError if this machine has no such device."""
-    if device is None:
-        return default
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, TypeError):  # no such kind, no driver or number, a torch without CUDA
-        raise JobError(f"device: is {str(device)!r}; this machine has {_devices()}") from None
-    return chosen
-
-
-def _devices() -> str:
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return " and ".join(["cpu", *(f"cuda:{index}" for index in range(count))])
 
 
 def print_from_rank(message: str) -> None:

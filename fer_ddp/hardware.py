@@ -1,4 +1,4 @@
-"""This machine: what its processor is, its memory pages, how its threads wait, which kernels its GPU uses."""
+"""This machine: its processor, its memory pages, how its threads wait, its devices, which kernels its GPU uses."""
 
 import ctypes
 import os
@@ -6,6 +6,12 @@ import platform
 import time
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fer_ddp.errors import JobError
+
+if TYPE_CHECKING:
+    import torch
 
 _OBSERVED_SECONDS, _BUSY_SHARE = 0.1, 0.25
 
@@ -76,12 +82,58 @@ def use_repeatable_kernels() -> None:
 
     The trainer, the benchmark and the GPU tests call it, so that all three run the same kernels.
     """
-    import torch  # this module is imported before torch is
+    import torch
 
     torch.backends.cudnn.deterministic = True  # else a resumed run would not have the same bytes
     torch.backends.cudnn.benchmark = False  # it may choose another kernel in another process
     torch.backends.cudnn.allow_tf32 = False  # float32 is what a CPU computes, and bf16 is what is fast
     torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def default_device(rank: int, local_rank: int) -> "torch.device":
+    """This rank's GPU, the CPU where there is none. Raises JobError if this machine has fewer GPUs than ranks."""
+    import torch  # this module is imported before torch is
+
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    # SLURM may show each rank only its own GPU.
+    shared = torch.cuda.device_count() == 1 and int(os.environ.get("LOCAL_WORLD_SIZE", "1")) > 1
+    if shared and os.environ.get("SLURM_NTASKS") is None:
+        raise JobError(
+            f"{os.environ['LOCAL_WORLD_SIZE']} ranks were started on a machine with 1 GPU; start one rank a GPU, "
+            f"or hide the GPU with CUDA_VISIBLE_DEVICES="
+        )
+    index = 0 if torch.cuda.device_count() == 1 else local_rank
+    if index >= torch.cuda.device_count():
+        raise JobError(
+            f"rank {rank} has no GPU: this machine has {torch.cuda.device_count()}; start one rank a GPU "
+            f"(--nproc-per-node={torch.cuda.device_count()})"
+        )
+    device = torch.device("cuda", index)
+    torch.cuda.set_device(device)
+    use_repeatable_kernels()
+    return device
+
+
+def choose_device(device: "str | torch.device | None", default: "torch.device") -> "torch.device":
+    """``device`` where one is given, else ``default``. Raises JobError if this machine has no such device."""
+    import torch
+
+    if device is None:
+        return default
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, TypeError):  # no such kind, no driver or number, a torch without CUDA
+        raise JobError(f"device: is {str(device)!r}; this machine has {_devices()}") from None
+    return chosen
+
+
+def _devices() -> str:
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return " and ".join(["cpu", *(f"cuda:{index}" for index in range(count))])
 
 
 def busy_share(before: str, after: str, cpus: Collection[int]) -> float:

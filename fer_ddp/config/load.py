@@ -40,7 +40,7 @@ def load_job(name: str | Path, overrides: list[str]) -> Job:
         values = _merge(values, layer.values)
     for override in overrides:
         key, _, text = override.partition("=")
-        _check_text(text, key)
+        _check_writable(text, key)
     given = [_parse_override(override) for override in overrides]
     # The model's name comes first: it removes the arguments of the previous model.
     for keys, value in sorted(given, key=lambda item: item[0] != ["model", "name"]):
@@ -88,7 +88,7 @@ def _build(values: dict[str, Any], layers: list[_Layer], origin: str) -> Job:
                     return layer.origin
         return origin
 
-    _check_text(values)
+    _check_writable(values)
     try:
         # Strict JSON mode: no string becomes a number, no number a flag; lists may become tuples.
         return _JOB.validate_json(json.dumps(values), strict=True, extra="forbid")
@@ -96,16 +96,16 @@ def _build(values: dict[str, Any], layers: list[_Layer], origin: str) -> Job:
         raise JobError(format_errors(error, Job, origin_of)) from None
 
 
-def _check_text(values: Any, key: str = "") -> None:
+def _check_writable(values: Any, key: str = "") -> None:
     """Raises JobError for what no file of a run could hold: bytes that are no text, as in the names of some files, and
     a model's argument that is not finite, which equals nothing, not even itself when the run is resumed.
     """
     if isinstance(values, dict):
         for name, value in values.items():
-            _check_text(value, f"{key}.{name}" if key else str(name))
+            _check_writable(value, f"{key}.{name}" if key else str(name))
     elif isinstance(values, list):
         for value in values:
-            _check_text(value, key)
+            _check_writable(value, key)
     elif isinstance(values, float) and key.startswith("model.arguments") and not math.isfinite(values):
         raise JobError(f"{key}: is {json.dumps(values)}; it must be a finite number")
     elif isinstance(values, str):

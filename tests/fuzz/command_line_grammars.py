@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from changes import copy
 from harness import Case, Change
 from hypothesis import strategies as st
-from strategies import Strategy, words
+from strategies import AS_THEIRS, Strategy, words
 
 COMMANDS = {
     "pack": (
@@ -91,12 +91,7 @@ TORCH_COMMANDS = {
     "ensemble": ("run0", "run1", "--out", "e", "--temperature"),
     "import-predictions": (
         "run0/predictions/test.csv",
-        "--data",
-        "data",
-        "--name",
-        "theirs",
-        "--split",
-        "test",
+        *AS_THEIRS,
         "--run",
         "r",
         "--size",

@@ -8,6 +8,7 @@ from harness import Case, Change
 from hypothesis import strategies as st
 from source_grammars import lines_changed, odd_images, odd_things
 from strategies import (
+    AS_THEIRS,
     any_of,
     bytes_of_all_kinds,
     cases,
@@ -307,12 +308,7 @@ imports = cases(
         (
             "import-predictions",
             any_of("theirs.csv", "theirs.csv", "model.onnx"),
-            "--data",
-            "data",
-            "--name",
-            "theirs",
-            "--split",
-            "test",
+            *AS_THEIRS,
             any_of(
                 "",
                 "--logits",

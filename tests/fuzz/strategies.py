@@ -14,6 +14,8 @@ ODD_TEXT = (
     *("`id`", "<b>", "a|b", "a\tb", "a\nb", "\x00", "\x1b[31m", "é", "\u202e", "\U0001f600", "*", "[", "a/b", "path"),
     *("label", "hf:a/b", "antigravity:X", "x" * 300, "x" * 5000),
 )
+AS_THEIRS = ("--data", "data", "--name", "theirs", "--split", "test")
+"""What `import-predictions` needs beside a file."""
 ODD_NUMBERS = (
     0,
     -1,
