@@ -5,10 +5,10 @@ Plain matplotlib ``Figure`` objects without pyplot: nothing global, no display. 
 
 import io
 import os
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
-from unittest import mock
 
 import numpy as np
 
@@ -31,18 +31,18 @@ def import_matplotlib() -> ModuleType:
     A matplotlibrc in the working folder, which may be a stranger's data set, could end the process, make it wait or
     have it run LaTeX; so could ``MPLBACKEND``.
     """
-    with mock.patch.dict(os.environ, {"MATPLOTLIBRC": os.devnull, "MPLBACKEND": "agg"}):
-        if not os.path.lexists("matplotlibrc"):
-            import matplotlib
-
-            return matplotlib
-        working_folder = os.open(".", os.O_RDONLY)
-        os.chdir("/")  # matplotlib looks there first, whatever the environment has
-        try:
-            import matplotlib
-        finally:
-            os.fchdir(working_folder)
-            os.close(working_folder)
+    if "matplotlib" in sys.modules:
+        return sys.modules["matplotlib"]
+    environment, working_folder = dict(os.environ), Path.cwd()
+    os.environ |= {"MATPLOTLIBRC": os.devnull, "MPLBACKEND": "agg"}
+    if os.path.lexists("matplotlibrc"):
+        os.chdir("/")  # matplotlib looks into the working folder first, whatever the environment has
+    try:
+        import matplotlib
+    finally:
+        os.chdir(working_folder)
+        os.environ.clear()
+        os.environ |= environment
     return matplotlib
 
 

@@ -187,7 +187,7 @@ class RunFolder:
                 return state, f"{problems[0]}; removed; resuming from the previous checkpoint"
             return state, None
         best = self.checkpoint_path(BEST)
-        weights = f"; {best} still has the best weights, which from={self.path} starts another run=" * best.exists()
+        weights = f"; its best weights can start another run: from={self.path} run=NAME" * best.exists()
         if present:
             raise RunError(
                 f"{'; '.join(problems)}; there is no other state to resume from: remove {self.path} to start the run "

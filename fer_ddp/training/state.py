@@ -237,8 +237,9 @@ def _check_like(saved: Any, own: Any) -> None:
 def _check_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     """Raises ValueError unless the moments are those of the parameters: fused optimizers write to them unchecked."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    groups = optimizer.state_dict()["param_groups"]
     for index, moments in saved["state"].items():
-        group = next((each for each in optimizer.state_dict()["param_groups"] if index in each["params"]), None)
+        group = next((each for each in groups if index in each["params"]), None)
         if group is None:
             raise ValueError(f"there is no parameter {index}")
         names = {"exp_avg", "exp_avg_sq", "step"}

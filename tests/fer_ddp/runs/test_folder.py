@@ -129,14 +129,12 @@ def test_a_run_without_a_whole_state_is_refused_with_a_way_out(run: RunFolder) -
 
 def test_a_state_that_is_missing_is_not_replaced_by_a_start_from_epoch_1(run: RunFolder) -> None:
     run.save_state({"step": 1})
-    best = run.checkpoint_path("best")
-    run.checkpoint_path("last").rename(best)
+    run.checkpoint_path("last").rename(run.checkpoint_path("best"))
     with pytest.raises(RunError) as caught:
         run.load_state({})
     assert str(caught.value) == (
         f"{run.checkpoint_path('last')}: is missing, though the run was trained before; put it back, or remove "
-        f"{run.path} to start the run again; {best} still has the best weights, which from={run.path} starts another "
-        f"run="
+        f"{run.path} to start the run again; its best weights can start another run: from={run.path} run=NAME"
     )
 
 
